@@ -1,0 +1,230 @@
+#ifndef CSUPPORT_H
+#define CSUPPORT_H
+
+// The kernel, for Swift: one thin function per thing we ask of it. No policy, no printing, no global state.
+//
+// Every function returns a value >= 0, or -errno; none of them leaves anything in errno for the caller. None retries
+// on EINTR: the one Swift function that calls them decides. Every descriptor is created close-on-exec.
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "ring_layout.h"
+
+// ---- processor -----------------------------------------------------------------------------------------------------
+
+/// Tells the core that this is a spin loop.
+static inline void csupport_cpu_relax(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("isb" ::: "memory");
+#else
+#error "csupport_cpu_relax: unknown architecture"
+#endif
+}
+
+/// A full fence: no earlier store may be ordered after a later load. On x86-64 a locked addition to the stack is
+/// several times cheaper than MFENCE and orders the same for ordinary memory.
+static inline void csupport_store_load_fence(void) {
+#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
+  __asm__ volatile("lock; addl $0, -4(%%rsp)" ::: "memory", "cc");
+#else
+  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+#endif
+}
+
+/// Keeps the compiler from moving memory accesses across; costs nothing at run time.
+static inline void csupport_compiler_barrier(void) { __asm__ volatile("" ::: "memory"); }
+
+/// Nanoseconds of CLOCK_MONOTONIC.
+uint64_t csupport_monotonic_ns(void);
+
+// ---- futex.c: a 32-bit word shared between processes (never FUTEX_PRIVATE) -------------------------------------------
+
+/// Sleeps while `*word == expected`. `timeout_ns` < 0: without limit.
+/// 0 woken (perhaps spuriously), -EAGAIN the word differed, -ETIMEDOUT, -EINTR.
+int csupport_futex_wait(const void *word, uint32_t expected, int64_t timeout_ns);
+/// Wakes every waiter. Returns how many there were.
+int csupport_futex_wake_all(void *word);
+
+// ---- membarrier: an asymmetric fence ---------------------------------------------------------------------------------
+
+/// Registers this process: from then on, another process's csupport_membarrier_global() is a full fence here too.
+/// With more than one thread it takes milliseconds. Not inherited through exec.
+int csupport_membarrier_register(void);
+/// Full fence on every running thread of every registered process. Microseconds; interrupts their processors.
+int csupport_membarrier_global(void);
+/// 1 if the kernel has both commands, 0 if not.
+int csupport_membarrier_is_available(void);
+
+// ---- memory.c: memory that two processes map -------------------------------------------------------------------------
+
+/// New memfd of `bytes`, sealed against shrinking and against further seals. It may still grow.
+int csupport_memory_create_sealed(uint64_t bytes);
+/// New shm_open object of `bytes`, unlinked at once, its space reserved. Cannot be sealed.
+int csupport_memory_create_unlinked(uint64_t bytes);
+/// Makes [offset, offset + bytes) exist and reserves its memory, growing the file if need be (fallocate).
+/// -EFBIG if RLIMIT_FSIZE forbids it (checked first: the kernel would send SIGXFSZ); -ENOSPC, -ENOMEM.
+int csupport_memory_reserve(int fd, uint64_t offset, uint64_t bytes);
+/// Gives the pages of [offset, offset + bytes) back; they read as zero afterwards. The size stays.
+int csupport_memory_discard(int fd, uint64_t offset, uint64_t bytes);
+/// 1 if `fd` is sealed against shrinking, 0 if it is not (or cannot be sealed at all).
+int csupport_memory_is_shrink_sealed(int fd);
+/// Maps [offset, offset + bytes) for reading and writing, shared.
+int csupport_memory_map(int fd, uint64_t offset, size_t bytes, void **address);
+int csupport_memory_unmap(void *address, size_t bytes);
+
+struct csupport_file_facts {
+  uint64_t device;
+  uint64_t inode;
+  uint64_t size_bytes;
+  uint64_t allocated_bytes;
+  bool is_regular;
+};
+int csupport_file_facts(int fd, struct csupport_file_facts *facts);
+
+// ---- descriptors.c: sockets and what travels through them --------------------------------------------------------------
+
+int csupport_close(int fd);
+/// Two connected SOCK_SEQPACKET Unix sockets, non-blocking.
+int csupport_socket_pair(int *first, int *second);
+/// 1 if `fd` is a connected Unix SOCK_SEQPACKET socket, 0 if it is anything else.
+int csupport_socket_is_seqpacket(int fd);
+/// Hang-up for the other end, now, whoever else still holds this descriptor.
+int csupport_socket_shutdown(int fd);
+/// 1 if the other end has hung up, 0 if not. Does not block.
+int csupport_socket_is_hung_up(int fd);
+/// Raises the send buffer to at least `bytes` as far as the system allows (SO_SNDBUFFORCE, else SO_SNDBUF).
+int csupport_socket_set_send_buffer(int fd, int bytes);
+
+/// The kernel passes at most this many descriptors in one packet (SCM_MAX_FD).
+enum { CSUPPORT_MAX_PACKET_FDS = 253 };
+
+/// Sends one packet, all or nothing; never blocks, never raises SIGPIPE.
+/// Returns `byte_count`; -EAGAIN (queue full), -EPIPE, -ECONNRESET, -ETOOMANYREFS, -ENOBUFS, -EMSGSIZE, …
+ssize_t csupport_send_packet(int fd, const void *bytes, size_t byte_count, const int *fds, size_t fd_count);
+
+struct csupport_received {
+  size_t byte_count;      // of the packet, as far as it fitted
+  size_t fd_count;        // descriptors now owned by the caller, close-on-exec, also when a flag below is set
+  bool bytes_truncated;
+  bool fds_truncated;     // some descriptors did not arrive: this process is out of them, or too few were asked for
+};
+/// Takes one packet; never blocks. 1: taken, 0: end of file (the other end is gone and nothing is left), -EAGAIN: none.
+/// (A socket whose peer closed with unread packets says -ECONNRESET once; packets can still be read after that.)
+int csupport_receive_packet(int fd, void *bytes, size_t capacity, int *fds, size_t fd_capacity,
+                            struct csupport_received *received);
+/// As above, but leaves the packet (and its descriptors) where it is: `fd_count` is 0 and says nothing.
+int csupport_peek_packet(int fd, void *bytes, size_t capacity, struct csupport_received *received);
+
+/// A SOCK_SEQPACKET socket listening on `path`, mode 0600; non-blocking. -EADDRINUSE, -EACCES, -ENAMETOOLONG, …
+int csupport_socket_listen(const char *path, int backlog);
+/// A SOCK_SEQPACKET socket connected to `path`; non-blocking. -ENOENT, -ECONNREFUSED, -EAGAIN (backlog full), …
+int csupport_socket_connect(const char *path);
+/// Next connection, non-blocking. -EAGAIN if there is none.
+int csupport_socket_accept(int fd);
+/// The longest path csupport_socket_listen accepts, without the terminating zero.
+enum { CSUPPORT_MAX_SOCKET_PATH = 107 };
+
+struct csupport_credentials {
+  pid_t pid;
+  uid_t uid;
+  gid_t gid;
+};
+/// Who was at the other end when the connection was made (SO_PEERCRED).
+int csupport_socket_peer(int fd, struct csupport_credentials *credentials);
+
+// ---- epoll, eventfd, timerfd --------------------------------------------------------------------------------------------
+
+enum {
+  CSUPPORT_EVENT_IN = 0x001,
+  CSUPPORT_EVENT_OUT = 0x004,
+  CSUPPORT_EVENT_ERR = 0x008,
+  CSUPPORT_EVENT_HUP = 0x010,
+  CSUPPORT_EVENT_EDGE = 1u << 31,
+};
+struct csupport_event {
+  uint64_t token;
+  uint32_t events;
+};
+int csupport_epoll_create(void);
+/// Hang-up and error are always reported, also with `events` 0.
+int csupport_epoll_add(int epoll, int fd, uint32_t events, uint64_t token);
+int csupport_epoll_remove(int epoll, int fd);
+/// `timeout_ns` < 0: without limit; 0: do not wait. Returns how many events were stored (capacity at most 256).
+int csupport_epoll_wait(int epoll, struct csupport_event *events, int capacity, int64_t timeout_ns);
+/// A counter to wake an epoll with.
+int csupport_eventfd_create(void);
+int csupport_eventfd_signal(int fd);
+int csupport_eventfd_drain(int fd);
+/// A timer that becomes readable once, `after_ns` from now (CLOCK_MONOTONIC).
+int csupport_timerfd_create(uint64_t after_ns);
+
+// ---- uring.c: io_uring -----------------------------------------------------------------------------------------------------
+
+/// One io_uring, owned by one thread (SINGLE_ISSUER, DEFER_TASKRUN where the kernel has them): only the thread that
+/// first submits may use it.
+struct csupport_uring;
+/// What a kernel offers, found out by trying. Bits:
+enum {
+  CSUPPORT_URING_SETUP = 1,        // io_uring_setup is permitted
+  CSUPPORT_URING_FUTEX_WAIT = 2,   // a futex wait was submitted, woken and completed
+  CSUPPORT_URING_POLL = 4,         // a poll completed
+};
+/// The bits above, or -errno of io_uring_setup (-EPERM: forbidden by sysctl or seccomp; -ENOSYS: not in this kernel).
+int csupport_uring_probe(void);
+
+int csupport_uring_create(unsigned entries, struct csupport_uring **ring);
+void csupport_uring_destroy(struct csupport_uring *ring);
+/// Each of these queues one operation, submitting first if the queue is full; its completion carries `user_data`.
+/// The futex wait completes with 0 (woken), -EAGAIN (`*word != expected`), -ENOMEM (try again), -ECANCELED.
+int csupport_uring_futex_wait(struct csupport_uring *ring, uint64_t user_data, const void *word, uint32_t expected);
+/// One-shot poll; completes with the events.
+int csupport_uring_poll(struct csupport_uring *ring, uint64_t user_data, int fd, uint32_t events);
+/// Cancels the operation queued with `target`; this request's own completion carries `user_data`.
+int csupport_uring_cancel(struct csupport_uring *ring, uint64_t user_data, uint64_t target);
+
+struct csupport_completion {
+  uint64_t user_data;
+  int32_t result;
+};
+/// Submits what is queued, and, if `wait` and nothing has completed yet, waits for a completion, at most `timeout_ns`
+/// (< 0: without limit). Then moves up to `capacity` completions to `completions` and returns how many.
+/// A time-out is 0 completions; -EINTR is passed on.
+int csupport_uring_enter(struct csupport_uring *ring, bool wait, int64_t timeout_ns,
+                         struct csupport_completion *completions, int capacity);
+
+// ---- process.c ------------------------------------------------------------------------------------------------------------------
+
+struct csupport_inherited_fd {
+  int parent_fd;
+  int child_fd;
+};
+/// Starts `path` with exactly the standard descriptors, those of `fds`, and what the caller itself holds without
+/// close-on-exec. Signal mask empty, signals at their defaults. `*pidfd` becomes readable when it exits.
+/// -ENOENT, -EACCES, -E2BIG, -EMFILE, …
+int csupport_spawn(const char *path, char *const argv[], char *const envp[], const struct csupport_inherited_fd *fds,
+                   size_t fd_count, pid_t *pid, int *pidfd);
+
+struct csupport_exit {
+  bool was_signalled;
+  int code;   // exit code, or the signal's number
+};
+/// Reaps the child behind `pidfd`. 1: done, 0: still running. Does not block.
+int csupport_reap(int pidfd, struct csupport_exit *status);
+int csupport_pidfd_open(pid_t pid);
+int csupport_pidfd_signal(int pidfd, int signal);
+
+// ---- threads --------------------------------------------------------------------------------------------------------------------
+
+/// Starts a detached thread with every signal blocked, so that no handler of the program runs on it.
+int csupport_thread_start(const char *name, void (*body)(void *), void *argument);
+/// A number that is this thread's for its life.
+uint64_t csupport_thread_id(void);
+/// How many processors this thread may run on.
+int csupport_usable_processors(void);
+
+#endif

@@ -1,0 +1,66 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Every Swift target: warnings are errors, and each unsafe use is marked as such in the source.
+let settings: [SwiftSetting] = [
+  .treatAllWarnings(as: .error),
+  .strictMemorySafety(),
+]
+
+let package = Package(
+  name: "swift-message-ports",
+  products: [
+    .library(name: "MessagePorts", targets: ["MessagePorts"]),
+    // JSON and property-list coders, `Data` overloads: the only library product that needs Foundation.
+    .library(name: "MessagePortsFoundation", targets: ["MessagePortsFoundation"]),
+    .executable(name: "messageports", targets: ["MessagePortsTool"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+    // Used by the tool alone; a package that depends on the libraries does not fetch it.
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+  ],
+  targets: [
+    .systemLibrary(name: "CLiburing", pkgConfig: "liburing", providers: [.apt(["liburing-dev"])]),
+    .target(name: "CSupport", dependencies: ["CLiburing"], path: "CSupport"),
+    .target(name: "SharedRing", dependencies: ["CSupport"], swiftSettings: settings),
+    .target(name: "MessageCoding", swiftSettings: settings),
+    .target(
+      name: "MessagePorts",
+      dependencies: [
+        "CSupport", "SharedRing", "MessageCoding",
+        .product(name: "DequeModule", package: "swift-collections"),
+        .product(name: "Logging", package: "swift-log"),
+      ],
+      swiftSettings: settings + [
+        // `MessagePort.split()` returns two noncopyable halves as a tuple.
+        .enableExperimentalFeature("MoveOnlyTuples")
+      ]),
+    .target(
+      name: "MessagePortsFoundation", dependencies: ["MessagePorts", "MessageCoding"], swiftSettings: settings),
+    .executableTarget(
+      name: "MessagePortsTool",
+      dependencies: [
+        "CSupport", "MessagePorts",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: settings),
+
+    .target(name: "TestSupport", dependencies: ["CSupport", "MessagePorts"], path: "Tests/TestSupport", swiftSettings: settings),
+    // The far end of most tests: another process, playing one role per function.
+    .executableTarget(
+      name: "TestPeer", dependencies: ["CSupport", "SharedRing", "MessagePorts", "TestSupport"], path: "Tests/TestPeer",
+      swiftSettings: settings),
+    .testTarget(name: "CSupportTests", dependencies: ["CSupport", "TestSupport"], swiftSettings: settings),
+    .testTarget(name: "SharedRingTests", dependencies: ["SharedRing", "CSupport", "TestSupport"], swiftSettings: settings),
+    .testTarget(
+      name: "MessageCodingTests", dependencies: ["MessageCoding", "MessagePortsFoundation"], swiftSettings: settings),
+    .testTarget(
+      name: "MessagePortsTests",
+      dependencies: ["MessagePorts", "MessagePortsFoundation", "CSupport", "TestSupport", "TestPeer"],
+      swiftSettings: settings),
+  ],
+  swiftLanguageModes: [.v6],
+  cLanguageStandard: .gnu11
+)
