@@ -42,6 +42,9 @@ static inline void csupport_compiler_barrier(void) { __asm__ volatile("" ::: "me
 /// Nanoseconds of CLOCK_MONOTONIC.
 uint64_t csupport_monotonic_ns(void);
 
+/// "EMFILE: Too many open files", for messages. Never null; valid for ever.
+const char *csupport_error_name(int error);
+
 // ---- futex.c: a 32-bit word shared between processes (never FUTEX_PRIVATE) -------------------------------------------
 
 /// Sleeps while `*word == expected`. `timeout_ns` < 0: without limit.

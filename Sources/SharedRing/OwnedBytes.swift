@@ -1,0 +1,39 @@
+import Glibc
+
+/// Bytes on the heap that belong to one message: written once while it is put together, and only read afterwards.
+@safe
+package final class OwnedBytes: @unchecked Sendable {  // immutable once it is shared
+  private let base: UnsafeMutableRawPointer
+  package let byteCount: Int
+
+  /// Uninitialised bytes, or `nil` if there is no memory for so many.
+  package init?(byteCount: Int) {
+    // `malloc` rather than `allocate`: a size that a peer chose must be able to fail.
+    guard let base = unsafe malloc(max(byteCount, 1)) else { return nil }
+    unsafe self.base = unsafe base
+    self.byteCount = byteCount
+  }
+
+  deinit { unsafe free(base) }
+
+  package func withBytes<Result: ~Copyable, Failure: Error>(
+    _ body: (RawSpan) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    try unsafe body(UnsafeRawBufferPointer(start: base, count: byteCount).bytes)
+  }
+
+  /// Writes `bytes` at `offset`; only before the message is shown to anyone.
+  package func write(_ bytes: RawSpan, at offset: Int) {
+    precondition(offset >= 0 && bytes.byteCount <= byteCount - offset, "write beyond the message")
+    unsafe bytes.withUnsafeBytes { source in
+      if let from = source.baseAddress { unsafe (base + offset).copyMemory(from: from, byteCount: source.count) }
+    }
+  }
+
+  /// Lets `body` fill the bytes; what it leaves is undefined. Only before the message is shown to anyone.
+  package func withMutableBytes<Result: ~Copyable, Failure: Error>(
+    _ body: (UnsafeMutableRawBufferPointer) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    try unsafe body(UnsafeMutableRawBufferPointer(start: base, count: byteCount))
+  }
+}

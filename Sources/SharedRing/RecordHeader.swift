@@ -1,0 +1,45 @@
+/// The word in front of every record, and the record's commit: zero means "not yet".
+///
+///     bit 0                31 32     39 40          55 56    63
+///     | payload length, bytes | kind   | port count    | zero  |
+///
+/// A record is the header, the payload, and padding to a multiple of eight; it starts at a multiple of eight.
+@usableFromInline package struct RecordHeader: Hashable, Sendable {
+  @usableFromInline package enum Kind: UInt8, Sendable {
+    /// A whole message.
+    case message = 1
+    /// Nothing; the next record is at the start of the ring. Its payload reaches to the ring's end.
+    case pad = 2
+    /// The lane continues in another segment: the payload is its offset in the file and its capacity, 8 bytes each.
+    case link = 3
+    /// The first part of a message; the payload begins with the message's length, 8 bytes.
+    case firstFragment = 4
+    case middleFragment = 5
+    case lastFragment = 6
+    /// The message whose fragments came before will not be completed; forget them.
+    case abort = 7
+  }
+
+  @usableFromInline package var rawValue: UInt64
+
+  @inlinable package init(rawValue: UInt64) { self.rawValue = rawValue }
+
+  @inlinable package init(kind: Kind, byteCount: Int, portCount: Int = 0) {
+    rawValue =
+      UInt64(truncatingIfNeeded: byteCount) & 0xffff_ffff | UInt64(kind.rawValue) << 32
+      | UInt64(truncatingIfNeeded: portCount) << 40
+  }
+
+  /// What a message without ports has above its length: one comparison recognises the common case.
+  @inlinable package static var plainMessage: UInt64 { 1 }
+
+  @inlinable package var byteCount: Int { Int(truncatingIfNeeded: rawValue & 0xffff_ffff) }
+  @inlinable package var kind: Kind? { rawValue >> 56 == 0 ? Kind(rawValue: UInt8(truncatingIfNeeded: rawValue >> 32)) : nil }
+  @inlinable package var portCount: Int { Int(truncatingIfNeeded: rawValue >> 40 & 0xffff) }
+
+  /// The size of a header, and the alignment of records.
+  @inlinable package static var byteCount: Int { 8 }
+
+  /// What a record with a payload of `payloadBytes` occupies. Wraps instead of trapping: check the payload first.
+  @inlinable package static func recordBytes(payloadBytes: Int) -> Int { (payloadBytes &+ 15) & ~7 }
+}

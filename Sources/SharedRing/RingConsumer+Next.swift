@@ -1,0 +1,113 @@
+import CSupport
+
+/// What a consumer finds at its cursor.
+package enum RingStep {
+  /// Nothing, for now.
+  case empty
+  /// A record with something in it; it stays until ``RingConsumer/consume(_:)``.
+  case record(RingRecord)
+  /// The peer broke the format; the lane must not be read any further.
+  case violation(String)
+  /// The next segment could not be mapped for want of resources; try again later.
+  case blocked(SystemError)
+}
+
+/// A record whose header was fetched once and checked.
+package struct RingRecord {
+  package let header: RecordHeader
+  package let kind: RecordHeader.Kind
+  package var byteCount: Int { header.byteCount }
+  package var portCount: Int { header.portCount }
+}
+
+extension RingConsumer {
+  /// Finds the next message or fragment, following pads and links on the way.
+  package mutating func next() -> RingStep {
+    // A correct lane has at most a pad and a link in a row, then a record; a malicious one must not keep us here.
+    for _ in 0..<8 {
+      let header = RecordHeader(rawValue: unsafe RecordHeader.load(at: cursor))
+      if header.rawValue == 0 { return .empty }
+      guard let kind = header.kind else { return .violation("unknown record \(header.rawValue)") }
+      let room = unsafe end - cursor
+      switch kind {
+      case .message, .firstFragment, .middleFragment, .lastFragment, .abort:
+        guard RecordHeader.recordBytes(payloadBytes: header.byteCount) <= room - RecordHeader.byteCount else {
+          return .violation("record of \(header.byteCount) bytes beyond its segment")
+        }
+        return .record(RingRecord(header: header, kind: kind))
+      case .pad:
+        guard header.byteCount == room - RecordHeader.byteCount else { return .violation("pad of a wrong size") }
+        lapPosition &+= UInt64(capacity)
+        unsafe cursor = unsafe start
+        unsafe releaseAt = unsafe start  // the next advance tells the producer of the lap
+      case .link:
+        guard header.byteCount == 16, RecordHeader.recordBytes(payloadBytes: 16) <= room else {
+          return .violation("link of a wrong size")
+        }
+        do throws(LinkError) { try follow() } catch {
+          switch error {
+          case .violation(let what): return .violation(what)
+          case .system(let error): return .blocked(error)
+          }
+        }
+      }
+    }
+    return .violation("pads and links without end")
+  }
+
+  /// Reads the payload of a record that ``next()`` found. The bytes lie in memory that the peer can change.
+  package borrowing func withPayload<Result, Failure: Error>(
+    of record: RingRecord, _ body: (RawSpan) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    let payload = unsafe UnsafeRawBufferPointer(start: cursor + RecordHeader.byteCount, count: record.byteCount)
+    return try unsafe body(payload.bytes)
+  }
+
+  /// Goes past a record that ``next()`` found.
+  package mutating func consume(_ record: RingRecord) {
+    advance(by: RecordHeader.recordBytes(payloadBytes: record.byteCount))
+  }
+
+  private enum LinkError: Error {
+    case violation(String)
+    case system(SystemError)
+  }
+
+  /// Goes on in the segment that the link at the cursor names, and gives the old one's memory back.
+  private mutating func follow() throws(LinkError) {
+    guard let memory else { throw .violation("link in nothing") }
+    let offset = unsafe Self.loadOnce(cursor + 8)
+    let capacity = unsafe Self.loadOnce(cursor + 16)
+    let regionStart = RingLayout.regionOffset(lane: laneIndex)
+    guard capacity >= UInt64(RingLayout.pageBytes), capacity <= UInt64(RingLayout.largestCapacity),
+      capacity % UInt64(RingLayout.pageBytes) == 0, offset % UInt64(RingLayout.pageBytes) == 0,
+      offset >= regionStart, offset <= regionStart + RingLayout.regionBytes - capacity
+    else { throw .violation("link to \(capacity) bytes at \(offset)") }
+    let mapping: Mapping
+    do throws(SystemError) {
+      // The file cannot shrink, so what is inside now stays inside.
+      guard try ChannelMemory.fileFacts(memory.fd).size_bytes >= offset + capacity else {
+        throw SystemError(call: "segment", errno: 0)
+      }
+      mapping = try Mapping(fd: memory.fd, fileOffset: offset, byteCount: Int(capacity))
+    } catch {
+      if error.errno == 0 { throw .violation("link beyond the end of the file") }
+      throw .system(error)
+    }
+    let position = self.position &+ UInt64(RecordHeader.recordBytes(payloadBytes: 16))
+    let old = (offset: segmentOffset, capacity: self.capacity)
+    unsafe start = unsafe mapping.address
+    unsafe cursor = unsafe mapping.address
+    unsafe end = unsafe mapping.address + Int(capacity)
+    lapPosition = position
+    segmentOffset = offset
+    segment = consume mapping
+    if old.offset != 0 { _ = csupport_memory_discard(memory.fd, old.offset, UInt64(old.capacity)) }
+    release()
+  }
+
+  /// Reads a word that the peer may be changing, once.
+  @unsafe private static func loadOnce(_ address: UnsafeMutableRawPointer) -> UInt64 {
+    unsafe RecordHeader.load(at: address)
+  }
+}

@@ -1,0 +1,149 @@
+import CSupport
+
+/// The read side of one lane. One thread at a time; nothing here blocks.
+///
+/// It distrusts everything it reads: each header is fetched once, checked against the segment's bounds, and only then
+/// used. A record that cannot be right ends the lane (``Step/violation(_:)``), and nothing else happens.
+@safe  // The pointers stay inside `start ..< end`, a mapping that `memory` or `segment` keeps.
+@usableFromInline package struct RingConsumer: ~Copyable, @unchecked Sendable {  // owned by one thread at a time
+  /// The next header. Always a multiple of eight from `start`, with room for a header before `end`.
+  @usableFromInline var cursor: UnsafeMutableRawPointer
+  @usableFromInline var start: UnsafeMutableRawPointer
+  @usableFromInline var end: UnsafeMutableRawPointer
+  /// Passing this means that enough was read to tell the producer.
+  @usableFromInline var releaseAt: UnsafeMutableRawPointer
+  @usableFromInline var words: LaneWords
+  /// The lane position of `start` in this lap.
+  @usableFromInline var lapPosition: UInt64
+  /// What the producer was told.
+  var released: UInt64
+  /// The producer was found asleep on its socket while something was released; see ``takeOwedRing()``.
+  var owesRing: Bool
+
+  package let laneIndex: Int
+  package let memory: ChannelMemory?
+  var segmentOffset: UInt64
+  var segment: Mapping?
+
+  /// A consumer attached to nothing: it is always empty.
+  package init() {
+    unsafe self.init(
+      data: Self.emptyHeader, capacity: 16,
+      words: LaneWords(base: LaneWords.nowhere), lane: 0, memory: nil)
+  }
+
+  /// The consumer of a lane from which nothing has been read yet.
+  package init(memory: ChannelMemory, lane: Int) {
+    unsafe self.init(
+      data: memory.initialData(lane: lane), capacity: memory.laneCapacity, words: memory.words(lane: lane), lane: lane,
+      memory: memory)
+  }
+
+  @unsafe private init(
+    data: UnsafeMutableRawPointer, capacity: Int, words: LaneWords, lane: Int, memory: ChannelMemory?
+  ) {
+    unsafe cursor = data
+    unsafe start = data
+    unsafe end = data + capacity
+    unsafe releaseAt = data + capacity / 8
+    self.words = words
+    lapPosition = 0
+    released = 0
+    owesRing = false
+    laneIndex = lane
+    self.memory = memory
+    segmentOffset = 0
+    segment = nil
+  }
+
+  /// Sixteen zero bytes, never written: "not yet", for ever.
+  @unsafe private nonisolated(unsafe) static let emptyHeader: UnsafeMutableRawPointer = {
+    let bytes = UnsafeMutableRawPointer.allocate(byteCount: 16, alignment: 8)
+    unsafe bytes.initializeMemory(as: UInt64.self, repeating: 0, count: 2)
+    return unsafe bytes
+  }()
+
+  package var isAttached: Bool { memory != nil }
+  @inlinable package var capacity: Int { unsafe end - start }
+  /// The lane position of the next record.
+  @inlinable package var position: UInt64 { unsafe lapPosition &+ UInt64(truncatingIfNeeded: cursor - start) }
+}
+
+// MARK: - Hot path
+
+extension RingConsumer {
+  /// Whether a record waits, without looking at what it is.
+  @inlinable @inline(__always)
+  package var isEmpty: Bool { unsafe RecordHeader.load(at: cursor) == 0 }
+
+  /// Hands the next message to `body`, if it is a whole message without ports, and goes past it.
+  ///
+  /// - Returns: what `body` returned; `nil` if there is no such message now: look with ``next()`` what there is.
+  ///
+  /// The span lies in memory that the peer can change at any time. Read each byte once, or copy first.
+  @inlinable @inline(__always)
+  package mutating func tryRead<Result, Failure: Error>(
+    _ body: (RawSpan) throws(Failure) -> Result
+  ) throws(Failure) -> Result? {
+    let header = unsafe RecordHeader.load(at: cursor)
+    guard header >> 32 == RecordHeader.plainMessage else { return nil }
+    let payloadBytes = Int(truncatingIfNeeded: header & 0xffff_ffff)
+    let next = RecordHeader.recordBytes(payloadBytes: payloadBytes)
+    guard unsafe next <= end - cursor - RecordHeader.byteCount else { return nil }
+    defer { advance(by: next) }
+    let payload = unsafe UnsafeRawBufferPointer(start: cursor + RecordHeader.byteCount, count: payloadBytes)
+    return try unsafe body(payload.bytes)
+  }
+
+  /// Goes past the record at the cursor, and tells the producer once an eighth of the ring was read.
+  @inlinable @inline(__always)
+  mutating func advance(by recordBytes: Int) {
+    unsafe cursor += recordBytes
+    if unsafe cursor >= releaseAt { releaseRead() }
+  }
+
+  /// Off the hot path, once for an eighth of the ring.
+  @usableFromInline @inline(never)
+  mutating func releaseRead() { release() }
+}
+
+// MARK: - Release
+
+extension RingConsumer {
+  /// Publishes what was read so far as writable again, and wakes a producer that waits for that.
+  ///
+  /// One that sleeps on its socket cannot be woken from here: then ``takeOwedRing()`` says so.
+  package mutating func release() {
+    let position = self.position
+    unsafe releaseAt = unsafe min(cursor + max(capacity / 8, 8), end)
+    guard isAttached, position != released else { return }
+    released = position
+    words.storeReleased(position)
+    // [sleep] Our release against our look; a waiting producer announces, fences, and looks at the release.
+    csupport_store_load_fence()
+    wakeProducer()
+  }
+
+  /// Wakes a producer that waits for space, or notes that its socket has to be rung.
+  package mutating func wakeProducer() {
+    guard isAttached else { return }
+    let doorbell = words.loadDoorbell(.space)
+    guard doorbell == Doorbell.asleepOnFutex || doorbell == Doorbell.asleepOnSocket,
+      words.takeDoorbell(.space, doorbell)
+    else { return }
+    if doorbell == Doorbell.asleepOnSocket {
+      owesRing = true
+    } else {
+      _ = unsafe csupport_futex_wake_all(words.doorbellWord(.space))
+    }
+  }
+
+  /// Whether the producer's socket has to be rung since the last time this was asked.
+  package mutating func takeOwedRing() -> Bool {
+    defer { owesRing = false }
+    return owesRing
+  }
+
+  /// Whether something was read that the producer has not been told of.
+  package var hasUnreleased: Bool { position != released }
+}

@@ -1,0 +1,160 @@
+import CSupport
+
+/// How a lane grows when its consumer does not keep up.
+package struct GrowthPolicy: Sendable, Hashable {
+  /// Up to here a lane grows because traffic asks for it, and stays so. What exceeds it holds unread data only, and is
+  /// given back once that was read.
+  package var steadyCapacity = 1 << 20
+  /// The first bigger segment: not worth making smaller.
+  package var firstGrownCapacity = 64 << 10
+  /// The most that may wait unread; `nil`: no limit.
+  package var unreadLimitBytes: Int?
+
+  package init(unreadLimitBytes: Int? = nil) { self.unreadLimitBytes = unreadLimitBytes }
+
+  /// Messages larger than this go in fragments of this size, so that a small warm ring carries a message of any size
+  /// while the consumer keeps up: fresh memory costs several microseconds a page.
+  package var fragmentBytes: Int { steadyCapacity / 8 }
+}
+
+/// What staging needs from whoever knows the sockets.
+package protocol RingConsumerContact {
+  /// Whether the consumer is known to be gone for good. May ask the kernel.
+  func consumerIsGone() -> Bool
+  /// Wakes the consumer; called after ``RingProducer/takeSleepingConsumer()`` said that it sleeps on its socket.
+  func ringSocket()
+}
+
+extension RingProducer {
+  /// Writes a message of any size at the cursor, growing the lane if need be, and returns the header that completes it.
+  ///
+  /// Until that header is given to ``publish(_:)``, the consumer sees no message. In between, the caller may still call
+  /// it off with ``abandonStaged(_:)``. Takes time in proportion to the size, and waits a few microseconds for a
+  /// consumer that is busy reading before it asks the kernel for memory.
+  package mutating func stage(
+    _ bytes: RawSpan, policy: GrowthPolicy, contact: some RingConsumerContact
+  ) throws(RingError) -> RecordHeader {
+    if let limit = policy.unreadLimitBytes, unreleasedBytes() + RecordHeader.recordBytes(payloadBytes: bytes.byteCount) > limit {
+      throw .limitReached
+    }
+    if capacity > policy.steadyCapacity, unreleasedBytes() == 0 {
+      // What overflowed has been read: give the big segment back. If that fails, there is still the big one.
+      try? grow(capacity: policy.steadyCapacity)
+    }
+    if bytes.byteCount <= policy.fragmentBytes {
+      try ensureRoom(payloadBytes: bytes.byteCount, remainingBytes: bytes.byteCount, policy: policy, contact: contact)
+      copy(bytes, atPayloadOffset: 0)
+      return RecordHeader(kind: .message, byteCount: bytes.byteCount)
+    }
+    return try stageFragments(bytes, policy: policy, contact: contact)
+  }
+
+  /// Takes a staged message back: the consumer forgets the fragments that it may have seen.
+  package mutating func abandonStaged(_ header: RecordHeader) {
+    if header.kind == .lastFragment { publish(RecordHeader(kind: .abort, byteCount: 0)) }
+  }
+
+  /// Whether the consumer slept on its socket and has to be rung there. One that slept on its futex has been woken.
+  package mutating func wakeConsumer() -> Bool {
+    let doorbell = words.loadDoorbell(.message)
+    guard doorbell == Doorbell.asleepOnFutex || doorbell == Doorbell.asleepOnSocket,
+      words.takeDoorbell(.message, doorbell)
+    else { return false }
+    if doorbell == Doorbell.asleepOnSocket { return true }
+    _ = unsafe csupport_futex_wake_all(words.doorbellWord(.message))
+    return false
+  }
+
+  private mutating func stageFragments(
+    _ bytes: RawSpan, policy: GrowthPolicy, contact: some RingConsumerContact
+  ) throws(RingError) -> RecordHeader {
+    var written = 0
+    do throws(RingError) {
+      if capacity < policy.steadyCapacity { try grow(capacity: policy.steadyCapacity) }
+      while true {
+        let prefix = written == 0 ? 8 : 0
+        let chunk = min(bytes.byteCount - written, policy.fragmentBytes - prefix)
+        let remaining = bytes.byteCount - written
+        try ensureRoom(payloadBytes: prefix + chunk, remainingBytes: remaining, policy: policy, contact: contact)
+        if prefix > 0 { unsafe (cursor + 8).storeBytes(of: UInt64(bytes.byteCount), as: UInt64.self) }
+        copy(bytes.extracting(written..<written + chunk), atPayloadOffset: prefix)
+        let isLast = chunk == remaining
+        let kind: RecordHeader.Kind = isLast ? .lastFragment : written == 0 ? .firstFragment : .middleFragment
+        let header = RecordHeader(kind: kind, byteCount: prefix + chunk)
+        if isLast { return header }
+        publish(header)
+        if consumerSleeps(), wakeConsumer() { contact.ringSocket() }
+        written += chunk
+      }
+    } catch {
+      if written > 0 { abandonFragments() }
+      throw error
+    }
+  }
+
+  /// Writes an abort into the reserved space.
+  private mutating func abandonFragments() {
+    unsafe limit = end
+    if unsafe end - cursor < 2 * RecordHeader.byteCount { wrap() }
+    publish(RecordHeader(kind: .abort, byteCount: 0))
+    recomputeLimit(released: seenReleased)
+  }
+
+  private mutating func ensureRoom(
+    payloadBytes: Int, remainingBytes: Int, policy: GrowthPolicy, contact: some RingConsumerContact
+  ) throws(RingError) {
+    if hasRoom(payloadBytes: payloadBytes) { return }
+    if isCorrupt { throw .corruptPeer("it released more than was written") }
+    if contact.consumerIsGone() { throw .consumerGone }
+    let canEverFit = payloadBytes <= largestRecordPayload
+    if canEverFit, waitForSpace(payloadBytes: payloadBytes, contact: contact) { return }
+    if isCorrupt { throw .corruptPeer("it released more than was written") }
+    // An eighth of the ring at most, so that a wrap wastes little; in the overflow, all that is left to write.
+    let record = RecordHeader.recordBytes(payloadBytes: payloadBytes)
+    var wanted = max(policy.firstGrownCapacity, min(8 * record, policy.steadyCapacity))
+    if canEverFit { wanted = max(wanted, 2 * capacity) }
+    if wanted > policy.steadyCapacity {
+      wanted = max(wanted, remainingBytes + remainingBytes / 1024 + 4 * policy.fragmentBytes)
+    }
+    let rounded = min(wanted.nextPowerOfTwo, RingLayout.largestCapacity)
+    try grow(capacity: rounded)
+    guard hasRoom(payloadBytes: payloadBytes) else { preconditionFailure("a fresh segment has room") }
+  }
+
+  /// Spins while the consumer visibly drains the lane: waiting a few microseconds beats fresh memory.
+  private mutating func waitForSpace(payloadBytes: Int, contact: some RingConsumerContact) -> Bool {
+    guard Processors.areSeveral else { return false }
+    if consumerSleeps(), wakeConsumer() { contact.ringSocket() }
+    let started = csupport_monotonic_ns()
+    var progressed = started
+    var lastReleased = seenReleased
+    while true {
+      for _ in 0..<64 { csupport_cpu_relax() }
+      if hasRoom(payloadBytes: payloadBytes) { return true }
+      if isCorrupt { return false }
+      let now = csupport_monotonic_ns()
+      if seenReleased != lastReleased {
+        lastReleased = seenReleased
+        progressed = now
+      }
+      // A consumer that releases a byte at a time does not hold the poster up for long.
+      if now - progressed > 20_000 || now - started > 200_000 { return false }
+    }
+  }
+
+  private func copy(_ bytes: RawSpan, atPayloadOffset offset: Int) {
+    unsafe bytes.withUnsafeBytes { source in
+      guard let from = source.baseAddress else { return }
+      unsafe (cursor + RecordHeader.byteCount + offset).copyMemory(from: from, byteCount: source.count)
+    }
+  }
+}
+
+package enum Processors {
+  /// Whether another process can run while this one spins. Looked up once.
+  package static let areSeveral = csupport_usable_processors() > 1
+}
+
+extension Int {
+  var nextPowerOfTwo: Int { self <= 1 ? 1 : 1 << (Int.bitWidth - (self - 1).leadingZeroBitCount) }
+}

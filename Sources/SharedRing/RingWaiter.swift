@@ -1,0 +1,96 @@
+import CSupport
+
+// Sleeping without a lost wake-up. [sleep]
+//
+//     sleeper (consumer)                     waker (producer)
+//     1. doorbell := asleep                  1. commit the record
+//     2. fence                               2. fence
+//     3. look at the ring; not empty:        3. look at the doorbell; asleep:
+//        doorbell := awake, do not sleep        doorbell := awake (compare-exchange), wake
+//     4. sleep while doorbell == asleep
+//
+// Each side stores, fences, then loads what the other stored. In whatever order the two fences take effect, the side
+// whose fence is second sees the other's store: so either the sleeper finds the record, or the waker finds the
+// announcement. If the wake-up comes between 3 and 4, the futex call finds another value and does not sleep; a
+// packet on the socket stays there until the poll sees it. The waker wakes all waiters of the word, because a waiter
+// that was given up (a cancelled wait, another thread) may still be queued before the one that matters.
+//
+// The fence of the waker is the expensive part, once per message. A consumer that polls says so (`polling`), and a
+// producer whose process is registered for `membarrier` then leaves it out. Before such a consumer sleeps, its step 2
+// is `membarrier`, a full fence in every registered process at a moment between steps 1 and 3: a producer that looked
+// at the doorbell before that moment has its commit visible to step 3; one that looks after it sees the announcement.
+// A producer that is not registered always fences, so the two sides need to agree on nothing.
+//
+// The same in the other direction, with the released position and the space doorbell, lets a producer wait for space.
+
+extension RingConsumer {
+  /// Steps 1 to 3: whether the caller may sleep now. `doorbell` says where it will.
+  ///
+  /// What was read is released first, so that a producer that waits for space is not forgotten by a sleeper.
+  package mutating func prepareToSleep(_ doorbell: UInt32) -> Bool {
+    guard isAttached else { return true }
+    let position = self.position
+    let released = position != self.released
+    if released {
+      self.released = position
+      words.storeReleased(position)
+    }
+    let wasPolling = words.loadDoorbell(.message) == Doorbell.polling
+    words.storeDoorbell(.message, doorbell)
+    if wasPolling, csupport_membarrier_global() < 0 {
+      // No memory for the barrier, say: stay awake, the caller will come again.
+      words.storeDoorbell(.message, Doorbell.polling)
+      return false
+    }
+    csupport_store_load_fence()
+    if released { wakeProducer() }
+    if isEmpty { return true }
+    words.storeDoorbell(.message, Doorbell.awake)
+    return false
+  }
+
+  /// After sleeping, or instead of it: nobody need ring any more.
+  package func stayAwake() {
+    guard isAttached, words.loadDoorbell(.message) != Doorbell.awake else { return }
+    words.storeDoorbell(.message, Doorbell.awake)
+  }
+
+  /// Promises to put a fence into the producer's process before sleeping. Only where `membarrier` is available.
+  package func startPolling() {
+    guard isAttached else { return }
+    words.storeDoorbell(.message, Doorbell.polling)
+  }
+
+  /// Sleeps while the doorbell says that this side is asleep on its futex, at most so long (< 0: without limit).
+  /// May return for no reason.
+  package borrowing func sleep(timeoutNanoseconds: Int64) {
+    _ = unsafe csupport_futex_wait(
+      words.doorbellWord(.message), Doorbell.asleepOnFutex, timeoutNanoseconds)
+  }
+
+  /// The doorbell's word, for an event loop that sleeps on many. It stays valid as long as `memory`.
+  @unsafe package var doorbellWord: UnsafeMutableRawPointer { unsafe words.doorbellWord(.message) }
+}
+
+extension RingProducer {
+  /// Steps 1 to 3 for a producer that waits until `byteCount` bytes fit: whether it may sleep now.
+  package mutating func prepareToSleep(_ doorbell: UInt32, until isSatisfied: (inout RingProducer) -> Bool) -> Bool {
+    guard isAttached else { return true }
+    words.storeDoorbell(.space, doorbell)
+    csupport_store_load_fence()
+    if !isSatisfied(&self) { return true }
+    words.storeDoorbell(.space, Doorbell.awake)
+    return false
+  }
+
+  package func stayAwake() {
+    guard isAttached, words.loadDoorbell(.space) != Doorbell.awake else { return }
+    words.storeDoorbell(.space, Doorbell.awake)
+  }
+
+  package borrowing func sleep(timeoutNanoseconds: Int64) {
+    _ = unsafe csupport_futex_wait(words.doorbellWord(.space), Doorbell.asleepOnFutex, timeoutNanoseconds)
+  }
+
+  @unsafe package var doorbellWord: UnsafeMutableRawPointer { unsafe words.doorbellWord(.space) }
+}

@@ -1,0 +1,150 @@
+import CSupport
+
+/// One mapping of a part of a file, unmapped when this goes away.
+@safe
+@usableFromInline package struct Mapping: ~Copyable, @unchecked Sendable {  // owns a fixed range of addresses, no state
+  package let address: UnsafeMutableRawPointer
+  package let byteCount: Int
+  /// Where in the file it begins.
+  package let fileOffset: UInt64
+
+  package init(fd: CInt, fileOffset: UInt64, byteCount: Int) throws(SystemError) {
+    var address: UnsafeMutableRawPointer?
+    let result = unsafe csupport_memory_map(fd, fileOffset, byteCount, &address)
+    guard result >= 0, let address = unsafe address else { throw SystemError(call: "mmap", errno: -result) }
+    unsafe self.address = unsafe address
+    self.byteCount = byteCount
+    self.fileOffset = fileOffset
+  }
+
+  deinit { _ = unsafe csupport_memory_unmap(address, byteCount) }
+}
+
+/// Which kind of memory a channel lies in.
+public enum MemoryBacking: String, Sendable, Hashable, CaseIterable {
+  /// `memfd_create`, sealed against shrinking: no peer can pull it from under us.
+  case memfd
+  /// `shm_open`, unlinked at once: for systems or policies without memfd. A peer could shrink it and so kill whoever
+  /// reads it, which is why a receiver takes it only from peers that it says it trusts.
+  case posixSharedMemory
+}
+
+/// Why a descriptor that a peer sent is not a channel's memory.
+package enum AttachError: Error, Hashable {
+  case notAFile
+  case notSealed
+  case tooShort(byteCount: UInt64)
+  case notAChannel
+  case versionDiffers(theirs: UInt32)
+  case implausibleCapacity(UInt64)
+  case system(SystemError)
+}
+
+/// A channel's file and the mapping of its first pages, with the header and both lanes' initial data.
+///
+/// Thread safety: immutable; what the memory holds is the business of the lanes' producers and consumers.
+@safe
+package final class ChannelMemory: @unchecked Sendable {  // immutable, and the mapping lives as long as this
+  /// The file; whoever is sent it can map all of the channel.
+  package let fd: CInt
+  package let laneCapacity: Int
+  /// Which file it is, as the kernel says: two ends are of one channel exactly if theirs are equal.
+  package let identity: Identity
+  let base: Mapping
+
+  package struct Identity: Hashable, Sendable {
+    let device: UInt64
+    let inode: UInt64
+  }
+
+  private init(owning fd: CInt, base: consuming Mapping, laneCapacity: Int, identity: Identity) {
+    self.fd = fd
+    self.base = base
+    self.laneCapacity = laneCapacity
+    self.identity = identity
+  }
+
+  deinit { _ = csupport_close(fd) }
+
+  /// Makes a new channel's memory: two lanes of at least `laneCapacity` bytes each, nothing in them.
+  package static func make(laneCapacity requested: Int, backing: MemoryBacking) throws(SystemError) -> ChannelMemory {
+    let capacity = RingLayout.roundedCapacity(requested)
+    let baseBytes = RingLayout.baseBytes(capacity: capacity)
+    let fd =
+      switch backing {
+      case .memfd: try check("memfd_create") { csupport_memory_create_sealed(UInt64(baseBytes)) }
+      case .posixSharedMemory: try check("shm_open") { csupport_memory_create_unlinked(UInt64(baseBytes)) }
+      }
+    do throws(SystemError) {
+      let facts = try fileFacts(fd)
+      let base = try Mapping(fd: fd, fileOffset: 0, byteCount: baseBytes)
+      let header = unsafe base.address
+      // Nobody else can see the memory yet: plain stores.
+      unsafe header.storeBytes(of: RingLayout.magic, toByteOffset: CSUPPORT_IDENTITY_MAGIC, as: UInt64.self)
+      unsafe header.storeBytes(
+        of: RingLayout.version, toByteOffset: CSUPPORT_IDENTITY_VERSION, as: UInt32.self)
+      unsafe header.storeBytes(
+        of: UInt64(capacity), toByteOffset: CSUPPORT_IDENTITY_LANE_CAPACITY, as: UInt64.self)
+      return ChannelMemory(
+        owning: fd, base: base, laneCapacity: capacity, identity: Identity(device: facts.device, inode: facts.inode))
+    } catch {
+      _ = csupport_close(fd)
+      throw error
+    }
+  }
+
+  /// Takes over `fd`, which a peer sent, after finding out from the kernel what it is. On failure it is closed.
+  package static func attach(owning fd: CInt, trustingUnsealed: Bool) throws(AttachError) -> ChannelMemory {
+    do throws(AttachError) {
+      return try verified(fd, trustingUnsealed: trustingUnsealed)
+    } catch {
+      _ = csupport_close(fd)
+      throw error
+    }
+  }
+
+  private static func verified(_ fd: CInt, trustingUnsealed: Bool) throws(AttachError) -> ChannelMemory {
+    do {
+      let facts = try fileFacts(fd)
+      guard facts.is_regular else { throw AttachError.notAFile }
+      if !trustingUnsealed, csupport_memory_is_shrink_sealed(fd) != 1 { throw AttachError.notSealed }
+      guard facts.size_bytes >= UInt64(RingLayout.pageBytes) else {
+        throw AttachError.tooShort(byteCount: facts.size_bytes)
+      }
+      // One page is there for certain; what it says decides how much more to map.
+      let first = try Mapping(fd: fd, fileOffset: 0, byteCount: RingLayout.pageBytes)
+      let words = unsafe LaneWords(base: first.address)
+      let (magic, version, capacity) = words.loadIdentity()
+      guard magic == RingLayout.magic else { throw AttachError.notAChannel }
+      guard version == RingLayout.version else { throw AttachError.versionDiffers(theirs: version) }
+      guard RingLayout.isPlausibleCapacity(capacity) else { throw AttachError.implausibleCapacity(capacity) }
+      let baseBytes = RingLayout.baseBytes(capacity: Int(capacity))
+      guard facts.size_bytes >= UInt64(baseBytes) else { throw AttachError.tooShort(byteCount: facts.size_bytes) }
+      let identity = Identity(device: facts.device, inode: facts.inode)
+      if baseBytes == RingLayout.pageBytes {
+        return ChannelMemory(owning: fd, base: first, laneCapacity: Int(capacity), identity: identity)
+      }
+      let base = try Mapping(fd: fd, fileOffset: 0, byteCount: baseBytes)
+      return ChannelMemory(owning: fd, base: base, laneCapacity: Int(capacity), identity: identity)
+    } catch let error as AttachError {
+      throw error
+    } catch let error as SystemError {
+      throw .system(error)
+    } catch {
+      preconditionFailure("unreachable: \(error)")
+    }
+  }
+
+  package static func fileFacts(_ fd: CInt) throws(SystemError) -> csupport_file_facts {
+    var facts = csupport_file_facts()
+    try checkOnce("fstat", unsafe csupport_file_facts(fd, &facts))
+    return facts
+  }
+
+  package func words(lane: Int) -> LaneWords { unsafe LaneWords(base: base.address + RingLayout.laneOffset(lane)) }
+
+  /// The lane's initial data, inside the base mapping.
+  @unsafe func initialData(lane: Int) -> UnsafeMutableRawPointer {
+    unsafe base.address + RingLayout.initialDataOffset(lane: lane, capacity: laneCapacity)
+  }
+}
