@@ -1,0 +1,80 @@
+// Waiting for descriptors: epoll, and the descriptors that exist to be waited for.
+
+#define _GNU_SOURCE
+#include "CSupport.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+_Static_assert((uint32_t)CSUPPORT_EVENT_IN == (uint32_t)EPOLLIN, "");
+_Static_assert((uint32_t)CSUPPORT_EVENT_OUT == (uint32_t)EPOLLOUT, "");
+_Static_assert((uint32_t)CSUPPORT_EVENT_ERR == (uint32_t)EPOLLERR, "");
+_Static_assert((uint32_t)CSUPPORT_EVENT_HUP == (uint32_t)EPOLLHUP, "");
+_Static_assert((uint32_t)CSUPPORT_EVENT_EDGE == (uint32_t)EPOLLET, "");
+
+enum { MAX_EVENTS = 256 };
+
+int csupport_epoll_create(void) {
+  int fd = epoll_create1(EPOLL_CLOEXEC);
+  return fd < 0 ? -errno : fd;
+}
+
+int csupport_epoll_add(int epoll, int fd, uint32_t events, uint64_t token) {
+  struct epoll_event event = {.events = events, .data.u64 = token};
+  return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+int csupport_epoll_remove(int epoll, int fd) {
+  return epoll_ctl(epoll, EPOLL_CTL_DEL, fd, NULL) < 0 ? -errno : 0;
+}
+
+int csupport_epoll_wait(int epoll, struct csupport_event *events, int capacity, int64_t timeout_ns) {
+  // Not the caller's array: on x86 the kernel's struct is packed, which Swift cannot see.
+  struct epoll_event ready[MAX_EVENTS];
+  if (capacity > MAX_EVENTS) capacity = MAX_EVENTS;
+  int count;
+  if (timeout_ns <= 0) {
+    count = epoll_wait(epoll, ready, capacity, timeout_ns < 0 ? -1 : 0);
+  } else {
+    struct timespec limit = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
+    count = epoll_pwait2(epoll, ready, capacity, &limit, NULL);
+  }
+  if (count < 0) return -errno;
+  for (int index = 0; index < count; index += 1) {
+    events[index] = (struct csupport_event){.token = ready[index].data.u64, .events = ready[index].events};
+  }
+  return count;
+}
+
+int csupport_eventfd_create(void) {
+  int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  return fd < 0 ? -errno : fd;
+}
+
+int csupport_eventfd_signal(int fd) {
+  // EAGAIN: the counter is at its limit, so the descriptor is readable already.
+  return eventfd_write(fd, 1) < 0 && errno != EAGAIN ? -errno : 0;
+}
+
+int csupport_eventfd_drain(int fd) {
+  eventfd_t count;
+  return eventfd_read(fd, &count) < 0 && errno != EAGAIN ? -errno : 0;
+}
+
+int csupport_timerfd_create(uint64_t after_ns) {
+  if (after_ns == 0) after_ns = 1;  // zero would mean: never
+  struct itimerspec setting = {
+      .it_value = {.tv_sec = (time_t)(after_ns / 1000000000u), .tv_nsec = (long)(after_ns % 1000000000u)}};
+  int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+  if (fd < 0) return -errno;
+  if (timerfd_settime(fd, 0, &setting, NULL) < 0) {
+    int error = errno;
+    close(fd);
+    return -error;
+  }
+  return fd;
+}
