@@ -60,12 +60,12 @@ package struct MessageAssembler {
     }
   }
 
-  /// What was assembled so far: it moves with the port. The assembler is idle afterwards.
-  package mutating func takePartial() -> (bytes: OwnedBytes, filled: Int)? {
+  /// What was assembled so far: it moves with the port.
+  package var partial: (bytes: OwnedBytes, filled: Int)? {
     guard case .assembling(let bytes, let filled) = state else { return nil }
-    state = .idle
     return (bytes, filled)
   }
 
+  /// Goes on with what the previous owner of the port had assembled.
   package mutating func resume(_ bytes: OwnedBytes, filled: Int) { state = .assembling(bytes, filled: filled) }
 }

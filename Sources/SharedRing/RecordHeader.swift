@@ -37,6 +37,11 @@
   @inlinable package var kind: Kind? { rawValue >> 56 == 0 ? Kind(rawValue: UInt8(truncatingIfNeeded: rawValue >> 32)) : nil }
   @inlinable package var portCount: Int { Int(truncatingIfNeeded: rawValue >> 40 & 0xffff) }
 
+  /// The same record with ports.
+  package func carrying(_ portCount: Int) -> RecordHeader {
+    RecordHeader(rawValue: rawValue & ~(0xffff << 40) | UInt64(truncatingIfNeeded: portCount & 0xffff) << 40)
+  }
+
   /// The size of a header, and the alignment of records.
   @inlinable package static var byteCount: Int { 8 }
 

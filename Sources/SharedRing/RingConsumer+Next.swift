@@ -55,6 +55,13 @@ extension RingConsumer {
     return .violation("pads and links without end")
   }
 
+  /// How many bytes of records the producer said it has posted and this side has not read. For inspection: the producer
+  /// may lag, and may lie.
+  package var waitingBytes: Int {
+    guard isAttached else { return 0 }
+    return Int(clamping: Int64(bitPattern: words.loadPosted() &- position)).clampedToNonNegative
+  }
+
   /// Reads the payload of a record that ``next()`` found. The bytes lie in memory that the peer can change.
   package borrowing func withPayload<Result, Failure: Error>(
     of record: RingRecord, _ body: (RawSpan) throws(Failure) -> Result
@@ -110,4 +117,8 @@ extension RingConsumer {
   @unsafe private static func loadOnce(_ address: UnsafeMutableRawPointer) -> UInt64 {
     unsafe RecordHeader.load(at: address)
   }
+}
+
+extension Int {
+  fileprivate var clampedToNonNegative: Int { Swift.max(0, self) }
 }

@@ -10,6 +10,9 @@ package struct GrowthPolicy: Sendable, Hashable {
   /// The most that may wait unread; `nil`: no limit.
   package var unreadLimitBytes: Int?
 
+  /// Whether to give a busy consumer a few microseconds before asking for memory.
+  package var waitsForConsumer = true
+
   package init(unreadLimitBytes: Int? = nil) { self.unreadLimitBytes = unreadLimitBytes }
 
   /// Messages larger than this go in fragments of this size, so that a small warm ring carries a message of any size
@@ -107,7 +110,7 @@ extension RingProducer {
     if isCorrupt { throw .corruptPeer("it released more than was written") }
     if contact.consumerIsGone() { throw .consumerGone }
     let canEverFit = payloadBytes <= largestRecordPayload
-    if canEverFit, waitForSpace(payloadBytes: payloadBytes, contact: contact) { return }
+    if canEverFit, policy.waitsForConsumer, waitForSpace(payloadBytes: payloadBytes, contact: contact) { return }
     if isCorrupt { throw .corruptPeer("it released more than was written") }
     // An eighth of the ring at most, so that a wrap wastes little; in the overflow, all that is left to write.
     let record = RecordHeader.recordBytes(payloadBytes: payloadBytes)

@@ -68,11 +68,23 @@ extension RingConsumer {
       words.doorbellWord(.message), Doorbell.asleepOnFutex, timeoutNanoseconds)
   }
 
+  /// Wakes every thread of this process or another that sleeps on the doorbell's futex.
+  package func wakeSleepers() {
+    words.storeDoorbell(.message, Doorbell.awake)
+    _ = unsafe csupport_futex_wake_all(words.doorbellWord(.message))
+  }
+
+  /// Whether the producer said that it was closing. Meaningful once it is gone.
+  package var wasClosedByProducer: Bool { isAttached && words.loadClosedByOwner() }
+
   /// The doorbell's word, for an event loop that sleeps on many. It stays valid as long as `memory`.
   @unsafe package var doorbellWord: UnsafeMutableRawPointer { unsafe words.doorbellWord(.message) }
 }
 
 extension RingProducer {
+  /// Says that this end closes of its own will; the hang-up that follows makes it known.
+  package func sayClosed() { words.storeClosedByOwner() }
+
   /// Steps 1 to 3 for a producer that waits until `byteCount` bytes fit: whether it may sleep now.
   package mutating func prepareToSleep(_ doorbell: UInt32, until isSatisfied: (inout RingProducer) -> Bool) -> Bool {
     guard isAttached else { return true }

@@ -1,0 +1,196 @@
+import CSupport
+import DequeModule
+import Glibc
+import Logging
+import SharedRing
+import Synchronization
+
+/// One thread that runs the handlers of any number of ports, and anything else that is given to it.
+///
+/// There is one by default, ``default``, which starts when it is first needed; a program may make more and say which
+/// port is served by which (``MessagePort/setEventLoop(_:)``). A slow handler delays the ports of its own loop only.
+/// While there is nothing to do, the thread sleeps in the kernel and costs no processor time, however many ports it
+/// serves.
+///
+/// A loop is a Swift executor, too: an actor or task can run on it, and then a message costs one wake-up and not two.
+///
+/// Open ports do not keep the process alive: it ends when its main thread does. A program that has nothing else to do
+/// than serve its ports ends with ``runUntilIdle()``.
+///
+/// Thread safety: all members may be called from any thread.
+public final class EventLoop: Sendable {
+  /// The loop that serves ports unless told otherwise.
+  public static let `default` = EventLoop(name: "messageports")
+
+  /// What a loop sleeps on.
+  public enum Driver: String, Sendable, Hashable, CaseIterable {
+    /// io_uring, with a futex wait for each port that waits for messages. The peer wakes it with one futex call.
+    case uring
+    /// epoll: for systems that forbid io_uring, or kernels before 6.7. The peer wakes it with a packet on the socket.
+    case epoll
+  }
+
+  /// What this loop sleeps on: the one given when it was made, else what the environment variable `MESSAGEPORTS_DRIVER`
+  /// says (`uring` or `epoll`), else what the probe at start-up found to work.
+  public let driver: Driver
+  /// The thread's name.
+  public let name: String
+
+  /// Identifies what the loop watches, in this process for ever.
+  typealias Token = UInt64
+
+  struct State: Sendable {
+    var isStarted = false
+    var isStopped = false
+    /// The thread sleeps, or is about to: whoever adds something has to wake it.
+    var isAsleep = false
+    var scheduled: [PortCore] = []
+    var jobs = Deque<LoopJob>()
+    var watchers: [Token: Watch] = [:]
+    var lastToken: Token = 0
+    /// Waits in the kernel that are of no use any more.
+    var abandoned: [Token] = []
+    /// Those who wait until no started port is left.
+    var idleWaiters: [Resumption<Void>] = []
+  }
+
+  struct Watch: Sendable {
+    let fd: CInt
+    let watcher: any LoopWatcher
+  }
+
+  let state = Mutex(State())
+  let epoll: CInt
+  let waker: LoopWaker
+  /// The thread's number, once it runs.
+  private let threadID = Atomic<UInt64>(0)
+
+  /// Makes a loop; its thread starts when it is first needed.
+  ///
+  /// - Parameters:
+  ///   - name: for the thread; up to 15 bytes are shown by the system.
+  ///   - driver: what to sleep on; `nil`: see ``driver``.
+  public init(name: String, driver: Driver? = nil) {
+    self.name = name
+    self.driver = LoopProbe.choose(driver)
+    epoll = csupport_epoll_create()
+    precondition(epoll >= 0, "no descriptor left for an event loop")
+    waker = LoopWaker()
+    if self.driver == .epoll { _ = csupport_epoll_add(epoll, waker.eventfd, UInt32(CSUPPORT_EVENT_IN), 0) }
+  }
+
+  /// Whether the caller runs on this loop's thread.
+  public var isCurrent: Bool { threadID.load(ordering: .relaxed) == csupport_thread_id() }
+
+  /// Ends the loop's thread after what it is doing now. For loops that a program has made itself; ports that it serves
+  /// receive nothing any more, and what is scheduled on it later never runs.
+  public func stop() {
+    state.withLock { $0.isStopped = true }
+    waker.wake(driver)
+  }
+
+  // MARK: Scheduling
+
+  /// Gives a port a turn.
+  func schedule(_ core: PortCore) {
+    add { $0.scheduled.append(core) }
+  }
+
+  /// Runs `body` on the loop's thread.
+  func run(_ body: @escaping @Sendable () -> Void) {
+    add { $0.jobs.append(.closure(body)) }
+  }
+
+  func add(_ change: (inout State) -> Void) {
+    let (mustWake, mustStart) = state.withLock { state in
+      change(&state)
+      defer {
+        state.isAsleep = false
+        state.isStarted = true
+      }
+      return (state.isAsleep, !state.isStarted)
+    }
+    if mustStart { start() }
+    if mustWake { waker.wake(driver) }
+  }
+
+  private func start() {
+    let loop = unsafe Unmanaged.passRetained(self)
+    let result = unsafe name.withCString { name in
+      unsafe csupport_thread_start(
+        name, { unsafe Unmanaged<EventLoop>.fromOpaque($0!).takeRetainedValue().runThread() }, loop.toOpaque())
+    }
+    precondition(result >= 0, "no thread for an event loop: \(SystemError(call: "pthread_create", errno: -result))")
+  }
+
+  private func runThread() {
+    threadID.store(csupport_thread_id(), ordering: .relaxed)
+    var runner = LoopRunner(self)
+    runner.run()
+  }
+
+  // MARK: Watching descriptors
+
+  /// Tells `watcher` of hang-up on `fd`, and of `events` besides; for a port on epoll, also when it becomes readable.
+  ///
+  /// The descriptor stays with the caller, who calls ``unwatch(_:)`` before closing it.
+  func watch(_ fd: CInt, _ watcher: any LoopWatcher, events: UInt32 = 0) -> Token {
+    var events = events
+    if driver == .epoll, watcher is PortCore {
+      events |= UInt32(CSUPPORT_EVENT_IN) | UInt32(CSUPPORT_EVENT_EDGE)
+    }
+    var token: Token = 0
+    add { state in
+      state.lastToken += 1
+      token = state.lastToken
+      state.watchers[token] = Watch(fd: fd, watcher: watcher)
+    }
+    let result = csupport_epoll_add(epoll, fd, events, token)
+    if result < 0 { Log.logger.error("epoll_ctl failed: \(SystemError(call: "epoll_ctl", errno: -result))") }
+    return token
+  }
+
+  /// Takes effect at once: nobody but the caller refers to the descriptor afterwards. A watcher that is being told
+  /// something at this moment may still be told it.
+  func unwatch(_ token: Token) {
+    let watch = state.withLock { state in state.watchers.removeValue(forKey: token) }
+    guard let watch else { return }
+    _ = csupport_epoll_remove(epoll, watch.fd)
+    // The wait on the doorbell, if one is armed, keeps the memory: let the thread take it down.
+    if watch.watcher is PortCore { add { $0.abandoned.append(token) } }
+  }
+
+  func watcher(_ token: Token) -> (any LoopWatcher)? { state.withLock { $0.watchers[token]?.watcher } }
+}
+
+/// Who wants to know of events on a descriptor. Called on the loop's thread.
+protocol LoopWatcher: AnyObject, Sendable {
+  func ready(_ events: UInt32)
+}
+
+/// What else runs on a loop.
+enum LoopJob: Sendable {
+  case closure(@Sendable () -> Void)
+  case job(UnownedJob)
+}
+
+// MARK: - Executor
+
+extension EventLoop: SerialExecutor, TaskExecutor {
+  /// Runs a task's next step on this loop. Thread-safe; one system call, and only if the loop sleeps.
+  public func enqueue(_ job: consuming ExecutorJob) {
+    let job = UnownedJob(job)
+    add { $0.jobs.append(.job(job)) }
+  }
+
+  public func isIsolatingCurrentContext() -> Bool? { isCurrent }
+
+  public func checkIsolated() { precondition(isCurrent, "not on the event loop \(name)") }
+
+  func perform(_ job: LoopJob) {
+    switch job {
+    case .closure(let body): body()
+    case .job(let job): unsafe job.runSynchronously(isolatedTo: asUnownedSerialExecutor(), taskExecutor: asUnownedTaskExecutor())
+    }
+  }
+}

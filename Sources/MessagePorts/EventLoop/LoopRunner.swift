@@ -1,0 +1,169 @@
+import CSupport
+import DequeModule
+import SharedRing
+
+/// What an event loop's thread does. Belongs to that thread.
+struct LoopRunner {
+  private let loop: EventLoop
+  private let driver: any LoopDriver
+  /// Ports whose turn it is, in order.
+  private var ready = Deque<PortCore>()
+  /// Ports that have just run dry: looked at for a moment longer before their doorbells are armed, which costs the
+  /// peer a system call for its next message.
+  private var hot: [PortCore] = []
+  /// Ports that could not take what waits for want of resources.
+  private var blocked: [PortCore] = []
+  private var jobs = Deque<LoopJob>()
+  private var events: [LoopEvent] = []
+  private var spin = AdaptiveSpin()
+
+  init(_ loop: EventLoop) {
+    self.loop = loop
+    // If io_uring is refused now, though the probe found it working, there is still epoll.
+    driver =
+      (loop.driver == .uring ? UringDriver(epoll: loop.epoll, waker: loop.waker) : nil)
+      ?? EpollDriver(epoll: loop.epoll, waker: loop.waker)
+  }
+
+  /// How many events a port may have before the others get their turn.
+  private static let turnBudget = 64
+  /// How soon a port that lacked resources tries again.
+  private static let retryNanoseconds: Int64 = 10_000_000
+
+  mutating func run() {
+    while true {
+      guard takeFromInbox() else { return }
+      runTurns()
+      runJobs()
+      if ready.isEmpty && jobs.isEmpty && inboxIsEmpty {
+        spinOnHot()
+        if ready.isEmpty { sleep() }
+      } else {
+        collect(sleepingSince: nil)
+      }
+    }
+  }
+
+  private var inboxIsEmpty: Bool {
+    loop.state.withLock { $0.scheduled.isEmpty && $0.jobs.isEmpty && $0.abandoned.isEmpty && !$0.isStopped }
+  }
+
+  /// `false`: the loop was stopped.
+  private mutating func takeFromInbox() -> Bool {
+    var scheduled: [PortCore] = []
+    var added = Deque<LoopJob>()
+    var abandoned: [EventLoop.Token] = []
+    let isStopped = loop.state.withLock { state in
+      swap(&scheduled, &state.scheduled)
+      swap(&added, &state.jobs)
+      swap(&abandoned, &state.abandoned)
+      return state.isStopped
+    }
+    ready.append(contentsOf: scheduled)
+    if jobs.isEmpty { jobs = added } else { jobs.append(contentsOf: added) }
+    for token in abandoned { driver.disarm(token) }
+    return !isStopped
+  }
+
+  /// One turn for each port that is ready now; those that have more to do get another one after all the others.
+  private mutating func runTurns() {
+    for _ in 0..<ready.count {
+      let core = ready.removeFirst()
+      switch core.turn(budget: Self.turnBudget) {
+      case .more: ready.append(core)
+      case .wait: hot.append(core)
+      case .idle: break
+      case .blocked: blocked.append(core)
+      }
+      prepareSpace(core)
+    }
+  }
+
+  private mutating func runJobs() {
+    for _ in 0..<jobs.count { loop.perform(jobs.removeFirst()) }
+  }
+
+  private mutating func prepareSpace(_ core: PortCore) {
+    switch core.spaceTurn(driver.doorbell) {
+    case .notNeeded: break
+    case .hasWork: ready.append(core)
+    case .ready(let word, let memory):
+      if let token = core.binding.withLock({ $0.token }) { unsafe driver.arm(.space, token, word, in: memory) }
+    }
+  }
+
+  // MARK: Sleeping
+
+  private mutating func spinOnHot() {
+    guard !hot.isEmpty, let remaining = spin.begin() else { return }
+    while remaining.goesOn() {
+      for core in hot where core.claimTurnIfReady() { ready.append(core) }
+      if !ready.isEmpty || !inboxIsEmpty {
+        spin.succeeded()
+        // The others stay hot: they are armed before the loop sleeps.
+        hot.removeAll { core in ready.contains { $0 === core } }
+        return
+      }
+    }
+    spin.failed()
+  }
+
+  private mutating func sleep() {
+    for core in hot {
+      switch core.prepareToSleep(driver.doorbell) {
+      case .notNeeded: break
+      case .hasWork: ready.append(core)
+      case .ready(let word, let memory):
+        if let token = core.binding.withLock({ $0.token }) { unsafe driver.arm(.message, token, word, in: memory) }
+      }
+    }
+    hot.removeAll(keepingCapacity: true)
+    guard ready.isEmpty else { return }
+    let ticket = loop.waker.count
+    let maySleep = loop.state.withLock { state in
+      guard state.scheduled.isEmpty, state.jobs.isEmpty, state.abandoned.isEmpty, !state.isStopped else { return false }
+      state.isAsleep = true
+      return true
+    }
+    collect(sleepingSince: maySleep ? ticket : nil)
+    loop.state.withLock { $0.isAsleep = false }
+    ready.append(contentsOf: blocked)
+    blocked.removeAll()
+  }
+
+  private mutating func collect(sleepingSince ticket: UInt32?) {
+    events.removeAll(keepingCapacity: true)
+    driver.collect(
+      sleepingSince: ticket, timeoutNanoseconds: blocked.isEmpty ? -1 : Self.retryNanoseconds, into: &events)
+    for event in events {
+      switch event {
+      case .message(let token), .space(let token):
+        if let core = loop.watcher(token) as? PortCore { ready.append(core) }
+      case .descriptor(let token, let events): loop.watcher(token)?.ready(events)
+      }
+    }
+  }
+}
+
+/// How long to look around before sleeping: longer while that has recently been worth it.
+struct AdaptiveSpin {
+  /// Waking a sleeper costs tens of microseconds; looking around for longer than that is never worth it.
+  private static let most: UInt64 = 50_000
+  private static let least: UInt64 = 1_000
+  private var nanoseconds: UInt64 = 20_000
+
+  struct Remaining {
+    let end: UInt64
+    func goesOn() -> Bool {
+      for _ in 0..<8 { csupport_cpu_relax() }
+      return csupport_monotonic_ns() < end
+    }
+  }
+
+  func begin() -> Remaining? {
+    Processors.areSeveral ? Remaining(end: csupport_monotonic_ns() + nanoseconds) : nil
+  }
+
+  mutating func succeeded() { nanoseconds = min(Self.most, nanoseconds * 2) }
+  mutating func failed() { nanoseconds = max(Self.least, nanoseconds / 2) }
+}

@@ -1,0 +1,88 @@
+import CSupport
+import SharedRing
+
+/// Sleeps on io_uring: one futex wait for each port that waits, one for the waker, and one poll on the epoll
+/// descriptor that watches the sockets.
+///
+/// The sockets are polled by way of epoll and not by io_uring itself because a pending io_uring poll holds the file: a
+/// port that has moved on would not be seen dying by its peer until the poll was taken down by this thread.
+/// `EPOLL_CTL_DEL` takes effect at once, from any thread.
+@safe
+final class UringDriver: LoopDriver {  // the pointer is the ring that this owns
+  private let ring: OpaquePointer
+  private let epoll: CInt
+  private let waker: LoopWaker
+  private var epollDriver: EpollDriver
+  /// The waits that the kernel has, and the memory that each needs to stay mapped.
+  private var armed: [UInt64: ChannelMemory] = [:]
+  private var isWakerArmed = false
+  private var isEpollArmed = false
+  private var completions = [csupport_completion](repeating: csupport_completion(), count: 256)
+
+  init?(epoll: CInt, waker: LoopWaker) {
+    var ring: OpaquePointer?
+    guard unsafe csupport_uring_create(256, &ring) >= 0, let ring = unsafe ring else { return nil }
+    unsafe self.ring = unsafe ring
+    self.epoll = epoll
+    self.waker = waker
+    epollDriver = EpollDriver(epoll: epoll, waker: waker)
+  }
+
+  deinit { unsafe csupport_uring_destroy(ring) }
+
+  var doorbell: UInt32 { Doorbell.asleepOnFutex }
+
+  /// What a completion is of: the two low bits of its user data, with a port's token above them.
+  private enum Tag {
+    static let message: UInt64 = 0
+    static let space: UInt64 = 1
+    static let own: UInt64 = 2
+    static let waker: UInt64 = 0 << 2 | own
+    static let epoll: UInt64 = 1 << 2 | own
+    static let ignored: UInt64 = 2 << 2 | own
+  }
+
+  func arm(_ wait: LoopWait, _ token: EventLoop.Token, _ word: UnsafeMutableRawPointer, in memory: ChannelMemory) {
+    let key = token << 2 | wait.rawValue
+    // A wait that the kernel still has does for this sleep as well.
+    guard armed[key] == nil else { return }
+    armed[key] = memory
+    _ = unsafe csupport_uring_futex_wait(ring, key, word, Doorbell.asleepOnFutex)
+  }
+
+  func disarm(_ token: EventLoop.Token) {
+    for wait in [LoopWait.message, .space] {
+      let key = token << 2 | wait.rawValue
+      if armed[key] != nil { _ = unsafe csupport_uring_cancel(ring, Tag.ignored, key) }
+    }
+  }
+
+  func collect(sleepingSince ticket: UInt32?, timeoutNanoseconds: Int64, into events: inout [LoopEvent]) {
+    if let ticket, !isWakerArmed {
+      isWakerArmed = unsafe csupport_uring_futex_wait(ring, Tag.waker, waker.address, ticket) >= 0
+    }
+    if !isEpollArmed {
+      isEpollArmed = unsafe csupport_uring_poll(ring, Tag.epoll, epoll, UInt32(CSUPPORT_EVENT_IN)) >= 0
+    }
+    // An error is an interruption, or a moment without memory: the loop comes again.
+    let count = unsafe completions.withUnsafeMutableBufferPointer { buffer in
+      unsafe csupport_uring_enter(ring, ticket != nil, timeoutNanoseconds, buffer.baseAddress, CInt(buffer.count))
+    }
+    guard count > 0 else { return }
+    for completion in completions[..<Int(count)] { note(completion, into: &events) }
+  }
+
+  private func note(_ completion: csupport_completion, into events: inout [LoopEvent]) {
+    switch completion.user_data {
+    case Tag.waker: isWakerArmed = false
+    case Tag.epoll:
+      isEpollArmed = false
+      epollDriver.poll(timeoutNanoseconds: 0, into: &events)
+    case Tag.ignored: break
+    default:
+      armed[completion.user_data] = nil
+      let token = completion.user_data >> 2
+      events.append(completion.user_data & 3 == Tag.space ? .space(token) : .message(token))
+    }
+  }
+}

@@ -1,0 +1,173 @@
+import DequeModule
+import SharedRing
+import Synchronization
+
+/// One direction of a channel, as far as it is in this process: the end that posts, the end that receives, or both.
+///
+/// While both ends are here, messages wait in `queue`. Once one has left, the end that stayed works on a ring in
+/// shared memory: with `producer` if it posts on this lane, with `consumer` if it receives.
+///
+/// The lock is held for the time of one post or one receive, never while user code runs. Whoever holds one lane's lock
+/// takes another one's only under ``Departure``'s lock, so there is no order to get wrong.
+final class Lane: Sendable {
+  let state: Mutex<LaneState>
+
+  init(_ options: ChannelOptions) { state = Mutex(LaneState(options)) }
+
+  /// The lane on which an end that has arrived from another process posts.
+  init(_ options: ChannelOptions, producer: consuming RingProducer, channel: SharedChannel) {
+    var initial = LaneState(options)
+    initial.producer = producer
+    initial.sendingChannel = channel
+    state = Mutex(initial)
+  }
+
+  /// The lane on which an end that has arrived from another process receives.
+  init(_ options: ChannelOptions, consumer: consuming RingConsumer, channel: SharedChannel) {
+    var initial = LaneState(options)
+    initial.consumer = consumer
+    initial.receivingChannel = channel
+    state = Mutex(initial)
+  }
+}
+
+struct LaneState: ~Copyable {
+  // The end that posts.
+
+  /// Attached once the channel is shared and the posting end is here.
+  var producer = RingProducer()
+  /// The shared channel as the posting end has it; `nil` while the channel is local.
+  var sendingChannel: SharedChannel?
+  /// Nobody will ever receive what is posted: discard it.
+  var isReceiverGone = false
+  /// Posters that wait for space, in the order they came.
+  var spaceWaiters = SpaceWaiters()
+  let policy: GrowthPolicy
+  let options: ChannelOptions
+
+  // The end that receives.
+
+  /// Messages that came before the channel was shared, or never needed it to be.
+  var queue = Deque<QueuedMessage>()
+  /// What `queue` holds, as ``QueuedMessage/recordBytes`` counts it.
+  var queuedBytes = 0
+  /// Attached once the channel is shared and the receiving end is here.
+  var consumer = RingConsumer()
+  var assembler = MessageAssembler()
+  /// The shared channel as the receiving end has it; `nil` while the channel is local.
+  var receivingChannel: SharedChannel?
+  var receiver = Receiver()
+
+  init(_ options: ChannelOptions) {
+    self.options = options
+    policy = GrowthPolicy(unreadLimitBytes: options.queueLimitBytes)
+  }
+}
+
+// MARK: - Taking messages
+
+/// What a receiver finds.
+enum Arrival {
+  case nothing
+  /// There is something, and for want of resources it cannot be taken now.
+  case blocked(SystemError)
+  case message(MessageEvent)
+  case failed(MessageError)
+  case violation(String)
+}
+
+extension LaneState {
+  /// Whether a whole message waits. Puts fragments together that have come so far; takes nothing out of the queue.
+  mutating func hasMessage() -> Result<Bool, Violation> {
+    if !queue.isEmpty { return .success(true) }
+    while true {
+      switch consumer.next() {
+      case .empty, .blocked: return .success(false)
+      case .violation(let what): return .failure(Violation(what: what))
+      case .record(let record):
+        if record.kind == .message || record.kind == .lastFragment { return .success(true) }
+        if case .violation(let what) = addFragment(record) {
+          return .failure(Violation(what: what))
+        }
+      }
+    }
+  }
+
+  struct Violation: Error { let what: String }
+
+  /// Takes the next message, if there is a whole one.
+  mutating func take(loop: EventLoop) -> Arrival {
+    if let message = queue.popFirst() {
+      queuedBytes -= message.recordBytes
+      return .message(MessageEvent(payload: message.payload, ports: message.ports))
+    }
+    // The common case: a whole message without ports, small enough or not.
+    let plain: MessagePayload?? = consumer.tryRead { bytes in
+      bytes.byteCount <= options.messageLimitBytes ? MessagePayload(copying: bytes) : nil
+    }
+    if let plain {
+      // Whoever limits the queue wants to know of each byte that was read.
+      if options.queueLimitBytes != nil { consumer.release() }
+      if consumer.takeOwedRing() { receivingChannel?.ring() }
+      guard let payload = plain else { return .failed(.outOfMemory) }
+      return .message(MessageEvent(payload: payload, ports: []))
+    }
+    return takeUncommon(loop: loop)
+  }
+
+  private mutating func takeUncommon(loop: EventLoop) -> Arrival {
+    while true {
+      switch consumer.next() {
+      case .empty: return .nothing
+      case .blocked(let error): return .blocked(error)
+      case .violation(let what): return .violation(what)
+      case .record(let record):
+        let arrival: Arrival
+        switch record.kind {
+        case .message:
+          let payload = consumer.withPayload(of: record) { bytes in
+            bytes.byteCount <= options.messageLimitBytes ? MessagePayload(copying: bytes) : nil
+          }
+          arrival = finish(record, payload, loop: loop)
+          consumer.consume(record)
+        case .lastFragment:
+          switch addFragment(record) {
+          case .violation(let what): return .violation(what)
+          case .complete(let bytes): arrival = finish(record, MessagePayload(bytes), loop: loop)
+          case .refused: arrival = finish(record, nil, loop: loop)
+          case .incomplete: continue
+          }
+        default:
+          if case .violation(let what) = addFragment(record) { return .violation(what) }
+          continue
+        }
+        if options.queueLimitBytes != nil { consumer.release() }
+        if consumer.takeOwedRing() { receivingChannel?.ring() }
+        return arrival
+      }
+    }
+  }
+
+  private mutating func addFragment(_ record: RingRecord) -> MessageAssembler.Progress {
+    let progress = consumer.withPayload(of: record) { bytes in
+      assembler.add(record.kind, bytes, limitBytes: options.messageLimitBytes)
+    }
+    consumer.consume(record)
+    return progress
+  }
+
+  /// The ports that belong to a record, and with its payload the message.
+  private func finish(_ record: RingRecord, _ payload: MessagePayload?, loop: EventLoop) -> Arrival {
+    var ports: [MessagePort] = []
+    if record.portCount > 0 {
+      guard let receivingChannel else { return .violation("ports in a local message") }
+      switch receivingChannel.receivePorts(count: record.portCount, options: options, loop: loop) {
+      case .success(let received): ports = received
+      case .failure(.violation(let what)): return .violation(what)
+      case .failure(.message(let error)): return .failed(error)
+      }
+    }
+    guard let payload else { return .failed(.outOfMemory) }
+    return .message(MessageEvent(payload: payload, ports: ports))
+  }
+}

@@ -1,0 +1,82 @@
+public import MessageCoding
+
+/// A message that has arrived: its bytes, and the ports that came with it.
+///
+/// The bytes are a copy that belongs to the event; nothing the sender does afterwards changes them. Ports that nobody
+/// keeps close when the last copy of the event goes away.
+///
+/// Thread safety: an immutable value.
+public struct MessageEvent: Sendable {
+  let payload: MessagePayload
+  /// Where the message itself begins: behind a connection's channel name.
+  private(set) var bodyOffset = 0
+
+  /// The received ports in the order of the sender's transfer list, open and not started; empty if there were none.
+  public let ports: [MessagePort]
+
+  @inline(__always)
+  init(payload: MessagePayload, ports: [MessagePort]) {
+    self.payload = payload
+    self.ports = ports
+  }
+
+  /// The message's size in bytes.
+  public var byteCount: Int { payload.byteCount - bodyOffset }
+
+  /// The same message without its first bytes.
+  func droppingFirst(_ count: Int) -> MessageEvent {
+    var event = self
+    event.bodyOffset += count
+    return event
+  }
+
+  /// Calls `body` with the message's bytes. No copy is made.
+  public func withBytes<Result: ~Copyable, Failure: Error>(
+    _ body: (RawSpan) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    try payload.withBytes { (bytes) throws(Failure) -> Result in try body(bytes.extracting(droppingFirst: bodyOffset)) }
+  }
+
+  /// The message's bytes, copied.
+  public var bytes: [UInt8] {
+    withBytes { span in
+      unsafe [UInt8](unsafeUninitializedCapacity: span.byteCount) { buffer, count in
+        unsafe span.withUnsafeBytes { unsafe UnsafeMutableRawBufferPointer(buffer).copyMemory(from: $0) }
+        count = span.byteCount
+      }
+    }
+  }
+
+  /// The message as a plain value, as posted with ``MessagePort/postMessage(bitwise:transfer:)``.
+  ///
+  /// - Throws: ``PortError/decodingFailed(_:)`` with ``BitwiseSizeMismatch`` if the size differs.
+  public func load<Value: BitwiseCopyable>(as type: Value.Type) throws(PortError) -> Value {
+    let size = MemoryLayout<Value>.size
+    guard byteCount == size else {
+      throw .decodingFailed(BitwiseSizeMismatch(expectedByteCount: size, actualByteCount: byteCount))
+    }
+    return withBytes { span in
+      unsafe span.withUnsafeBytes { unsafe $0.loadUnaligned(as: Value.self) }
+    }
+  }
+
+  /// The message as a value encoded by the same coder, as posted with ``MessagePort/postMessage(_:transfer:)``.
+  ///
+  /// - Parameter coder: the process's coder by default; see ``MessageCoders``.
+  /// - Throws: ``PortError/decodingFailed(_:)`` with the coder's `DecodingError`.
+  public func decode<Value: Decodable>(
+    _ type: Value.Type, coder: any MessageCoder = MessageCoders.current
+  ) throws(PortError) -> Value {
+    do {
+      return try withBytes { (span) throws -> Value in try coder.decode(type, from: span) }
+    } catch {
+      throw .decodingFailed(error)
+    }
+  }
+}
+
+/// A message does not have the size of the plain value that it was to be read as.
+public struct BitwiseSizeMismatch: Error, Hashable, Sendable {
+  public let expectedByteCount: Int
+  public let actualByteCount: Int
+}

@@ -1,0 +1,64 @@
+import Synchronization
+
+extension MessagePort {
+  /// The port's messages as an asynchronous sequence: iterating it starts the port, and it ends after the other end is
+  /// closed and everything was received, or when this port is closed or transferred.
+  public struct Messages: AsyncSequence, Sendable {
+    public typealias Element = MessageEvent
+    public typealias Failure = PortError
+    fileprivate let port: MessagePort
+
+    public struct AsyncIterator: AsyncIteratorProtocol {
+      fileprivate let port: MessagePort
+
+      public mutating func next() async throws(PortError) -> MessageEvent? {
+        try await port.core.nextMessage(for: port)
+      }
+
+      public mutating func next(isolation actor: isolated (any Actor)?) async throws(PortError) -> MessageEvent? {
+        try await port.core.nextMessage(for: port)
+      }
+    }
+
+    public func makeAsyncIterator() -> AsyncIterator {
+      port.start()
+      return AsyncIterator(port: port)
+    }
+  }
+
+  /// See ``Messages``. Several iterations share the messages between them.
+  public var messages: Messages { Messages(port: self) }
+}
+
+extension PortCore {
+  fileprivate func nextMessage(for port: MessagePort) async throws(PortError) -> MessageEvent? {
+    switch lifecycle.state {
+    case .closed, .detached: return nil
+    case .open, .departing: break
+    }
+    switch try tryReceive() {
+    case .message(let event): return event
+    case .closed: return nil
+    case .empty: break
+    }
+    let id = WaiterID.next()
+    return await withTaskCancellationHandler {
+      await Resumption.suspend { resumption in
+        let mayWait = incoming.state.withLock { lane in
+          guard lifecycle.state == .open || lifecycle.state == .departing, !Task.isCancelled else { return false }
+          lane.receiver.waiters.append(MessageWaiter(id: id, resumption: resumption))
+          return true
+        }
+        guard mayWait else { return resumption.resume(nil) }
+        watchIfShared()
+        // The port's turn finds out whether something has come meanwhile.
+        loop.schedule(self)
+      }
+    } onCancel: {
+      let waiter = incoming.state.withLock { lane in
+        lane.receiver.waiters.firstIndex { $0.id == id }.map { lane.receiver.waiters.remove(at: $0) }
+      }
+      waiter?.resumption.resume(nil)
+    }
+  }
+}

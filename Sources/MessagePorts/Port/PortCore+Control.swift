@@ -1,0 +1,169 @@
+import CSupport
+import SharedRing
+import Synchronization
+
+// MARK: - Handlers
+
+extension PortCore {
+  /// Changes handlers or the started state; wakes the loop if there may be something to deliver now.
+  ///
+  /// - Parameter facade: the object that the library keeps alive as long as the port is started and has a handler.
+  func configure(_ facade: MessagePort, _ change: (inout Receiver) -> Void) {
+    var leftovers = Leftovers()
+    let followUp: FollowUp = incoming.state.withLock { lane in
+      guard lifecycle.state == .open || lifecycle.state == .departing else { return .none }
+      leftovers.handlers = lane.receiver.handlers
+      change(&lane.receiver)
+      if lane.receiver.shouldBeRetained {
+        if lane.receiver.retained == nil { lane.receiver.retained = facade }
+      } else {
+        leftovers.retained = lane.receiver.retained.take()
+      }
+      var followUp = lane.receiver.notify()
+      followUp.parker = nil
+      return followUp
+    }
+    // `leftovers` is released here, after the lock.
+    if followUp.scheduled != nil { watchIfShared() }
+    followUp.perform()
+  }
+
+  /// Lets the loop watch the channel's socket, if there is one: it tells of the other end's death.
+  func watchIfShared() {
+    let channel = incoming.state.withLock { lane -> SharedChannel? in
+      if case .open = lane.receiver.end { lane.receivingChannel } else { nil }
+    }
+    guard let channel else { return }
+    binding.withLock { binding in
+      guard binding.token == nil, lifecycle.state == .open else { return }
+      binding.token = binding.loop.watch(channel.socket, self)
+    }
+  }
+
+  /// The opposite. Afterwards the loop has nothing of this port but, perhaps, a wait that will end soon.
+  func stopWatching() {
+    binding.withLock { binding in
+      guard let token = binding.token.take() else { return }
+      binding.loop.unwatch(token)
+    }
+  }
+
+  /// Moves the port to another loop; returns whether it could.
+  func setLoop(_ loop: EventLoop) {
+    let needsWatch = binding.withLock { binding in
+      guard binding.loop !== loop else { return false }
+      let wasWatched = binding.token != nil
+      if let token = binding.token.take() { binding.loop.unwatch(token) }
+      binding.loop = loop
+      return wasWatched
+    }
+    if needsWatch { watchIfShared() }
+    let followUp = incoming.state.withLock { lane in
+      var followUp = lane.receiver.notify()
+      followUp.parker = nil
+      return followUp
+    }
+    followUp.perform()
+  }
+}
+
+// MARK: - The other end is gone
+
+extension PortCore: LoopWatcher {
+  /// The socket has something to say. On the loop's thread.
+  func ready(_ events: UInt32) {
+    if events & UInt32(CSUPPORT_EVENT_IN) != 0 { drainDoorbells() }
+    if events & UInt32(CSUPPORT_EVENT_HUP | CSUPPORT_EVENT_ERR) != 0 {
+      // Told once, it would be told for ever.
+      stopWatching()
+      peerHungUp()
+    }
+    loop.schedule(self)
+  }
+
+  /// The kernel says that nobody holds the other end any more. What it had committed is in the ring.
+  func peerHungUp() {
+    let followUp: FollowUp = incoming.state.withLock { lane in
+      guard lifecycle.state == .open, case .open = lane.receiver.end, lane.consumer.isAttached else { return .none }
+      lane.receiver.end = .gone(lane.consumer.wasClosedByProducer ? .closedByPeer : .peerExited(nil))
+      // Threads asleep on the doorbell do not hear the socket.
+      lane.consumer.wakeSleepers()
+      return lane.receiver.notify()
+    }
+    followUp.perform()
+    let waiters = outgoing.state.withLock { lane in
+      lane.isReceiverGone = true
+      return lane.spaceWaiters.removeAll()
+    }
+    for waiter in waiters { waiter.resume(.success(())) }
+  }
+}
+
+// MARK: - Closing
+
+extension PortCore {
+  func close() {
+    while let state = lifecycle.change(from: .open, to: .closed) {
+      guard state == .departing else { return }
+      Departure.waitForOthers()
+    }
+    let outgoingFollowUp = outgoing.state.withLock { lane -> FollowUp in
+      if lane.producer.isAttached {
+        lane.producer.sayClosed()
+        return .none
+      }
+      lane.receiver.end = .gone(.closedByPeer)
+      return lane.receiver.notify()
+    }
+    let channel = incoming.state.withLock { lane in
+      if !lane.consumer.isAttached { lane.isReceiverGone = true }
+      return lane.receivingChannel
+    }
+    channel?.hangUp()
+    takeApart(because: .closed)
+    outgoingFollowUp.perform()
+  }
+
+  /// Empties this core after its end was closed, or moved to another owner.
+  func takeApart(because reason: PortError) {
+    stopWatching()
+    let (producer, spaceWaiters) = takeSendingHalf()
+    _ = consume producer
+    for waiter in spaceWaiters { waiter.resume(.failure(reason)) }
+    let (leftovers, waiters, parker) = takeReceivingHalf()
+    for waiter in waiters { waiter.resumption.resume(nil) }
+    parker?.wakeAll()
+    _ = consume leftovers
+  }
+
+  private func takeSendingHalf() -> (SharedChannel?, [SpaceWaiter]) {
+    outgoing.state.withLock { lane in
+      let waiters = lane.spaceWaiters.removeAll()
+      lane.producer = RingProducer()
+      return (lane.sendingChannel.take(), waiters)
+    }
+  }
+
+  private func takeReceivingHalf() -> (Leftovers, [MessageWaiter], Parker?) {
+    var peerWaiters: [SpaceWaiter] = []
+    let taken = incoming.state.withLock { lane in
+      var leftovers = Leftovers()
+      leftovers.handlers = lane.receiver.handlers
+      leftovers.retained = lane.receiver.retained
+      leftovers.queue = Array(lane.queue)
+      let (waiters, parker) = (lane.receiver.waiters, lane.receiver.parker)
+      if lane.consumer.isAttached { lane.consumer.wakeSleepers() }
+      lane.queue = []
+      lane.queuedBytes = 0
+      lane.consumer = RingConsumer()
+      lane.assembler = MessageAssembler()
+      lane.receivingChannel = nil
+      lane.receiver = Receiver()
+      // Of a local channel, the other end's posters wait on this very lane; nobody will read it any more.
+      if !lane.producer.isAttached { peerWaiters = lane.spaceWaiters.removeAll() }
+      return (leftovers, waiters, parker)
+    }
+    for waiter in peerWaiters { waiter.resume(.success(())) }
+    return taken
+  }
+}

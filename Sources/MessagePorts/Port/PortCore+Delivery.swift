@@ -1,0 +1,168 @@
+import SharedRing
+
+/// What the loop has to do for a port once its lane is unlocked again.
+private enum Delivery {
+  case message(@Sendable (MessageEvent) -> Void, MessageEvent)
+  case resume(MessageWaiter, MessageEvent?)
+  case messageError((@Sendable (MessageError) -> Void)?, MessageError)
+  case close(@Sendable (CloseReason) -> Void, CloseReason, Leftovers)
+  /// The peer broke the format: hang up on it.
+  case hangUp(SharedChannel?)
+  /// Drop these, outside the lock.
+  case finished(Leftovers)
+  case nothing(TurnResult)
+}
+
+/// What a port's turn on its loop came to.
+enum TurnResult {
+  /// There may be more to deliver: another turn, after the others had theirs.
+  case more
+  /// Everything was delivered; arm the doorbell.
+  case wait
+  /// Everything was delivered, and nothing needs to be armed.
+  case idle
+  /// Something waits and cannot be taken for want of resources: try again soon.
+  case blocked
+}
+
+/// References whose release may run code of the program, and must not do so under a lock.
+struct Leftovers: Sendable {
+  var handlers: PortHandlers?
+  var retained: MessagePort?
+  var queue: [QueuedMessage] = []
+}
+
+extension PortCore {
+  /// Delivers up to `budget` events. Only on the loop's thread, so that a port's handlers never overlap.
+  func turn(budget: Int) -> TurnResult {
+    for _ in 0..<budget {
+      switch nextDelivery() {
+      case .message(let handler, let event): handler(event)
+      case .resume(let waiter, let event): waiter.resumption.resume(event)
+      case .messageError(let handler, let error): handler?(error)
+      case .close(let handler, let reason, let leftovers):
+        stopWatching()
+        handler(reason)
+        _ = consume leftovers
+      case .hangUp(let channel): channel?.hangUp()
+      case .finished(let leftovers):
+        stopWatching()
+        _ = consume leftovers
+        return .idle
+      case .nothing(let result): return result
+      }
+    }
+    return .more
+  }
+
+  private func nextDelivery() -> Delivery {
+    let loop = self.loop
+    return incoming.state.withLock { lane in
+      guard lifecycle.state == .open else {
+        lane.receiver.isScheduled = false
+        return .nothing(.idle)
+      }
+      return lane.nextDelivery(loop: loop)
+    }
+  }
+
+  /// Says on the doorbell that the loop is going to sleep. `false`: there is something to deliver after all.
+  func prepareToSleep(_ doorbell: UInt32) -> SleepPreparation {
+    incoming.state.withLock { lane in
+      guard lifecycle.state == .open, lane.receiver.hasTaker, lane.consumer.isAttached,
+        case .open = lane.receiver.end
+      else { return .notNeeded }
+      let maySleep = lane.consumer.prepareToSleep(doorbell)
+      if lane.consumer.takeOwedRing() { lane.receivingChannel?.ring() }
+      if maySleep, let memory = lane.consumer.memory { return unsafe .ready(lane.consumer.doorbellWord, memory) }
+      lane.receiver.isScheduled = true
+      return .hasWork
+    }
+  }
+
+  @safe
+  enum SleepPreparation: @unchecked Sendable {  // the word lies in the memory
+    case ready(UnsafeMutableRawPointer, ChannelMemory)
+    case hasWork
+    case notNeeded
+  }
+
+  /// Whether a message has come, for a loop that looks around before it sleeps. Claims the port's next turn if so.
+  func claimTurnIfReady() -> Bool {
+    incoming.state.withLock { lane in
+      guard !lane.receiver.isScheduled, !lane.consumer.isEmpty else { return false }
+      lane.receiver.isScheduled = true
+      return true
+    }
+  }
+
+  /// Claims the port's next turn, unless it is claimed already.
+  func claimTurn() -> Bool {
+    incoming.state.withLock { lane in
+      guard !lane.receiver.isScheduled else { return false }
+      lane.receiver.isScheduled = true
+      return true
+    }
+  }
+
+  /// The doorbell rang on the socket.
+  func drainDoorbells() {
+    incoming.state.withLock { $0.receivingChannel?.drainDoorbells() }
+  }
+}
+
+extension LaneState {
+  /// The state machine of a receiving end: what happens next, given what has come and who takes it.
+  fileprivate mutating func nextDelivery(loop: EventLoop) -> Delivery {
+    if receiver.hasTaker {
+      switch take(loop: loop) {
+      case .message(let event):
+        if !receiver.waiters.isEmpty { return .resume(receiver.waiters.removeFirst(), event) }
+        guard let handler = receiver.handlers.onMessage else { preconditionFailure("a message without a taker") }
+        return .message(handler, event)
+      case .failed(let error): return .messageError(receiver.handlers.onMessageError, error)
+      case .violation(let what): return .hangUp(endReading(what))
+      case .blocked:
+        receiver.isScheduled = false
+        return .nothing(.blocked)
+      case .nothing: break
+      }
+    }
+    guard case .gone(let reason) = receiver.end else {
+      receiver.isScheduled = false
+      return .nothing(receiver.hasTaker && consumer.isAttached ? .wait : .idle)
+    }
+    switch hasMessage() {
+    case .failure(let violation): return .hangUp(endReading(violation.what))
+    case .success(true):
+      receiver.isScheduled = false
+      return .nothing(.idle)
+    case .success(false): return finish(reason)
+    }
+  }
+
+  /// Everything was delivered, and there will be nothing more.
+  private mutating func finish(_ reason: CloseReason) -> Delivery {
+    if !receiver.waiters.isEmpty { return .resume(receiver.waiters.removeFirst(), nil) }
+    var leftovers = Leftovers()
+    leftovers.handlers = receiver.handlers
+    leftovers.retained = receiver.retained.take()
+    let onClose = receiver.handlers.onClose
+    receiver.handlers = PortHandlers()
+    guard let onClose else {
+      // Whoever asks later is still told.
+      receiver.isScheduled = false
+      return .finished(leftovers)
+    }
+    receiver.end = .delivered(reason)
+    return .close(onClose, reason, leftovers)
+  }
+
+  /// The peer broke the format: whatever it writes from now on is not looked at.
+  mutating func endReading(_ what: String) -> SharedChannel? {
+    consumer = RingConsumer()
+    assembler = MessageAssembler()
+    receiver.end = .gone(.protocolViolation(what))
+    return receivingChannel
+  }
+}

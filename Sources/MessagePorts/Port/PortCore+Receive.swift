@@ -1,0 +1,153 @@
+import CSupport
+import SharedRing
+import Synchronization
+
+/// What ``MessagePort/tryReceive()`` found.
+public enum ReceiveResult: Sendable {
+  case message(MessageEvent)
+  /// Nothing waits now; more may come.
+  case empty
+  /// The other end is closed, and everything it had sent was received.
+  case closed(CloseReason)
+}
+
+extension PortCore {
+  /// Takes the next message if there is one. Does not start the port and never blocks.
+  func tryReceive() throws(PortError) -> ReceiveResult {
+    try receiveOrPrepare(nil).result
+  }
+
+  private enum Preparation: Sendable {
+    case sleepOnDoorbell
+    case sleepOn(Parker, UInt32)
+    case none
+  }
+
+  /// Takes the next message; if there is none, and `preparing`, gets ready to sleep until there is.
+  private func receiveOrPrepare(
+    _ preparing: Void?
+  ) throws(PortError) -> (result: ReceiveResult, preparation: Preparation) {
+    while true {
+      let loop = self.loop
+      let outcome: ReceiveOutcome = incoming.state.withLock { lane in
+        switch lifecycle.state {
+        case .open: break
+        case .departing: return .departing
+        case .closed: return .failed(.closed)
+        case .detached: return .failed(.detached)
+        }
+        switch lane.take(loop: loop) {
+        case .message(let event): return .message(event, lane.closeFollowUp())
+        case .failed(let error): return .messageError(lane.receiver.handlers.onMessageError, error, lane.closeFollowUp())
+        case .violation(let what): return .hangUp(lane.endReading(what))
+        case .blocked(let error): return .failed(.system(error))
+        case .nothing: break
+        }
+        if let reason = lane.receiver.peerClosed { return .closed(reason) }
+        guard preparing != nil else {
+          lane.consumer.release()
+          if lane.consumer.takeOwedRing() { lane.receivingChannel?.ring() }
+          return .empty(.none)
+        }
+        guard lane.consumer.isAttached else {
+          let parker = lane.receiver.parker ?? Parker()
+          lane.receiver.parker = parker
+          return .empty(.sleepOn(parker, parker.ticket))
+        }
+        let maySleep = lane.consumer.prepareToSleep(Doorbell.asleepOnFutex)
+        if lane.consumer.takeOwedRing() { lane.receivingChannel?.ring() }
+        return maySleep ? .empty(.sleepOnDoorbell) : .again
+      }
+      switch outcome {
+      case .message(let event, let followUp):
+        followUp.perform()
+        return (.message(event), .none)
+      case .messageError(let handler, let error, let followUp):
+        followUp.perform()
+        // Handlers of a port never overlap, so this one, too, is called on the loop.
+        loop.run { handler?(error) }
+      case .hangUp(let channel):
+        channel?.hangUp()
+        loop.schedule(self)
+      case .closed(let reason): return (.closed(reason), .none)
+      case .empty(let preparation): return (.empty, preparation)
+      case .failed(let error): throw error
+      case .departing: Departure.waitForOthers()
+      case .again: continue
+      }
+    }
+  }
+
+  private enum ReceiveOutcome: Sendable {
+    case message(MessageEvent, FollowUp)
+    case messageError((@Sendable (MessageError) -> Void)?, MessageError, FollowUp)
+    case hangUp(SharedChannel?)
+    case closed(CloseReason)
+    case empty(Preparation)
+    case failed(PortError)
+    case departing
+    case again
+  }
+
+  /// Waits for the next message, at most until `deadline`.
+  func receive(deadline: ContinuousClock.Instant?) throws(PortError) -> MessageEvent {
+    var spin = Spin(options.spinPolicy)
+    while true {
+      let (result, preparation) = try receiveOrPrepare(spin.isOver ? () : nil)
+      switch result {
+      case .message(let event): return event
+      case .closed(let reason): throw .peerClosed(reason)
+      case .empty: break
+      }
+      if let deadline, ContinuousClock.now >= deadline { throw .timedOut }
+      switch preparation {
+      case .none: spin.pause()
+      case .sleepOn(let parker, let ticket):
+        parker.wait(since: ticket, timeoutNanoseconds: Self.nanoseconds(until: deadline))
+      case .sleepOnDoorbell: sleepOnDoorbell(until: deadline)
+      }
+    }
+  }
+
+  private func sleepOnDoorbell(until deadline: ContinuousClock.Instant?) {
+    watchIfShared()
+    // The loop is what hears the other end die. On its own thread, nobody listens but this call.
+    var timeout = Self.nanoseconds(until: deadline)
+    if loop.isCurrent {
+      let slice: Int64 = 10_000_000
+      timeout = timeout < 0 ? slice : min(timeout, slice)
+      let channel = incoming.state.withLock { $0.receivingChannel }
+      if channel?.isHungUp == true { return peerHungUp() }
+    }
+    let sleeping = incoming.state.withLock { lane in
+      lane.consumer.memory.map { memory in unsafe SleepPreparation.ready(lane.consumer.doorbellWord, memory) }
+    }
+    guard case .ready(let word, let memory)? = sleeping else { return }
+    _ = unsafe csupport_futex_wait(word, Doorbell.asleepOnFutex, timeout)
+    withExtendedLifetime(memory) {}
+  }
+
+  private static func nanoseconds(until deadline: ContinuousClock.Instant?) -> Int64 {
+    guard let deadline else { return -1 }
+    return max(0, (deadline - ContinuousClock.now).nanoseconds)
+  }
+}
+
+extension LaneState {
+  /// After a message was taken by hand: if it was the last, `close` is due.
+  fileprivate mutating func closeFollowUp() -> FollowUp {
+    // The port's turn works it out; here it is only made to have one.
+    guard case .gone = receiver.end else { return .none }
+    return receiver.notify()
+  }
+}
+
+extension Duration {
+  /// Whole nanoseconds, as far as they fit.
+  var nanoseconds: Int64 {
+    let (seconds, attoseconds) = components
+    let (product, overflow) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
+    if overflow { return seconds < 0 ? .min : .max }
+    return product &+ attoseconds / 1_000_000_000
+  }
+}

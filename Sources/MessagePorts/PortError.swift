@@ -1,0 +1,103 @@
+public import SharedRing
+
+/// A call into the kernel that failed: which one, and with what `errno`.
+public typealias SystemError = SharedRing.SystemError
+
+/// Which kind of memory a channel lies in once one of its ports has left the process.
+public typealias MemoryBacking = SharedRing.MemoryBacking
+
+/// Why an operation on a port failed. Unless a case says otherwise, the operation has had no effect.
+public enum PortError: Error, Sendable {
+  /// This port was closed by its owner.
+  case closed
+  /// This port was transferred away (or split); another object now stands for its end of the channel.
+  case detached
+  /// The transfer list cannot be taken: the entry at `index` may not travel with this message.
+  case invalidTransfer(index: Int, TransferProblem)
+  /// More ports than one message can carry.
+  case tooManyPorts(count: Int, limit: Int)
+  /// The message exceeds the channel's ``ChannelOptions/messageLimitBytes``.
+  case messageTooLarge(byteCount: Int, limit: Int)
+  /// The receiver has not read enough yet: ``ChannelOptions/queueLimitBytes`` would be exceeded.
+  /// See ``MessagePort/waitForSpace(byteCount:)``.
+  case queueFull(limit: Int)
+  /// The receiver has not taken enough ports yet, or too many are on their way in the system: the kernel queues no more.
+  case transferQueueFull(SystemError)
+  /// The value could not be encoded.
+  case encodingFailed(any Error)
+  /// The message is not what was expected of it.
+  case decodingFailed(any Error)
+  /// The operating system refused something: descriptors, mappings, memory.
+  case system(SystemError)
+  /// Nothing arrived in time.
+  case timedOut
+  /// The waiting task was cancelled.
+  case cancelled
+  /// The other end is closed, and everything it had sent was received.
+  case peerClosed(CloseReason)
+  /// An option outside its range; the text names it.
+  case invalidOption(String)
+  /// The halves given to ``MessagePort/init(joining:_:)`` are not of one port.
+  case halvesDiffer
+}
+
+/// Why a port may not travel with a message.
+public enum TransferProblem: Sendable, Hashable {
+  /// It is the port that the message is posted on.
+  case isSendingPort
+  /// It is the other end of the channel that the message is posted on.
+  case isPeerOfSendingPort
+  /// It is in the list twice.
+  case isListedTwice
+  /// Its owner closed it.
+  case isClosed
+  /// It was transferred away before.
+  case isDetached
+}
+
+/// Why a channel is at its end, as told to ``MessagePort/onClose``.
+public enum CloseReason: Sendable, Hashable, CustomStringConvertible {
+  /// The owner of the other end closed or released it.
+  case closedByPeer
+  /// The other end vanished without a word: the process that held it ended, or the message that carried it was
+  /// destroyed. The status is known for processes that this one has spawned.
+  case peerExited(ExitStatus?)
+  /// The other end wrote what no correct peer writes; the text says what. Its later messages, if any, are lost.
+  case protocolViolation(String)
+
+  public var description: String {
+    switch self {
+    case .closedByPeer: "closed by peer"
+    case .peerExited(nil): "peer exited"
+    case .peerExited(let status?): "peer exited: \(status)"
+    case .protocolViolation(let what): "protocol violation: \(what)"
+    }
+  }
+}
+
+/// How a process ended.
+public enum ExitStatus: Sendable, Hashable, CustomStringConvertible {
+  /// It returned this code.
+  case exited(CInt)
+  /// This signal ended it.
+  case signalled(CInt)
+
+  public var description: String {
+    switch self {
+    case .exited(let code): "exit code \(code)"
+    case .signalled(let signal): "signal \(signal)"
+    }
+  }
+}
+
+/// Why a message could not be delivered as what it is, as told to ``MessagePort/onMessageError``. The port stays open.
+public enum MessageError: Error, Sendable {
+  /// The message is not of the expected type.
+  case undecodable(any Error)
+  /// The ports it carried could not all be received: this process is out of descriptors. They are closed.
+  case portsLost(expected: Int)
+  /// A port it carried is not what a port has to be. All its ports are closed.
+  case badPort(String)
+  /// There was no memory for it.
+  case outOfMemory
+}

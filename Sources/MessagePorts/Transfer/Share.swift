@@ -1,0 +1,112 @@
+import SharedRing
+
+// A channel becomes shared when its first port leaves. Until then it needs nothing from the kernel.
+
+extension PortCore {
+  /// Moves a local channel, with everything that waits in it, into shared memory. On failure it is as it was.
+  ///
+  /// Only within ``Departure/exclusively(_:)``, because it locks both lanes, and those of ports that wait in them.
+  func share() throws(PortError) {
+    let isShared = outgoing.state.withLock { $0.sendingChannel != nil }
+    if isShared { return }
+    let channels: (SharedChannel, SharedChannel)
+    do throws(SystemError) {
+      channels = try SharedChannel.makePair(options: options)
+    } catch {
+      throw .system(error)
+    }
+    let (mine, theirs) = end == 0 ? (channels.0, channels.1) : (channels.1, channels.0)
+
+    let leftovers = try outgoing.state.withLock { (outgoing) throws(PortError) -> Leftovers in
+      try incoming.state.withLock { (incoming) throws(PortError) -> Leftovers in
+        var toThem = RingProducer(memory: mine.memory, lane: end)
+        var toMe = RingProducer(memory: mine.memory, lane: 1 - end)
+        do throws(PortError) {
+          try outgoing.write(into: &toThem, through: mine)
+          try incoming.write(into: &toMe, through: theirs)
+        } catch {
+          outgoing.callOffDeparture()
+          incoming.callOffDeparture()
+          throw error
+        }
+
+        // From here on nothing fails.
+        var leftovers = Leftovers()
+        leftovers.queue = outgoing.becomeShared(
+          producer: toThem, consumer: RingConsumer(memory: mine.memory, lane: end), from: mine, to: theirs)
+        leftovers.queue += incoming.becomeShared(
+          producer: toMe, consumer: RingConsumer(memory: mine.memory, lane: 1 - end), from: theirs, to: mine)
+        return leftovers
+      }
+    }
+    // Ports that waited in the channel are on their way now; their old objects stand for nothing.
+    for port in leftovers.queue.lazy.flatMap(\.ports) {
+      _ = port.core.lifecycle.change(from: .departing, to: .detached)
+      port.core.takeApart(because: .detached)
+    }
+    for lane in [outgoing, incoming] {
+      guard let core = lane.state.withLock({ $0.receiver.core }) else { continue }
+      if lane.state.withLock({ $0.receiver.wantsEvents }) { core.watchIfShared() }
+      lane.state.withLock { $0.receiver.notify() }.perform()
+    }
+  }
+}
+
+extension LaneState {
+  /// Copies what waits in the local queue onto a new ring. The queue itself stays, in case something fails.
+  fileprivate mutating func write(into producer: inout RingProducer, through channel: SharedChannel) throws(PortError) {
+    var policy = GrowthPolicy()
+    policy.waitsForConsumer = false
+    for message in queue {
+      let cores = message.ports.map(\.core)
+      for core in cores {
+        _ = core.lifecycle.change(from: .open, to: .departing)
+        try core.share()
+      }
+      let header: RecordHeader
+      do throws(RingError) {
+        header = try message.payload.withBytes { (bytes) throws(RingError) in
+          try producer.stage(bytes, policy: policy, contact: channel)
+        }
+      } catch {
+        switch error {
+        case .system(let error): throw .system(error)
+        default: preconditionFailure("a new ring without a reader refuses nothing: \(error)")
+        }
+      }
+      // Nobody else has the other end of the new socket, so it cannot be hung up.
+      if !cores.isEmpty { _ = try channel.send(cores) }
+      producer.publish(header.carrying(cores.count))
+    }
+    producer.publishPosition()
+  }
+
+  /// The ports that wait in the queue do not leave after all.
+  fileprivate func callOffDeparture() {
+    for port in queue.lazy.flatMap(\.ports) { _ = port.core.lifecycle.change(from: .departing, to: .open) }
+  }
+
+  /// Goes over to the ring, whose both ends are still in this process. Returns the queue that is on the ring now.
+  fileprivate mutating func becomeShared(
+    producer: consuming RingProducer, consumer: consuming RingConsumer, from sender: SharedChannel,
+    to recipient: SharedChannel
+  ) -> [QueuedMessage] {
+    let isSenderGone = receiver.peerClosed != nil
+    if isSenderGone {
+      producer.sayClosed()
+      sender.hangUp()
+    } else {
+      self.producer = producer
+      sendingChannel = sender
+    }
+    if !isReceiverGone {
+      self.consumer = consumer
+      receivingChannel = recipient
+    }
+    defer {
+      queue = []
+      queuedBytes = 0
+    }
+    return Array(queue)
+  }
+}

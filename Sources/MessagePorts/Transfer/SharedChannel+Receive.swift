@@ -1,0 +1,158 @@
+import CSupport
+import Glibc
+import SharedRing
+
+/// Why the ports of a message could not be received.
+enum ArrivalError: Error {
+  /// The channel is to be trusted no more.
+  case violation(String)
+  /// Only this message suffers.
+  case message(MessageError)
+}
+
+extension SharedChannel {
+  /// Takes the packet that belongs to a record with `count` ports off the socket. Under the receiving lane's lock.
+  ///
+  /// Descriptors that do not become ports are closed, whatever happens.
+  func receivePorts(count: Int, options: ChannelOptions, loop: EventLoop) -> Result<[MessagePort], ArrivalError> {
+    guard count <= TransferPacket.maximumPorts else { return .failure(.violation("\(count) ports in one message")) }
+    var words = [UInt64](repeating: 0, count: TransferPacket.byteCount(ports: count) / 8)
+    var fds = ReceivedDescriptors(capacity: min(3 * count, CSUPPORT_MAX_PACKET_FDS))
+    var received = csupport_received()
+    var wasReset = false
+    repeat {
+      let result = unsafe words.withUnsafeMutableBytes { bytes in
+        unsafe fds.withStorage { storage in
+          unsafe csupport_receive_packet(socket, bytes.baseAddress, bytes.count, storage.baseAddress, storage.count, &received)
+        }
+      }
+      switch result {
+      case 1:
+        fds.arrived(Int(received.fd_count))
+        // A doorbell has no business to bring any.
+        if received.byte_count == 1 { fds.closeAll() }
+      case -EINTR: received.byte_count = 1
+      // The peer closed with packets of ours unread; its own are still there, behind this one report.
+      case -ECONNRESET where !wasReset:
+        wasReset = true
+        received.byte_count = 1
+      default: return .failure(.violation("ports announced and not sent"))
+      }
+    } while received.byte_count == 1  // a doorbell, or nothing yet
+
+    guard received.byte_count == TransferPacket.byteCount(ports: count), !received.bytes_truncated,
+      words[0] == UInt64(TransferPacket.magic) | UInt64(count) << 32
+    else { return .failure(.violation("not the packet of \(count) ports")) }
+    if received.fds_truncated { return .failure(.message(.portsLost(expected: count))) }
+    var ports: [MessagePort] = []
+    for index in 0..<count {
+      let start = 1 + index * TransferPacket.wordsPerPort
+      guard let traveller = TravellingPort(words: words[start..<start + TransferPacket.wordsPerPort]) else {
+        return .failure(.violation("port with impossible properties"))
+      }
+      do throws(ArrivalError) {
+        ports.append(try MessagePort.arrive(traveller, &fds, options: options, loop: loop))
+      } catch {
+        return .failure(error)
+      }
+    }
+    guard fds.isEmpty else { return .failure(.violation("more descriptors than ports need")) }
+    return .success(ports)
+  }
+}
+
+/// Descriptors that came with a packet, until each has an owner. Closes what is left.
+struct ReceivedDescriptors: ~Copyable {
+  private var storage: [CInt]
+  private var next = 0
+  private var count = 0
+
+  init(capacity: Int) { storage = [CInt](repeating: -1, count: capacity) }
+
+  deinit { for fd in storage[next..<count] { _ = csupport_close(fd) } }
+
+  /// Closes those that nobody has taken.
+  mutating func closeAll() {
+    for fd in storage[next..<count] { _ = csupport_close(fd) }
+    next = count
+  }
+
+  mutating func withStorage<Result>(_ body: (UnsafeMutableBufferPointer<CInt>) -> Result) -> Result {
+    unsafe storage.withUnsafeMutableBufferPointer { unsafe body($0) }
+  }
+
+  /// So many are in the storage now; there were none left before.
+  mutating func arrived(_ count: Int) {
+    next = 0
+    self.count = count
+  }
+
+  var isEmpty: Bool { next == count }
+
+  /// Hands the next one to a new owner.
+  mutating func take() -> CInt? {
+    guard next < count else { return nil }
+    defer { next += 1 }
+    return storage[next]
+  }
+}
+
+extension MessagePort {
+  /// Makes a port of what has arrived, after checking all of it with the kernel.
+  fileprivate static func arrive(
+    _ port: TravellingPort, _ fds: inout ReceivedDescriptors, options: ChannelOptions, loop: EventLoop
+  ) throws(ArrivalError) -> MessagePort {
+    guard let socket = fds.take() else { throw .violation("fewer descriptors than ports need") }
+    guard csupport_socket_is_seqpacket(socket) == 1, let file = fds.take() else {
+      _ = csupport_close(socket)
+      throw .violation("a port whose socket is none")
+    }
+    let memory: ChannelMemory
+    do throws(AttachError) {
+      memory = try ChannelMemory.attach(owning: file, trustingUnsealed: options.acceptsUnsealedMemory)
+    } catch {
+      _ = csupport_close(socket)
+      if case .system(let error) = error { throw .message(.badPort(error.description)) }
+      throw .violation("a port whose memory is none: \(error)")
+    }
+    let channel = SharedChannel(memory: memory, owningSocket: socket)
+    var partial: (bytes: OwnedBytes, filled: Int)?
+    if let (byteCount, filled) = port.partial {
+      guard let file = fds.take() else { throw .violation("fewer descriptors than ports need") }
+      let bytes = PartialFile.read(
+        file, byteCount: byteCount, filled: filled, acceptsUnsealed: options.acceptsUnsealedMemory)
+      _ = csupport_close(file)
+      guard let bytes else { throw .message(.badPort("its partial message cannot be read")) }
+      partial = (bytes, filled)
+    }
+    var portOptions = options
+    portOptions.queueLimitBytes = port.queueLimitBytes
+    portOptions.messageLimitBytes = port.messageLimitBytes
+    do throws(ResumeError) {
+      return MessagePort(
+        try PortCore(
+          channel: channel, end: port.end, sending: port.outgoing, receiving: port.incoming, partial: partial,
+          options: portOptions, loop: loop))
+    } catch {
+      switch error {
+      case .implausible: throw .violation("a port at an impossible position")
+      case .system(let error): throw .message(.badPort(error.description))
+      }
+    }
+  }
+}
+
+extension PortCore {
+  /// One end of a shared channel, which goes on where its previous owner stopped.
+  convenience init(
+    channel: SharedChannel, end: Int, sending: LanePosition, receiving: LanePosition,
+    partial: (bytes: OwnedBytes, filled: Int)?, options: ChannelOptions, loop: EventLoop
+  ) throws(ResumeError) {
+    let producer = try RingProducer.resume(memory: channel.memory, lane: end, at: sending)
+    let consumer = try RingConsumer.resume(memory: channel.memory, lane: 1 - end, at: receiving)
+    self.init(
+      outgoing: Lane(options, producer: producer, channel: channel),
+      incoming: Lane(options, consumer: consumer, channel: channel), end: end, options: options, loop: loop)
+    if let partial { incoming.state.withLock { $0.assembler.resume(partial.bytes, filled: partial.filled) } }
+  }
+}

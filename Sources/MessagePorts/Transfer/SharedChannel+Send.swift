@@ -1,0 +1,91 @@
+import CSupport
+import Glibc
+import SharedRing
+
+extension SharedChannel {
+  /// Sends the ends of shared channels through this channel's socket, in one packet: all or none.
+  ///
+  /// - Returns: `false` if nobody can receive them any more.
+  func send(_ cores: [PortCore]) throws(PortError) -> Bool {
+    var packet = OutgoingPacket()
+    for core in cores { try core.describe(in: &packet) }
+    guard packet.descriptors.count <= CSUPPORT_MAX_PACKET_FDS else {
+      throw .tooManyPorts(count: cores.count, limit: CSUPPORT_MAX_PACKET_FDS / 3)
+    }
+    var result = send(packet)
+    if result == -EAGAIN {
+      // The default buffer holds a few hundred ports; ask for as much as the system allows, once it is needed.
+      _ = csupport_socket_set_send_buffer(socket, Self.raisedSendBufferBytes)
+      result = send(packet)
+    }
+    switch CInt(clamping: -result) {
+    case ...0: return true
+    case EPIPE, ECONNRESET, ENOTCONN: return false
+    case EAGAIN, ETOOMANYREFS, ENOBUFS:
+      throw .transferQueueFull(SystemError(call: "sendmsg", errno: CInt(clamping: -result)))
+    default: throw .system(SystemError(call: "sendmsg", errno: CInt(clamping: -result)))
+    }
+  }
+
+  private static var raisedSendBufferBytes: CInt { 32 << 20 }
+
+  private func send(_ packet: borrowing OutgoingPacket) -> Int {
+    while true {
+      let result = unsafe packet.bytes.withUnsafeBytes { bytes in
+        unsafe packet.descriptors.withUnsafeBufferPointer { fds in
+          unsafe csupport_send_packet(socket, bytes.baseAddress, bytes.count, fds.baseAddress, fds.count)
+        }
+      }
+      if result != -Int(EINTR) { return result }
+    }
+  }
+}
+
+/// A transfer packet being put together. It borrows the ports' descriptors, and owns those of partial messages.
+private struct OutgoingPacket: ~Copyable {
+  private var words: [UInt64] = []
+  private(set) var descriptors: [CInt] = []
+  private var owned: [CInt] = []
+  private var count: UInt32 = 0
+
+  deinit { for fd in owned { _ = csupport_close(fd) } }
+
+  var bytes: [UInt64] { [UInt64(TransferPacket.magic) | UInt64(count) << 32] + words }
+
+  mutating func add(_ port: TravellingPort, channel: SharedChannel, partial: CInt?) {
+    count += 1
+    words += port.words
+    descriptors += [channel.socket, channel.memory.fd]
+    if let partial {
+      descriptors.append(partial)
+      owned.append(partial)
+    }
+  }
+}
+
+extension PortCore {
+  /// Adds this end, whose channel is shared and which nobody uses meanwhile, to a packet.
+  fileprivate func describe(in packet: inout OutgoingPacket) throws(PortError) {
+    let out = outgoing.state.withLock { lane in lane.producer.lanePosition }
+    let (position, channel, partial) = incoming.state.withLock { lane in
+      lane.consumer.release()
+      if lane.consumer.takeOwedRing() { lane.receivingChannel?.ring() }
+      lane.consumer.stayAwake()
+      return (lane.consumer.lanePosition, lane.receivingChannel, lane.assembler.partial)
+    }
+    guard let channel else { throw .closed }
+    var partialFile: CInt?
+    if let partial {
+      do throws(SystemError) {
+        partialFile = try PartialFile.make(partial.bytes, filled: partial.filled)
+      } catch {
+        throw .system(error)
+      }
+    }
+    packet.add(
+      TravellingPort(
+        end: end, queueLimitBytes: options.queueLimitBytes, messageLimitBytes: options.messageLimitBytes, outgoing: out,
+        incoming: position, partial: partial.map { (byteCount: $0.bytes.byteCount, filled: $0.filled) }),
+      channel: channel, partial: partialFile)
+  }
+}

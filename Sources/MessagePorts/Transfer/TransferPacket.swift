@@ -1,0 +1,86 @@
+import CSupport
+import SharedRing
+
+/// What travels through a channel's socket when ports do: one packet for each message that carries ports.
+///
+///     | magic, 4 B | number of ports, 4 B | then for each port 16 words of 8 bytes:
+///     |  0 which end (bit 0), a partial message follows (bit 8)
+///     |  1 queue limit, all ones: none      2 message limit
+///     |  3 … 7   the outgoing lane's position: segment offset, capacity, cursor, position, segment's position
+///     |  8 … 12  the incoming lane's position, likewise
+///     | 13 a partially received message: its size   14 how much of it has come   15 zero
+///
+/// and with it, for each port, the descriptors of its socket, of its memory, and, if there is a partial message, of a
+/// memory file that holds it. The kernel delivers the packet whole or not at all.
+///
+/// A packet of a single byte is a doorbell: it wakes a receiver that sleeps on the socket, and says nothing else.
+enum TransferPacket {
+  static let doorbell: UInt8 = 1
+  static let magic: UInt32 = 0x5450_4d01
+  static let headerBytes = 8
+  static let wordsPerPort = 16
+  static let bytesPerPort = wordsPerPort * 8
+
+  /// The kernel passes at most 253 descriptors at once, and a port takes two, or three.
+  static let maximumPorts = 126
+
+  static func byteCount(ports: Int) -> Int { headerBytes + ports * bytesPerPort }
+}
+
+/// One port as it travels: what is not in its memory.
+struct TravellingPort {
+  var end: Int
+  var queueLimitBytes: Int?
+  var messageLimitBytes: Int
+  var outgoing: LanePosition
+  var incoming: LanePosition
+  var partial: (byteCount: Int, filled: Int)?
+
+  var words: [UInt64] {
+    [
+      UInt64(end) | (partial == nil ? 0 : 1 << 8),
+      queueLimitBytes.map(UInt64.init) ?? .max,
+      UInt64(messageLimitBytes),
+    ] + outgoing.words + incoming.words + [UInt64(partial?.byteCount ?? 0), UInt64(partial?.filled ?? 0), 0]
+  }
+
+  /// Takes the words apart; `nil` if no correct peer can have written them. Positions are checked on attaching.
+  init?(words: ArraySlice<UInt64>) {
+    let w = Array(words)
+    guard w.count == TransferPacket.wordsPerPort, w[0] & ~0x101 == 0,
+      w[2] <= UInt64(ChannelOptions.largestMessageLimit), w[1] == .max || w[1] <= UInt64(Int.max)
+    else { return nil }
+    end = Int(w[0] & 1)
+    queueLimitBytes = w[1] == .max ? nil : Int(w[1])
+    messageLimitBytes = Int(w[2])
+    outgoing = LanePosition(words: w[3..<8])
+    incoming = LanePosition(words: w[8..<13])
+    if w[0] & 0x100 != 0 {
+      guard w[13] <= UInt64(messageLimitBytes), w[14] < w[13] else { return nil }
+      partial = (byteCount: Int(w[13]), filled: Int(w[14]))
+    }
+  }
+
+  init(
+    end: Int, queueLimitBytes: Int?, messageLimitBytes: Int, outgoing: LanePosition, incoming: LanePosition,
+    partial: (byteCount: Int, filled: Int)?
+  ) {
+    self.end = end
+    self.queueLimitBytes = queueLimitBytes
+    self.messageLimitBytes = messageLimitBytes
+    self.outgoing = outgoing
+    self.incoming = incoming
+    self.partial = partial
+  }
+}
+
+extension LanePosition {
+  var words: [UInt64] { [segmentOffset, capacity, cursorOffset, position, segmentPosition] }
+
+  init(words: ArraySlice<UInt64>) {
+    let i = words.startIndex
+    self.init(
+      segmentOffset: words[i], capacity: words[i + 1], cursorOffset: words[i + 2], position: words[i + 3],
+      segmentPosition: words[i + 4])
+  }
+}
