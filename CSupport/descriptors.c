@@ -4,6 +4,7 @@
 #include "CSupport.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -36,7 +37,12 @@ int csupport_socket_pair(int *first, int *second) {
 int csupport_socket_is_seqpacket(int fd) {
   int domain = 0, type = 0;
   socklen_t length = sizeof domain;
-  if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) < 0) return errno == ENOTSOCK ? 0 : -errno;
+  if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) < 0) {
+    if (errno == ENOTSOCK) return 0;
+    // Also said of a descriptor that was opened with O_PATH, which is good for nothing but is no mistake of ours.
+    if (errno == EBADF && fcntl(fd, F_GETFL) >= 0) return 0;
+    return -errno;
+  }
   length = sizeof type;
   if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) < 0) return -errno;
   if (domain != AF_UNIX || type != SOCK_SEQPACKET) return 0;
@@ -197,7 +203,7 @@ int csupport_receive_packet(int fd, void *bytes, size_t capacity, int *fds, size
   received->bytes_truncated = (message.msg_flags & MSG_TRUNC) != 0;
   received->fds_truncated = (message.msg_flags & MSG_CTRUNC) != 0 || sent_fds > received->fd_count;
   // The kernel reports the end as a packet of nothing at all.
-  return count > 0 || sent_fds > 0 || received->bytes_truncated || received->fds_truncated;
+  return count > 0 || message.msg_controllen > 0 || (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0;
 }
 
 int csupport_peek_packet(int fd, void *bytes, size_t capacity, struct csupport_received *received) {

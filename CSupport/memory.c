@@ -31,6 +31,12 @@ static int fail_closing(int fd, int error) {
   return -error;
 }
 
+/// The error of a call that wants `fd` open for reading and writing. The kernel says EBADF also of descriptors that
+/// were opened with less (read-only, O_PATH). Those come from a peer; EBADF proper is a mistake of our own.
+static int access_error(int fd, int error) {
+  return error == EBADF && fcntl(fd, F_GETFL) >= 0 ? -EACCES : -error;
+}
+
 int csupport_memory_create_sealed(uint64_t bytes) {
   if (!is_size_allowed(bytes)) return -EFBIG;
   const char *name = "message-port";  // for people who read /proc/<pid>/maps; need not be unique
@@ -76,26 +82,28 @@ int csupport_memory_reserve(int fd, uint64_t offset, uint64_t bytes) {
   } else if (!is_size_allowed(end)) {
     return -EFBIG;
   }
-  return fallocate(fd, mode, (off_t)offset, (off_t)bytes) < 0 ? -errno : 0;
+  return fallocate(fd, mode, (off_t)offset, (off_t)bytes) < 0 ? access_error(fd, errno) : 0;
 }
 
 int csupport_memory_discard(int fd, uint64_t offset, uint64_t bytes) {
   if (offset > (uint64_t)INT64_MAX || bytes > (uint64_t)INT64_MAX) return -EFBIG;
   int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-  return fallocate(fd, mode, (off_t)offset, (off_t)bytes) < 0 ? -errno : 0;
+  return fallocate(fd, mode, (off_t)offset, (off_t)bytes) < 0 ? access_error(fd, errno) : 0;
 }
 
 int csupport_memory_is_shrink_sealed(int fd) {
   int seals = fcntl(fd, F_GET_SEALS);
-  if (seals < 0) return errno == EINVAL ? 0 : -errno;  // EINVAL: not a file that can be sealed
-  return (seals & F_SEAL_SHRINK) != 0;
+  if (seals >= 0) return (seals & F_SEAL_SHRINK) != 0;
+  // EINVAL: not a file that can be sealed. EACCES: not a descriptor that could be used.
+  int result = access_error(fd, errno);
+  return result == -EINVAL || result == -EACCES ? 0 : result;
 }
 
 int csupport_memory_map(int fd, uint64_t offset, size_t bytes, void **address) {
   *address = NULL;
   if (offset > (uint64_t)INT64_MAX) return -EOVERFLOW;
   void *mapped = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)offset);
-  if (mapped == MAP_FAILED) return -errno;
+  if (mapped == MAP_FAILED) return access_error(fd, errno);
   *address = mapped;
   return 0;
 }

@@ -85,6 +85,7 @@ int csupport_spawn(const char *path, char *const argv[], char *const envp[], con
 
   // The child has not been waited for, so its number cannot mean anyone else yet.
   int opened = csupport_pidfd_open(child);
+  if (opened == -ESRCH) return opened;  // somebody did wait for it: leave the number alone
   if (opened < 0) {
     kill(child, SIGKILL);
     while (waitpid(child, NULL, 0) < 0 && errno == EINTR) continue;

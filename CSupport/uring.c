@@ -133,6 +133,7 @@ int csupport_uring_cancel(struct csupport_uring *ring, uint64_t user_data, uint6
 // ---- submitting, waiting, completions -------------------------------------------------------------------------------------
 
 /// One visit to the kernel at most: none if nothing is queued and there are completions, or nothing to fetch.
+/// (liburing visits again only if a signal interrupts a wait without limit that has just submitted something.)
 static int submit_and_wait(struct io_uring *ring, bool wait, int64_t timeout_ns) {
   if (io_uring_cq_ready(ring) == 0 && wait) {
     struct __kernel_timespec limit = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};

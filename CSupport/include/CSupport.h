@@ -65,12 +65,16 @@ int csupport_membarrier_is_available(void);
 
 // ---- memory.c: memory that two processes map -------------------------------------------------------------------------
 
-/// New memfd of `bytes`, sealed against shrinking and against further seals. It may still grow.
+/// New memfd of `bytes`, sealed against shrinking and against further seals. It may still grow. Its memory is not
+/// reserved. -EFBIG as below.
 int csupport_memory_create_sealed(uint64_t bytes);
 /// New shm_open object of `bytes`, unlinked at once, its space reserved. Cannot be sealed.
 int csupport_memory_create_unlinked(uint64_t bytes);
 /// Makes [offset, offset + bytes) exist and reserves its memory, growing the file if need be (fallocate).
-/// -EFBIG if RLIMIT_FSIZE forbids it (checked first: the kernel would send SIGXFSZ); -ENOSPC, -ENOMEM.
+/// -EFBIG if RLIMIT_FSIZE forbids it (checked first: the kernel would send SIGXFSZ); -ENOSPC, -ENOMEM; -EINTR.
+///
+/// This and the next four say -EACCES (or 0) of a descriptor that was opened read-only or with O_PATH, where the kernel
+/// says EBADF: a peer may have sent it, so it is not a mistake of the caller's.
 int csupport_memory_reserve(int fd, uint64_t offset, uint64_t bytes);
 /// Gives the pages of [offset, offset + bytes) back; they read as zero afterwards. The size stays.
 int csupport_memory_discard(int fd, uint64_t offset, uint64_t bytes);
@@ -91,12 +95,14 @@ int csupport_file_facts(int fd, struct csupport_file_facts *facts);
 
 // ---- descriptors.c: sockets and what travels through them --------------------------------------------------------------
 
+/// Never -EINTR: the descriptor is gone then too.
 int csupport_close(int fd);
 /// Two connected SOCK_SEQPACKET Unix sockets, non-blocking.
 int csupport_socket_pair(int *first, int *second);
-/// 1 if `fd` is a connected Unix SOCK_SEQPACKET socket, 0 if it is anything else.
+/// 1 if `fd` is a connected Unix SOCK_SEQPACKET socket (or was, and the other end has hung up), 0 if it is anything
+/// else.
 int csupport_socket_is_seqpacket(int fd);
-/// Hang-up for the other end, now, whoever else still holds this descriptor.
+/// Hang-up for both ends, now, whoever else still holds this descriptor. What was sent before can still be received.
 int csupport_socket_shutdown(int fd);
 /// 1 if the other end has hung up, 0 if not. Does not block.
 int csupport_socket_is_hung_up(int fd);
@@ -106,7 +112,8 @@ int csupport_socket_set_send_buffer(int fd, int bytes);
 /// The kernel passes at most this many descriptors in one packet (SCM_MAX_FD).
 enum { CSUPPORT_MAX_PACKET_FDS = 253 };
 
-/// Sends one packet, all or nothing; never blocks, never raises SIGPIPE.
+/// Sends one packet of at least one byte, all or nothing; never blocks, never raises SIGPIPE. The caller keeps `fds`.
+/// (A receiver could not tell an empty packet from the end of the connection: -EINVAL.)
 /// Returns `byte_count`; -EAGAIN (queue full), -EPIPE, -ECONNRESET, -ETOOMANYREFS, -ENOBUFS, -EMSGSIZE, …
 ssize_t csupport_send_packet(int fd, const void *bytes, size_t byte_count, const int *fds, size_t fd_count);
 
@@ -116,14 +123,16 @@ struct csupport_received {
   bool bytes_truncated;
   bool fds_truncated;     // some descriptors did not arrive: this process is out of them, or too few were asked for
 };
-/// Takes one packet; never blocks. 1: taken, 0: end of file (the other end is gone and nothing is left), -EAGAIN: none.
+/// Takes one packet; never blocks. 1: taken, 0: end of file (the other end is gone and nothing is left; or it sent an
+/// empty packet, which no one does who uses csupport_send_packet), -EAGAIN: none.
 /// (A socket whose peer closed with unread packets says -ECONNRESET once; packets can still be read after that.)
 int csupport_receive_packet(int fd, void *bytes, size_t capacity, int *fds, size_t fd_capacity,
                             struct csupport_received *received);
 /// As above, but leaves the packet (and its descriptors) where it is: `fd_count` is 0 and says nothing.
 int csupport_peek_packet(int fd, void *bytes, size_t capacity, struct csupport_received *received);
 
-/// A SOCK_SEQPACKET socket listening on `path`, mode 0600; non-blocking. -EADDRINUSE, -EACCES, -ENAMETOOLONG, …
+/// A SOCK_SEQPACKET socket listening on `path`, mode 0600 (less the umask) from the moment it exists; non-blocking.
+/// -EADDRINUSE (also if the path is that of a socket nobody listens on any more), -EACCES, -ENAMETOOLONG, …
 int csupport_socket_listen(const char *path, int backlog);
 /// A SOCK_SEQPACKET socket connected to `path`; non-blocking. -ENOENT, -ECONNREFUSED, -EAGAIN (backlog full), …
 int csupport_socket_connect(const char *path);
@@ -159,7 +168,7 @@ int csupport_epoll_add(int epoll, int fd, uint32_t events, uint64_t token);
 int csupport_epoll_remove(int epoll, int fd);
 /// `timeout_ns` < 0: without limit; 0: do not wait. Returns how many events were stored (capacity at most 256).
 int csupport_epoll_wait(int epoll, struct csupport_event *events, int capacity, int64_t timeout_ns);
-/// A counter to wake an epoll with.
+/// A counter to wake an epoll with. To signal it again, or to drain it when there was no signal, is no error.
 int csupport_eventfd_create(void);
 int csupport_eventfd_signal(int fd);
 int csupport_eventfd_drain(int fd);
@@ -168,8 +177,8 @@ int csupport_timerfd_create(uint64_t after_ns);
 
 // ---- uring.c: io_uring -----------------------------------------------------------------------------------------------------
 
-/// One io_uring, owned by one thread (SINGLE_ISSUER, DEFER_TASKRUN where the kernel has them): only the thread that
-/// first submits may use it.
+/// One io_uring, owned by the thread that creates it (SINGLE_ISSUER, DEFER_TASKRUN where the kernel has them): no
+/// other may use it, and gets -EEXIST.
 struct csupport_uring;
 /// What a kernel offers, found out by trying. Bits:
 enum {
@@ -180,14 +189,19 @@ enum {
 /// The bits above, or -errno of io_uring_setup (-EPERM: forbidden by sysctl or seccomp; -ENOSYS: not in this kernel).
 int csupport_uring_probe(void);
 
+/// `entries`: how many operations can be queued before they have to be submitted. -EPERM, -ENOSYS, -ENOMEM, -EMFILE, …
 int csupport_uring_create(unsigned entries, struct csupport_uring **ring);
+/// When this returns on the owning thread, no operation is pending any more, and memory that was waited on may go. From
+/// another thread the kernel gets there some time later. NULL is allowed.
 void csupport_uring_destroy(struct csupport_uring *ring);
 /// Each of these queues one operation, submitting first if the queue is full; its completion carries `user_data`.
+/// On an error nothing was queued.
 /// The futex wait completes with 0 (woken), -EAGAIN (`*word != expected`), -ENOMEM (try again), -ECANCELED.
 int csupport_uring_futex_wait(struct csupport_uring *ring, uint64_t user_data, const void *word, uint32_t expected);
-/// One-shot poll; completes with the events.
+/// One-shot poll; completes with the events, or -ECANCELED. CSUPPORT_EVENT_EDGE means nothing here.
 int csupport_uring_poll(struct csupport_uring *ring, uint64_t user_data, int fd, uint32_t events);
-/// Cancels the operation queued with `target`; this request's own completion carries `user_data`.
+/// Cancels the operation queued with `target`, which completes with -ECANCELED; this request's own completion carries
+/// `user_data` and 0, or -ENOENT if there is no such operation (it may have completed). Linear in pending futex waits.
 int csupport_uring_cancel(struct csupport_uring *ring, uint64_t user_data, uint64_t target);
 
 struct csupport_completion {
@@ -196,7 +210,11 @@ struct csupport_completion {
 };
 /// Submits what is queued, and, if `wait` and nothing has completed yet, waits for a completion, at most `timeout_ns`
 /// (< 0: without limit). Then moves up to `capacity` completions to `completions` and returns how many.
-/// A time-out is 0 completions; -EINTR is passed on.
+/// A time-out is 0 completions; -EINTR is passed on, or is 0 completions too if something was submitted.
+///
+/// Makes one system call at most, and none if nothing is queued and completions are there, or if not waiting and the
+/// kernel has none. The kernel produces some 20 completions per call, so there may be more than were returned; it
+/// keeps those that do not fit, and a later call gets them.
 int csupport_uring_enter(struct csupport_uring *ring, bool wait, int64_t timeout_ns,
                          struct csupport_completion *completions, int capacity);
 
@@ -208,7 +226,9 @@ struct csupport_inherited_fd {
 };
 /// Starts `path` with exactly the standard descriptors, those of `fds`, and what the caller itself holds without
 /// close-on-exec. Signal mask empty, signals at their defaults. `*pidfd` becomes readable when it exits.
-/// -ENOENT, -EACCES, -E2BIG, -EMFILE, …
+/// Any `child_fd` may also be somebody's `parent_fd`; no two may be equal. The caller keeps its descriptors, unchanged.
+/// -ENOENT, -EACCES, -ENOEXEC, -E2BIG, -EBADF, -EMFILE, …; -ESRCH if the program ignores SIGCHLD or reaps children that
+/// are not its own, so that this one was gone before it could be referred to.
 int csupport_spawn(const char *path, char *const argv[], char *const envp[], const struct csupport_inherited_fd *fds,
                    size_t fd_count, pid_t *pid, int *pidfd);
 
@@ -216,16 +236,19 @@ struct csupport_exit {
   bool was_signalled;
   int code;   // exit code, or the signal's number
 };
-/// Reaps the child behind `pidfd`. 1: done, 0: still running. Does not block.
+/// Reaps the child behind `pidfd`. 1: done, 0: still running, -ECHILD: no child of this process, or reaped before. Does
+/// not block.
 int csupport_reap(int pidfd, struct csupport_exit *status);
 int csupport_pidfd_open(pid_t pid);
 int csupport_pidfd_signal(int pidfd, int signal);
 
 // ---- threads --------------------------------------------------------------------------------------------------------------------
 
-/// Starts a detached thread with every signal blocked, so that no handler of the program runs on it.
+/// Starts a detached thread with every signal blocked, so that no handler of the program runs on it. All but those that
+/// a thread's own fault raises (SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS): blocked, they would end the process
+/// past its crash reporter. The name is cut to 15 bytes.
 int csupport_thread_start(const char *name, void (*body)(void *), void *argument);
-/// A number that is this thread's for its life.
+/// A number that is this thread's for its life, never 0. No system call.
 uint64_t csupport_thread_id(void);
 /// How many processors this thread may run on.
 int csupport_usable_processors(void);
