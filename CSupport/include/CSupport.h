@@ -141,6 +141,28 @@ int csupport_socket_accept(int fd);
 /// The longest path csupport_socket_listen accepts, without the terminating zero.
 enum { CSUPPORT_MAX_SOCKET_PATH = 107 };
 
+// ---- paths.c: the names of listening sockets --------------------------------------------------------------------------
+
+enum {
+  CSUPPORT_PATH_ABSENT = 0,
+  CSUPPORT_PATH_SOCKET = 1,
+  CSUPPORT_PATH_DIRECTORY = 2,
+  CSUPPORT_PATH_OTHER = 3,
+};
+/// What is at `path` (a symbolic link is "other"), or -errno.
+int csupport_path_kind(const char *path);
+/// Removes the name.
+int csupport_path_remove(const char *path);
+/// Changes the mode of what is at `path`.
+int csupport_path_set_mode(const char *path, unsigned mode);
+/// Waits until nobody else holds the lock on the directory, and takes it; closing the descriptor gives it back.
+/// Leaves nothing behind.
+int csupport_directory_lock(const char *path);
+/// Sees to it that `path` is a directory of this user alone, making it if need be. -EPERM if it is somebody else's.
+int csupport_directory_make_private(const char *path);
+/// Keeps `fd` from being inherited.
+int csupport_set_close_on_exec(int fd);
+
 struct csupport_credentials {
   pid_t pid;
   uid_t uid;

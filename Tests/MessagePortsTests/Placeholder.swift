@@ -27,3 +27,50 @@ import Testing
     #expect(throws: PortError.self) { try p.receive(timeout: .seconds(1)) }
   }
 }
+import Foundation
+func peerPath() -> String {
+  Bundle.main.executableURL!.deletingLastPathComponent().appending(path: "TestPeer").path
+}
+@Suite(.timeLimit(.minutes(1)), .serialized) struct Cross {
+  @Test func echo() async throws {
+    let path = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
+    print(path, CommandLine.arguments)
+    let worker = try WorkerProcess.spawn("/work/main/.build/debug/TestPeer", arguments: ["echo"])
+    let c = try MessageChannel()
+    try c.port1.postMessage(bitwise: 41)
+    try worker.connection.postMessage("port", transfer: [c.port2])
+    try c.port1.postMessage(bitwise: 42)
+    #expect(try c.port1.receive(timeout: .seconds(5)).load(as: Int.self) == 41)
+    #expect(try c.port1.receive(timeout: .seconds(5)).load(as: Int.self) == 42)
+    let big = [UInt8](repeating: 7, count: 20_000_000)
+    try c.port1.postMessage(bytes: big)
+    #expect(try c.port1.receive(timeout: .seconds(20)).bytes == big)
+    let t = ContinuousClock.now
+    for i in 0..<1000 { try c.port1.postMessage(bitwise: i); #expect(try c.port1.receive(timeout: .seconds(5)).load(as: Int.self) == i) }
+    print("rtt", (ContinuousClock.now - t) / 1000)
+    let d = try MessageChannel()
+    try d.port2.postMessage(bitwise: 5)
+    try c.port1.postMessage(bytes: [], transfer: [d.port1])
+    let back = try c.port1.receive(timeout: .seconds(5)).ports[0]
+    #expect(try back.receive(timeout: .seconds(5)).load(as: Int.self) == 5)
+    try back.postMessage(bitwise: 6)
+    #expect(try d.port2.receive(timeout: .seconds(5)).load(as: Int.self) == 6)
+    worker.kill()
+    let s = await worker.exitStatus
+    print(s)
+    #expect(throws: PortError.self) { try c.port1.receive(timeout: .seconds(5)) }
+  }
+  @Test func connect() async throws {
+    let l = try Listener(path: "/tmp/mp-test.sock")
+    let client = try await Connection.connect(path: "/tmp/mp-test.sock")
+    try client.postMessage("hello", [1,2,3])
+    var it = l.connections.makeAsyncIterator()
+    let server = await it.next()!
+    let (s, k) = AsyncStream.makeStream(of: ConnectionEvent.self)
+    server.on("hello") { k.yield($0) }
+    server.onClose = { print("closed", $0); k.finish() }
+    client.close()
+    for await e in s { print(e.name, e.bytes) }
+    l.close()
+  }
+}

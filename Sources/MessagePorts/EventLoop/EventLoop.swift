@@ -50,6 +50,7 @@ public final class EventLoop: Sendable {
     var lastToken: Token = 0
     /// Waits in the kernel that are of no use any more.
     var abandoned: [Token] = []
+    var timers = LoopTimers()
     /// Those who wait until no started port is left.
     var idleWaiters: [Resumption<Void>] = []
   }
@@ -128,6 +129,17 @@ public final class EventLoop: Sendable {
     var runner = LoopRunner(self)
     runner.run()
   }
+
+  /// Runs `body` on the loop's thread once so much time has passed. Returns what cancels it.
+  @discardableResult
+  func after(nanoseconds: UInt64, _ body: @escaping @Sendable () -> Void) -> LoopTimers.ID {
+    let deadline = csupport_monotonic_ns() &+ nanoseconds
+    var id: LoopTimers.ID = 0
+    add { id = $0.timers.add(deadline: deadline, body) }
+    return id
+  }
+
+  func cancel(_ timer: LoopTimers.ID) { state.withLock { $0.timers.cancel(timer) } }
 
   // MARK: Watching descriptors
 

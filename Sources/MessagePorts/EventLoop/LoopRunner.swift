@@ -11,8 +11,6 @@ struct LoopRunner {
   /// Ports that have just run dry: looked at for a moment longer before their doorbells are armed, which costs the
   /// peer a system call for its next message.
   private var hot: [PortCore] = []
-  /// Ports that could not take what waits for want of resources.
-  private var blocked: [PortCore] = []
   private var jobs = Deque<LoopJob>()
   private var events: [LoopEvent] = []
   private var spin = AdaptiveSpin()
@@ -28,7 +26,7 @@ struct LoopRunner {
   /// How many events a port may have before the others get their turn.
   private static let turnBudget = 64
   /// How soon a port that lacked resources tries again.
-  private static let retryNanoseconds: Int64 = 10_000_000
+  private static let retryNanoseconds: UInt64 = 10_000_000
 
   mutating func run() {
     while true {
@@ -53,7 +51,9 @@ struct LoopRunner {
     var scheduled: [PortCore] = []
     var added = Deque<LoopJob>()
     var abandoned: [EventLoop.Token] = []
+    var due: [@Sendable () -> Void] = []
     let isStopped = loop.state.withLock { state in
+      if state.timers.nextDeadline != nil { due = state.timers.takeDue(now: csupport_monotonic_ns()) }
       swap(&scheduled, &state.scheduled)
       swap(&added, &state.jobs)
       swap(&abandoned, &state.abandoned)
@@ -61,6 +61,7 @@ struct LoopRunner {
     }
     ready.append(contentsOf: scheduled)
     if jobs.isEmpty { jobs = added } else { jobs.append(contentsOf: added) }
+    jobs.append(contentsOf: due.lazy.map { .closure($0) })
     for token in abandoned { driver.disarm(token) }
     return !isStopped
   }
@@ -73,7 +74,8 @@ struct LoopRunner {
       case .more: ready.append(core)
       case .wait: hot.append(core)
       case .idle: break
-      case .blocked: blocked.append(core)
+      // For want of resources; there may be some again soon.
+      case .blocked: loop.after(nanoseconds: Self.retryNanoseconds) { [loop] in loop.schedule(core) }
       }
       prepareSpace(core)
     }
@@ -127,14 +129,18 @@ struct LoopRunner {
     }
     collect(sleepingSince: maySleep ? ticket : nil)
     loop.state.withLock { $0.isAsleep = false }
-    ready.append(contentsOf: blocked)
-    blocked.removeAll()
+  }
+
+  /// -1: there is none.
+  private var nanosecondsToNextTimer: Int64 {
+    guard let deadline = loop.state.withLock({ $0.timers.nextDeadline }) else { return -1 }
+    let now = csupport_monotonic_ns()
+    return deadline <= now ? 0 : Int64(clamping: deadline - now)
   }
 
   private mutating func collect(sleepingSince ticket: UInt32?) {
     events.removeAll(keepingCapacity: true)
-    driver.collect(
-      sleepingSince: ticket, timeoutNanoseconds: blocked.isEmpty ? -1 : Self.retryNanoseconds, into: &events)
+    driver.collect(sleepingSince: ticket, timeoutNanoseconds: nanosecondsToNextTimer, into: &events)
     for event in events {
       switch event {
       case .message(let token), .space(let token):

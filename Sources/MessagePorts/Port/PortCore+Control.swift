@@ -83,9 +83,19 @@ extension PortCore: LoopWatcher {
 
   /// The kernel says that nobody holds the other end any more. What it had committed is in the ring.
   func peerHungUp() {
+    let saidSo = incoming.state.withLock { $0.consumer.wasClosedByProducer }
+    guard !saidSo, let process = binding.withLock({ $0.process }) else {
+      return peerIsGone(saidSo ? .closedByPeer : .peerExited(nil))
+    }
+    // The socket closes a moment before the process can be reaped. If it is not ending at all, we do not wait for it.
+    process.whenExited { [self] status in peerIsGone(.peerExited(status)) }
+    loop.after(nanoseconds: 1_000_000_000) { [self] in peerIsGone(.peerExited(nil)) }
+  }
+
+  private func peerIsGone(_ reason: CloseReason) {
     let followUp: FollowUp = incoming.state.withLock { lane in
       guard lifecycle.state == .open, case .open = lane.receiver.end, lane.consumer.isAttached else { return .none }
-      lane.receiver.end = .gone(lane.consumer.wasClosedByProducer ? .closedByPeer : .peerExited(nil))
+      lane.receiver.end = .gone(reason)
       // Threads asleep on the doorbell do not hear the socket.
       lane.consumer.wakeSleepers()
       return lane.receiver.notify()

@@ -42,6 +42,8 @@ final class PortCore: Sendable {
     var loop: EventLoop
     /// Set while the loop watches the channel's socket.
     var token: EventLoop.Token?
+    /// The process at the other end, if this one has started it: its exit status is the reason of the close.
+    var process: ChildProcess?
   }
 
   var loop: EventLoop { binding.withLock { $0.loop } }

@@ -1,0 +1,41 @@
+#define _GNU_SOURCE
+#include "CSupport.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int csupport_path_kind(const char *path) {
+  struct stat status;
+  if (lstat(path, &status) < 0) return errno == ENOENT ? CSUPPORT_PATH_ABSENT : -errno;
+  if (S_ISSOCK(status.st_mode)) return CSUPPORT_PATH_SOCKET;
+  return S_ISDIR(status.st_mode) ? CSUPPORT_PATH_DIRECTORY : CSUPPORT_PATH_OTHER;
+}
+
+int csupport_path_remove(const char *path) { return unlink(path) < 0 ? -errno : 0; }
+
+int csupport_path_set_mode(const char *path, unsigned mode) { return chmod(path, mode) < 0 ? -errno : 0; }
+
+int csupport_directory_lock(const char *path) {
+  int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return -errno;
+  if (flock(fd, LOCK_EX) < 0) {
+    int error = errno;
+    close(fd);
+    return -error;
+  }
+  return fd;
+}
+
+int csupport_directory_make_private(const char *path) {
+  if (mkdir(path, 0700) < 0 && errno != EEXIST) return -errno;
+  struct stat status;
+  if (lstat(path, &status) < 0) return -errno;
+  if (!S_ISDIR(status.st_mode)) return -ENOTDIR;
+  if (status.st_uid != geteuid() || (status.st_mode & 077) != 0) return -EPERM;
+  return 0;
+}
+
+int csupport_set_close_on_exec(int fd) { return fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ? -errno : 0; }

@@ -1,0 +1,158 @@
+import CSupport
+import Glibc
+import SharedRing
+import Synchronization
+
+extension Connection {
+  /// Connects to a ``Listener`` in another process, waiting for it to appear if need be.
+  ///
+  /// - Parameters:
+  ///   - path: what the listener was made with.
+  ///   - timeout: how long to wait for the listener, and for its answer, in all.
+  ///   - options: of the connection.
+  ///   - loop: serves the connection.
+  /// - Throws: ``ConnectionError/noServer(path:)`` after the time-out; ``ConnectionError/notPermitted(path:)``,
+  ///   ``ConnectionError/versionDiffers(ours:theirs:)``, ``ConnectionError/cancelled`` and others at once.
+  public static func connect(
+    path: String, timeout: Duration = .seconds(5), options: ChannelOptions = ChannelOptions(),
+    loop: EventLoop = .default
+  ) async throws(ConnectionError) -> Connection {
+    do throws(PortError) { try options.validate() } catch { throw .invalidOption("\(error)") }
+    let name = try SocketPath(path)
+    let deadline = ContinuousClock.now + timeout
+    var pause = Duration.milliseconds(1)
+    while true {
+      if Task.isCancelled { throw .cancelled }
+      if let socket = try attempt(name), let connection = try await greet(socket, name, deadline, options, loop) {
+        return connection
+      }
+      let remaining = deadline - ContinuousClock.now
+      guard remaining > .zero else { throw .noServer(path: name.path) }
+      do { try await Task.sleep(for: min(pause, remaining)) } catch { throw .cancelled }
+      pause = min(pause * 2, .milliseconds(50))
+    }
+  }
+
+  /// A connected socket; `nil` if nobody listens yet.
+  private static func attempt(_ name: SocketPath) throws(ConnectionError) -> CInt? {
+    let socket = unsafe csupport_socket_connect(name.path)
+    switch -socket {
+    case ...0: return socket
+    case ENOENT, ECONNREFUSED, EAGAIN, EINTR: return nil
+    case EPROTOTYPE, ENOTSOCK: throw .notAMessagePort
+    default: throw ConnectionError(socket, "connect", path: name.path)
+    }
+  }
+
+  /// Says hello and waits for the welcome; `nil` if the server went away instead.
+  private static func greet(
+    _ socket: CInt, _ name: SocketPath, _ deadline: ContinuousClock.Instant, _ options: ChannelOptions, _ loop: EventLoop
+  ) async throws(ConnectionError) -> Connection? {
+    let memory: ChannelMemory
+    do throws(SystemError) {
+      memory = try ChannelMemory.make(
+        laneCapacity: options.laneCapacityBytes, backing: options.backing ?? Environment.backing)
+    } catch {
+      _ = csupport_close(socket)
+      throw .system(error)
+    }
+    let channel = SharedChannel(memory: memory, owningSocket: socket)
+    do throws(SystemError) {
+      try Handshake.sayHello(channel, options)
+    } catch {
+      if error.errno == EPIPE || error.errno == ECONNRESET { return nil }
+      throw .system(error)
+    }
+    switch await WelcomeReader.wait(socket, until: deadline, loop) {
+    case .cancelled: throw .cancelled
+    case .timedOut: throw .noServer(path: name.path)
+    case .gone: return nil
+    case .verdict(.versionDiffers, let theirs): throw .versionDiffers(ours: Handshake.version, theirs: theirs)
+    case .verdict(.notPermitted, _): throw .notPermitted(path: name.path)
+    case .verdict(.malformed, _): throw .notAMessagePort
+    case .verdict(.welcome, let theirs):
+      guard theirs == Handshake.version else { throw .versionDiffers(ours: Handshake.version, theirs: theirs) }
+    }
+    var credentials = csupport_credentials()
+    let peer =
+      unsafe csupport_socket_peer(socket, &credentials) < 0
+      ? nil
+      : PeerCredentials(
+        processIdentifier: credentials.pid, userIdentifier: credentials.uid, groupIdentifier: credentials.gid)
+    let core = PortCore(newChannel: channel, end: 0, options: options, loop: loop)
+    return Connection(port: MessagePort(core), peer: peer)
+  }
+}
+
+/// Waits for a server's welcome. Keeps itself alive by being watched.
+private final class WelcomeReader: LoopWatcher {
+  enum Outcome: Sendable {
+    case verdict(Handshake.Verdict, theirVersion: UInt32)
+    case gone
+    case timedOut
+    case cancelled
+  }
+
+  private struct State: Sendable {
+    var resumption: Resumption<Outcome>?
+    var outcome: Outcome?
+    var token: EventLoop.Token?
+    var timer: LoopTimers.ID?
+  }
+
+  private let socket: CInt
+  private let loop: EventLoop
+  private let state = Mutex(State())
+
+  private init(socket: CInt, loop: EventLoop) {
+    self.socket = socket
+    self.loop = loop
+  }
+
+  static func wait(_ socket: CInt, until deadline: ContinuousClock.Instant, _ loop: EventLoop) async -> Outcome {
+    let reader = WelcomeReader(socket: socket, loop: loop)
+    return await withTaskCancellationHandler {
+      await Resumption.suspend { resumption in
+        let outcome = reader.state.withLock { state in
+          if state.outcome == nil { state.resumption = resumption }
+          return state.outcome
+        }
+        if let outcome { return resumption.resume(outcome) }
+        reader.start(until: deadline)
+      }
+    } onCancel: {
+      reader.end(.cancelled)
+    }
+  }
+
+  private func start(until deadline: ContinuousClock.Instant) {
+    let nanoseconds = UInt64(clamping: (deadline - ContinuousClock.now).nanoseconds)
+    state.withLock { state in
+      guard state.outcome == nil else { return }
+      state.token = loop.watch(socket, self, events: UInt32(CSUPPORT_EVENT_IN))
+      state.timer = loop.after(nanoseconds: nanoseconds) { [weak self] in self?.end(.timedOut) }
+    }
+  }
+
+  func ready(_ events: UInt32) {
+    // Once the outcome is known, the socket is a channel's.
+    guard state.withLock({ $0.outcome == nil }) else { return }
+    switch Handshake.readWelcome(socket) {
+    case .pending: if events & UInt32(CSUPPORT_EVENT_HUP) != 0 { end(.gone) }
+    case .gone: end(.gone)
+    case .verdict(let verdict, let version): end(.verdict(verdict, theirVersion: version))
+    }
+  }
+
+  private func end(_ outcome: Outcome) {
+    let (old, isFirst) = state.withLock { state in
+      let old = state
+      if old.outcome == nil { state = State(outcome: outcome) }
+      return (old, old.outcome == nil)
+    }
+    guard isFirst else { return }
+    if let token = old.token { loop.unwatch(token) }
+    if let timer = old.timer { loop.cancel(timer) }
+    old.resumption?.resume(outcome)
+  }
+}

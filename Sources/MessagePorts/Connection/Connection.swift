@@ -1,0 +1,196 @@
+public import MessageCoding
+import SharedRing
+import Synchronization
+
+/// A connection between two processes: a port whose messages have a channel name.
+///
+/// Made by ``connect(path:timeout:options:loop:)``, accepted by a ``Listener``, or inherited by a ``WorkerProcess``. Its
+/// messages are delivered in the order they were posted, whatever their names. Until the first handler is set, or
+/// ``start()`` is called, they wait; from then on, a message whose name has no handler is given to ``onUnhandled``, or
+/// dropped, and its ports close. Ports that were passed over a connection do not depend on it afterwards.
+///
+/// A connection lives and closes as a port does: see ``MessagePort``.
+///
+/// Thread safety: any thread may use any member. Handlers are called on the connection's event loop and never overlap.
+public final class Connection: Sendable {
+  /// Carries the messages: the name's length (2 bytes), the name in UTF-8, and the message itself.
+  let port: MessagePort
+  /// Who was at the other end when the connection was made, as the kernel says; `nil` for a parent or child.
+  public let peer: PeerCredentials?
+  private let handlers = Mutex(NamedHandlers())
+
+  init(port: MessagePort, peer: PeerCredentials?) {
+    self.port = port
+    self.peer = peer
+  }
+
+  public typealias Handler = @Sendable (ConnectionEvent) -> Void
+
+  private struct NamedHandlers: Sendable {
+    var named: [String: (handler: Handler, isOnce: Bool)] = [:]
+    var unhandled: Handler?
+  }
+
+  // MARK: Posting
+
+  /// The longest channel name, in bytes of UTF-8.
+  public static let maximumNameBytes = 1024
+
+  /// Posts an encoded value under a name; see ``MessagePort/postMessage(_:transfer:)``.
+  ///
+  /// - Throws: ``PortError/invalidOption(_:)`` for a name that is too long, and what a port throws.
+  public func postMessage<Value: Encodable>(
+    _ name: String, _ value: Value, transfer ports: [MessagePort] = []
+  ) throws(PortError) {
+    let bytes: [UInt8]
+    do { bytes = try MessageCoders.current.encode(value) } catch { throw .encodingFailed(error) }
+    try unsafe post(name, bytes.span.bytes, ports)
+  }
+
+  /// Posts a message under a name that has no content but its ports.
+  public func postMessage(_ name: String, transfer ports: [MessagePort] = []) throws(PortError) {
+    try post(name, RawSpan(), ports)
+  }
+
+  /// Posts bytes under a name; see ``MessagePort/postMessage(bytes:transfer:)-(RawSpan,_)``.
+  public func postMessage(_ name: String, bytes: RawSpan, transfer ports: [MessagePort] = []) throws(PortError) {
+    try post(name, bytes, ports)
+  }
+
+  /// Posts bytes under a name; see ``MessagePort/postMessage(bytes:transfer:)-(RawSpan,_)``.
+  public func postMessage(_ name: String, bytes: [UInt8], transfer ports: [MessagePort] = []) throws(PortError) {
+    try unsafe post(name, bytes.span.bytes, ports)
+  }
+
+  /// Posts a plain value under a name; see ``MessagePort/postMessage(bitwise:transfer:)``.
+  public func postMessage<Value: BitwiseCopyable>(
+    _ name: String, bitwise value: Value, transfer ports: [MessagePort] = []
+  ) throws(PortError) {
+    try unsafe withUnsafeBytes(of: value) { (bytes) throws(PortError) in try unsafe post(name, bytes.bytes, ports) }
+  }
+
+  private func post(_ name: String, _ bytes: RawSpan, _ ports: [MessagePort]) throws(PortError) {
+    guard let envelope = NamedEnvelope.make(name: name, bytes) else {
+      throw .invalidOption("a channel name has at most \(Self.maximumNameBytes) bytes, not \(name.utf8.count)")
+    }
+    try unsafe port.postMessage(bytes: envelope.span.bytes, transfer: ports)
+  }
+
+  // MARK: Receiving
+
+  /// Lets `handler` have each message with this name, instead of the handler it had. Starts the connection.
+  public func on(_ name: String, _ handler: @escaping Handler) {
+    set { $0.named[name] = (handler, isOnce: false) }
+  }
+
+  /// Lets `handler` have the next message with this name; then the name has no handler any more. Starts the connection.
+  public func once(_ name: String, _ handler: @escaping Handler) {
+    set { $0.named[name] = (handler, isOnce: true) }
+  }
+
+  /// As ``on(_:_:)``, for values of one type. What does not decode goes to ``onMessageError``.
+  public func on<Value: Decodable & SendableMetatype>(
+    _ name: String, of type: Value.Type, _ handler: @escaping @Sendable (Value, ConnectionEvent) -> Void
+  ) {
+    on(name) { event in
+      do throws(PortError) {
+        handler(try event.decode(Value.self), event)
+      } catch {
+        event.connection.onMessageError?(.undecodable(error))
+      }
+    }
+  }
+
+  /// Takes the name's handler away; its messages are unhandled from then on.
+  public func removeHandler(_ name: String) {
+    handlers.withLock { handlers in _ = handlers.named.removeValue(forKey: name) }
+  }
+
+  /// Is given messages whose name has no handler. Setting it starts the connection.
+  public var onUnhandled: Handler? {
+    get { handlers.withLock { $0.unhandled } }
+    set { set { $0.unhandled = newValue } }
+  }
+
+  /// Lets messages be delivered, or dropped, even if no handler was set.
+  public func start() { set { _ in } }
+
+  private func set(_ change: (inout NamedHandlers) -> Void) {
+    handlers.withLock { change(&$0) }
+    // As long as both ends are open and messages can come, the library keeps the connection: the port keeps this
+    // closure, and this closure keeps the connection.
+    if port.onMessage == nil { port.onMessage = { event in self.dispatch(event) } }
+  }
+
+  private func dispatch(_ event: MessageEvent) {
+    guard let (name, body) = NamedEnvelope.open(event) else {
+      onMessageError?(.undecodable(NamedEnvelope.Malformed()))
+      return
+    }
+    let handler = handlers.withLock { handlers -> Handler? in
+      guard let (handler, isOnce) = handlers.named[name] else { return handlers.unhandled }
+      if isOnce { handlers.named[name] = nil }
+      return handler
+    }
+    handler?(ConnectionEvent(name: name, message: body, connection: self))
+  }
+
+  // MARK: The end
+
+  /// Is called once, after the last message, when the other process has ended or disconnected.
+  public var onClose: (@Sendable (CloseReason) -> Void)? {
+    get { port.onClose }
+    set { port.onClose = newValue }
+  }
+
+  /// See ``MessagePort/onMessageError``.
+  public var onMessageError: (@Sendable (MessageError) -> Void)? {
+    get { port.onMessageError }
+    set { port.onMessageError = newValue }
+  }
+
+  /// Disconnects; see ``MessagePort/close()``.
+  public func close() { port.close() }
+
+  public var isClosed: Bool { port.isClosed }
+
+  /// See ``MessagePort/isPeerClosed``.
+  public var isPeerClosed: Bool { port.isPeerClosed }
+}
+
+/// A message that came over a connection.
+public struct ConnectionEvent: Sendable {
+  /// The channel name it was posted under.
+  public let name: String
+  /// Its content and ports.
+  public let message: MessageEvent
+  /// The connection it came from: answer there.
+  public let connection: Connection
+
+  /// See ``MessageEvent/ports``.
+  public var ports: [MessagePort] { message.ports }
+  public var byteCount: Int { message.byteCount }
+  public var bytes: [UInt8] { message.bytes }
+
+  /// See ``MessageEvent/withBytes(_:)``.
+  public func withBytes<Result: ~Copyable, Failure: Error>(
+    _ body: (RawSpan) throws(Failure) -> Result
+  ) throws(Failure) -> Result { try message.withBytes(body) }
+
+  /// See ``MessageEvent/load(as:)``.
+  public func load<Value: BitwiseCopyable>(as type: Value.Type) throws(PortError) -> Value {
+    try message.load(as: type)
+  }
+
+  /// See ``MessageEvent/decode(_:coder:)``.
+  public func decode<Value: Decodable>(
+    _ type: Value.Type, coder: any MessageCoder = MessageCoders.current
+  ) throws(PortError) -> Value { try message.decode(type, coder: coder) }
+}
+
+/// Who is at the other end of a connection.
+public struct PeerCredentials: Sendable, Hashable {
+  public let processIdentifier: Int32
+  public let userIdentifier: UInt32
+  public let groupIdentifier: UInt32
+}

@@ -1,0 +1,27 @@
+/// Why there is no connection.
+public enum ConnectionError: Error, Sendable, Hashable {
+  /// Nobody listens on the path, or nobody has answered in time.
+  case noServer(path: String)
+  /// A live server listens on the path already.
+  case nameInUse(path: String)
+  /// There is something on the path that no listener has made; it was left alone.
+  case foreignFile(path: String)
+  /// The path has no room in a socket's name.
+  case pathTooLong(path: String, limit: Int)
+  /// The system, or the server, lets this user not do that.
+  case notPermitted(path: String)
+  /// The other side speaks another version of the protocol.
+  case versionDiffers(ours: UInt32, theirs: UInt32)
+  /// The other side does not speak this protocol at all.
+  case notAMessagePort
+  /// The waiting task was cancelled.
+  case cancelled
+  /// This program was not started by ``WorkerProcess``.
+  case noParent
+  /// There is no such program.
+  case executableNotFound(String)
+  /// An option outside its range; the text names it.
+  case invalidOption(String)
+  /// The operating system refused something.
+  case system(SystemError)
+}

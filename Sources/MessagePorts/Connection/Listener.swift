@@ -1,0 +1,248 @@
+import CSupport
+import Glibc
+import Logging
+import SharedRing
+import Synchronization
+
+/// Lets other processes connect by name.
+///
+/// The name is a path in the file system; it lies in the user's runtime directory if it has no slash. Only processes of
+/// the same user may connect unless told otherwise; the socket is never accessible to others, not for a moment. A name
+/// left behind by a server that was killed is taken over, one in use is refused.
+///
+/// The listener closes, and removes the name, with ``close()`` or when the last reference to it goes away; connections
+/// that it accepted do not depend on it.
+///
+/// Thread safety: any thread may use any member.
+public final class Listener: Sendable {
+  /// Who may connect.
+  public enum Access: Sendable, Hashable {
+    /// Processes of this process's effective user.
+    case sameUser
+    /// Processes of these users.
+    case users(Set<UInt32>)
+    /// Every process that can reach the path.
+    case anyone
+  }
+
+  /// The path it listens on.
+  public let path: String
+  /// The connections, as they come. For one task; connections that nobody takes wait here.
+  public let connections: AsyncStream<Connection>
+
+  private let acceptor: Acceptor
+
+  /// Starts listening.
+  ///
+  /// - Parameters:
+  ///   - path: at most 107 bytes; without a slash, a name in the user's runtime directory.
+  ///   - access: who may connect; everybody else gets ``ConnectionError/notPermitted(path:)``.
+  ///   - options: of the connections; their limits are what the connecting side chose.
+  ///   - loop: serves the connections.
+  /// - Throws: ``ConnectionError/nameInUse(path:)``, ``ConnectionError/foreignFile(path:)``,
+  ///   ``ConnectionError/notPermitted(path:)``, ``ConnectionError/pathTooLong(path:limit:)`` or
+  ///   ``ConnectionError/system(_:)``.
+  public init(
+    path: String, access: Access = .sameUser, options: ChannelOptions = ChannelOptions(), loop: EventLoop = .default
+  ) throws(ConnectionError) {
+    let name = try SocketPath(path)
+    let socket = try name.listen(backlog: 1024)
+    if access != .sameUser {
+      let result = unsafe csupport_path_set_mode(name.path, 0o666)
+      if result < 0 {
+        _ = csupport_close(socket)
+        throw ConnectionError(result, "chmod", path: name.path)
+      }
+    }
+    self.path = name.path
+    let (stream, continuation) = AsyncStream.makeStream(of: Connection.self)
+    connections = stream
+    acceptor = Acceptor(
+      name: name, socket: socket, access: access, options: options, loop: loop, connections: continuation)
+    acceptor.start()
+  }
+
+  deinit { acceptor.close() }
+
+  /// Stops listening and removes the name. ``connections`` ends after those that were accepted. Idempotent.
+  public func close() { acceptor.close() }
+}
+
+/// Accepts and greets, on the loop.
+private final class Acceptor: LoopWatcher {
+  private let name: SocketPath
+  private let socket: CInt
+  private let access: Listener.Access
+  private let options: ChannelOptions
+  private let loop: EventLoop
+  private let connections: AsyncStream<Connection>.Continuation
+
+  private enum State: Sendable {
+    case idle
+    case listening(EventLoop.Token)
+    case closed
+  }
+  private let state = Mutex(State.idle)
+
+  init(
+    name: SocketPath, socket: CInt, access: Listener.Access, options: ChannelOptions, loop: EventLoop,
+    connections: AsyncStream<Connection>.Continuation
+  ) {
+    self.name = name
+    self.socket = socket
+    self.access = access
+    self.options = options
+    self.loop = loop
+    self.connections = connections
+  }
+
+  deinit { _ = csupport_close(socket) }
+
+  func start() {
+    state.withLock { state in
+      guard case .idle = state else { return }
+      state = .listening(loop.watch(socket, self, events: UInt32(CSUPPORT_EVENT_IN)))
+    }
+  }
+
+  func close() {
+    let wasOpen = state.withLock { state in
+      defer { state = .closed }
+      switch state {
+      case .listening(let token):
+        loop.unwatch(token)
+        return true
+      case .idle: return true
+      case .closed: return false
+      }
+    }
+    guard wasOpen else { return }
+    name.remove()
+    _ = csupport_socket_shutdown(socket)
+    connections.finish()
+  }
+
+  func ready(_ events: UInt32) {
+    while true {
+      let accepted = csupport_socket_accept(socket)
+      switch -accepted {
+      case ...0: greet(accepted)
+      case EINTR, ECONNABORTED: continue
+      case EAGAIN, EINVAL: return
+      default:
+        // Out of descriptors or memory: the client waits in the backlog meanwhile.
+        Log.logger.warning("cannot accept a connection: \(SystemError(call: "accept", errno: -accepted))")
+        return pause()
+      }
+    }
+  }
+
+  private func pause() {
+    state.withLock { state in
+      guard case .listening(let token) = state else { return }
+      loop.unwatch(token)
+      state = .idle
+      loop.after(nanoseconds: 50_000_000) { self.start() }
+    }
+  }
+
+  private func greet(_ accepted: CInt) {
+    var credentials = csupport_credentials()
+    guard unsafe csupport_socket_peer(accepted, &credentials) >= 0 else {
+      _ = csupport_close(accepted)
+      return
+    }
+    let peer = PeerCredentials(
+      processIdentifier: credentials.pid, userIdentifier: credentials.uid, groupIdentifier: credentials.gid)
+    guard mayConnect(peer) else {
+      Handshake.sayWelcome(accepted, .notPermitted)
+      _ = csupport_close(accepted)
+      return
+    }
+    HelloReader(socket: accepted, options: options, loop: loop) { [connections, loop] memory, options, socket in
+      let channel = SharedChannel(memory: memory, owningSocket: socket)
+      let core = PortCore(newChannel: channel, end: 1, options: options, loop: loop)
+      connections.yield(Connection(port: MessagePort(core), peer: peer))
+    }.start()
+  }
+
+  private func mayConnect(_ peer: PeerCredentials) -> Bool {
+    switch access {
+    case .sameUser: peer.userIdentifier == geteuid()
+    case .users(let users): users.contains(peer.userIdentifier)
+    case .anyone: true
+    }
+  }
+}
+
+/// Waits for a client's hello. Keeps itself alive by being watched.
+private final class HelloReader: LoopWatcher {
+  private let socket: CInt
+  private let options: ChannelOptions
+  private let loop: EventLoop
+  private let accept: @Sendable (ChannelMemory, ChannelOptions, CInt) -> Void
+
+  private struct State: Sendable {
+    var token: EventLoop.Token?
+    var timer: LoopTimers.ID?
+    var isOver = false
+  }
+  private let state = Mutex(State())
+
+  /// A client says hello at once. One that does not has other things in mind.
+  private static let patienceNanoseconds: UInt64 = 10_000_000_000
+
+  init(
+    socket: CInt, options: ChannelOptions, loop: EventLoop,
+    accept: @escaping @Sendable (ChannelMemory, ChannelOptions, CInt) -> Void
+  ) {
+    self.socket = socket
+    self.options = options
+    self.loop = loop
+    self.accept = accept
+  }
+
+  func start() {
+    state.withLock { state in
+      state.token = loop.watch(socket, self, events: UInt32(CSUPPORT_EVENT_IN))
+      state.timer = loop.after(nanoseconds: Self.patienceNanoseconds) { [weak self] in self?.end(closing: true) }
+    }
+  }
+
+  func ready(_ events: UInt32) {
+    switch Handshake.readHello(socket, options) {
+    case .pending: if events & UInt32(CSUPPORT_EVENT_HUP) != 0 { end(closing: true) }
+    case .gone: end(closing: true)
+    case .refused(let verdict, _):
+      Handshake.sayWelcome(socket, verdict)
+      end(closing: true)
+    case .accepted(let memory, let options):
+      guard end(closing: false) else { return }
+      Handshake.sayWelcome(socket, .welcome)
+      accept(memory, options, socket)
+    }
+  }
+
+  @discardableResult
+  private func end(closing: Bool) -> Bool {
+    let (token, timer, isFirst) = state.withLock { state in
+      defer { state = State(isOver: true) }
+      return (state.token, state.timer, !state.isOver)
+    }
+    if let token { loop.unwatch(token) }
+    if let timer { loop.cancel(timer) }
+    if closing && isFirst { _ = csupport_close(socket) }
+    return isFirst
+  }
+}
+
+extension PortCore {
+  /// One end of a channel on which nothing has been posted yet.
+  convenience init(newChannel channel: SharedChannel, end: Int, options: ChannelOptions, loop: EventLoop) {
+    let memory = channel.memory
+    self.init(
+      outgoing: Lane(options, producer: RingProducer(memory: memory, lane: end), channel: channel),
+      incoming: Lane(options, consumer: RingConsumer(memory: memory, lane: 1 - end), channel: channel),
+      end: end, options: options, loop: loop)
+  }
+}
