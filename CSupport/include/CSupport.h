@@ -198,7 +198,7 @@ int csupport_uring_futex_wait(struct csupport_uring *ring, uint64_t user_data, c
 /// One-shot poll; completes with the events, or -ECANCELED. CSUPPORT_EVENT_EDGE means nothing here.
 int csupport_uring_poll(struct csupport_uring *ring, uint64_t user_data, int fd, uint32_t events);
 /// Cancels the operation queued with `target`, which completes with -ECANCELED; this request's own completion carries
-/// `user_data` and 0, or -ENOENT if there is no such operation (it may have completed). Linear in pending futex waits.
+/// `user_data` and a number >= 0, or -ENOENT if there is no such operation (it may have completed). Linear in pending futex waits.
 int csupport_uring_cancel(struct csupport_uring *ring, uint64_t user_data, uint64_t target);
 
 struct csupport_completion {
