@@ -163,7 +163,8 @@ int csupport_epoll_create(void);
 /// Hang-up and error are always reported, also with `events` 0.
 int csupport_epoll_add(int epoll, int fd, uint32_t events, uint64_t token);
 int csupport_epoll_remove(int epoll, int fd);
-/// `timeout_ns` < 0: without limit; 0: do not wait. Returns how many events were stored (capacity at most 256).
+/// `timeout_ns` < 0: without limit; 0: do not wait. Returns how many events were stored (at most 256 at a time).
+/// -EINTR does not take a signal: a thread whose io_uring was destroyed gets it once, some time later.
 int csupport_epoll_wait(int epoll, struct csupport_event *events, int capacity, int64_t timeout_ns);
 /// A counter to wake an epoll with. To signal it again, or to drain it when there was no signal, is no error.
 int csupport_eventfd_create(void);
@@ -198,7 +199,8 @@ int csupport_uring_futex_wait(struct csupport_uring *ring, uint64_t user_data, c
 /// One-shot poll; completes with the events, or -ECANCELED. CSUPPORT_EVENT_EDGE means nothing here.
 int csupport_uring_poll(struct csupport_uring *ring, uint64_t user_data, int fd, uint32_t events);
 /// Cancels the operation queued with `target`, which completes with -ECANCELED; this request's own completion carries
-/// `user_data` and a number >= 0, or -ENOENT if there is no such operation (it may have completed). Linear in pending futex waits.
+/// `user_data` and a number >= 0, or -ENOENT if there is no such operation (it may have completed). Its cost grows with
+/// the number of pending futex waits.
 int csupport_uring_cancel(struct csupport_uring *ring, uint64_t user_data, uint64_t target);
 
 struct csupport_completion {

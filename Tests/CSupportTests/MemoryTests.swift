@@ -19,7 +19,7 @@ struct MemoryTests {
     #expect(errno == EPERM)
     #expect(csupport_memory_reserve(fd, 8192, 4096) == 0)
     #expect(facts(fd).size_bytes == 12288)
-    #expect(fcntl(fd, 1033 /* F_ADD_SEALS */, 0x0004 /* F_SEAL_GROW */) == -1)
+    #expect(fcntl(fd, F_ADD_SEALS, F_SEAL_GROW) == -1)
     #expect(errno == EPERM)
   }
 
@@ -122,7 +122,7 @@ struct MemoryTests {
     #expect(csupport_memory_discard(readOnly, 0, 4096) == -EACCES)
     #expect(unsafe csupport_memory_map(readOnly, 0, 4096, &address) == -EACCES)
 
-    let pathOnly = unsafe open("/proc/self/fd/\(fd)", 0o10000000 /* O_PATH */ | O_CLOEXEC)
+    let pathOnly = unsafe open("/proc/self/fd/\(fd)", O_PATH | O_CLOEXEC)
     defer { _ = csupport_close(pathOnly) }
     #expect(csupport_memory_is_shrink_sealed(pathOnly) == 0)
     #expect(csupport_memory_reserve(pathOnly, 0, 4096) == -EACCES)

@@ -111,3 +111,10 @@ extension String {
   /// The bytes of this ASCII text.
   var ascii: [UInt8] { Array(utf8) }
 }
+
+/// Linux's numbers of what Glibc's module leaves out.
+let F_DUPFD_CLOEXEC: CInt = 1030
+let F_ADD_SEALS: CInt = 1033
+let F_SEAL_GROW: CInt = 4
+let O_PATH: CInt = 0o10000000
+let SO_PASSPIDFD: CInt = 76
