@@ -21,7 +21,7 @@ struct csupport_uring {
   struct io_uring ring;
 };
 
-// ---- making and ending -------------------------------------------------------------------------------------------------
+// ---- making and ending ----------------------------------------------------------------------------------------------
 
 static int setup(struct io_uring *ring, unsigned entries, unsigned completion_entries) {
   // DEFER_TASKRUN: completions are produced only while the owner is in io_uring_enter, never by interrupting it.
@@ -80,7 +80,7 @@ void csupport_uring_destroy(struct csupport_uring *ring) {
   free(ring);
 }
 
-// ---- operations --------------------------------------------------------------------------------------------------------
+// ---- operations -----------------------------------------------------------------------------------------------------
 
 /// A free entry of the submission queue, submitting what is there if it is full.
 static int next_entry(struct io_uring *ring, struct io_uring_sqe **entry) {
@@ -130,7 +130,7 @@ int csupport_uring_cancel(struct csupport_uring *ring, uint64_t user_data, uint6
   return 0;
 }
 
-// ---- submitting, waiting, completions -------------------------------------------------------------------------------------
+// ---- submitting, waiting, completions -------------------------------------------------------------------------------
 
 /// One visit to the kernel at most: none if nothing is queued and there are completions, or nothing to fetch.
 /// (liburing visits again only if a signal interrupts a wait without limit that has just submitted something.)
@@ -169,7 +169,7 @@ int csupport_uring_enter(struct csupport_uring *ring, bool wait, int64_t timeout
   return enter(&ring->ring, wait, timeout_ns, completions, capacity);
 }
 
-// ---- probing -----------------------------------------------------------------------------------------------------------
+// ---- probing --------------------------------------------------------------------------------------------------------
 
 /// Submits what is queued, and returns whether the next completion is exactly this one.
 static bool completes_with(struct io_uring *ring, uint64_t user_data, int32_t expected) {

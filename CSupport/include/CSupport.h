@@ -70,7 +70,7 @@ int csupport_memory_create_unlinked(uint64_t bytes);
 /// Makes [offset, offset + bytes) exist and reserves its memory, growing the file if need be (fallocate).
 /// -EFBIG if RLIMIT_FSIZE forbids it (checked first: the kernel would send SIGXFSZ); -ENOSPC, -ENOMEM; -EINTR.
 ///
-/// This and the next four say -EACCES (or 0) of a descriptor that was opened read-only or with O_PATH, where the kernel
+/// This and the next three say -EACCES (or 0) of a descriptor that was opened read-only or with O_PATH, where the kernel
 /// says EBADF: a peer may have sent it, so it is not a mistake of the caller's.
 int csupport_memory_reserve(int fd, uint64_t offset, uint64_t bytes);
 /// Gives the pages of [offset, offset + bytes) back; they read as zero afterwards. The size stays.

@@ -48,7 +48,9 @@ struct FutexTests {
     #expect(unsafe csupport_futex_wait(UnsafeRawPointer(bitPattern: 4096), 0, 0) == -EFAULT)
   }
 
-  @Test("The asymmetric fence works once registered", .enabled(if: csupport_membarrier_is_available() == 1, "needs Linux 4.16"))
+  @Test(
+    "The asymmetric fence works once registered",
+    .enabled(if: csupport_membarrier_is_available() == 1, "needs Linux 4.16"))
   func membarrier() async {
     await #expect(processExitsWith: .success) {
       #expect(csupport_membarrier_register() == 0)

@@ -100,7 +100,8 @@ struct MemoryTests {
   @Test("The kernel's own answer to that limit is SIGXFSZ, which is why it has to be checked")
   func fileSizeSignal() async {
     await #expect(processExitsWith: .signal(SIGXFSZ)) {
-      var none = sigset_t()  // Dispatch blocks most signals on its threads, one of which this may be
+      // Dispatch blocks most signals on its threads, one of which this may be.
+      var none = sigset_t()
       unsafe sigemptyset(&none)
       unsafe pthread_sigmask(SIG_SETMASK, &none, nil)
       let fd = csupport_memory_create_sealed(4096)

@@ -11,7 +11,9 @@ struct PollTests {
     var events = [csupport_event](repeating: csupport_event(), count: capacity)
     var count: CInt
     // Rings that other tests destroy interrupt this thread, if it was theirs.
-    repeat { count = unsafe csupport_epoll_wait(epoll, &events, CInt(capacity), timeoutNanoseconds) } while count == -EINTR
+    repeat {
+      count = unsafe csupport_epoll_wait(epoll, &events, CInt(capacity), timeoutNanoseconds)
+    } while count == -EINTR
     #expect(count >= 0)
     return Array(events.prefix(Int(count)))
   }

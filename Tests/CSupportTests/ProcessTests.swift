@@ -117,7 +117,9 @@ struct ProcessTests {
     }
   }
 
-  @Test("Descriptors arrive at their numbers, however these overlap the parent's", arguments: permutations([0, 1, 2, 3]))
+  @Test(
+    "Descriptors arrive at their numbers, however these overlap the parent's",
+    arguments: permutations([0, 1, 2, 3]))
   func permutation(order: [Int]) {
     let fds = order.indices.map { file("\($0)\n") }
     defer { closeAll(fds) }
@@ -191,14 +193,21 @@ struct ThreadTests {
     #expect(thread.result() == name.prefix(15) + "\n")
   }
 
-  @Test("A thread has every signal blocked but those of its own faults")
+  @Test("A thread has every signal blocked but those of its own faults; its creator's mask stays")
   func signalMask() {
+    func isBlocked(_ number: CInt) -> Bool {
+      var mask = sigset_t()
+      unsafe pthread_sigmask(SIG_BLOCK, nil, &mask)
+      return unsafe sigismember(&mask, number) == 1
+    }
+    let before = (CInt(1)..<65).map(isBlocked)
     let thread = HelperThread {
       var mask = sigset_t()
       unsafe pthread_sigmask(SIG_BLOCK, nil, &mask)
       // The C library keeps 32 and 33 for itself.
       return Set((1..<65).filter { unsafe ![32, 33].contains($0) && sigismember(&mask, CInt($0)) == 0 })
     }
+    #expect((CInt(1)..<65).map(isBlocked) == before)
     // SIGKILL and SIGSTOP cannot be blocked.
     #expect(thread.result() == Set([SIGKILL, SIGSTOP, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS].map(Int.init)))
   }
