@@ -189,8 +189,9 @@ int csupport_uring_probe(void);
 
 /// `entries`: how many operations can be queued before they have to be submitted. -EPERM, -ENOSYS, -ENOMEM, -EMFILE, …
 int csupport_uring_create(unsigned entries, struct csupport_uring **ring);
-/// When this returns on the owning thread, no operation is pending any more, and memory that was waited on may go. From
-/// another thread the kernel gets there some time later. NULL is allowed.
+/// When this returns on the owning thread, no operation is pending any more: memory that was waited on may go, and to
+/// close a socket that was polled is a hang-up. From another thread the kernel gets there milliseconds later. NULL is
+/// allowed.
 void csupport_uring_destroy(struct csupport_uring *ring);
 /// Each of these queues one operation, submitting first if the queue is full; its completion carries `user_data`.
 /// On an error nothing was queued.

@@ -203,6 +203,21 @@ struct UringTests {
     }
   }
 
+  @Test("Destroying a ring lets go of the sockets it polled: closing them is a hang-up")
+  func destroyEndsPolls() {
+    let pairs = (0..<100).map { _ in makePair() }
+    defer { closeAll(pairs.map(\.1)) }
+    unsafe withRing(entries: 128) { ring in
+      for (polled, _) in pairs {
+        #expect(unsafe csupport_uring_poll(ring, 1, polled, UInt32(CSUPPORT_EVENT_IN)) == 0)
+      }
+      #expect(unsafe enter(ring, timeout: nil).isEmpty)
+    }
+    closeAll(pairs.map(\.0))
+    // Eventually, because a child that another test is starting may have copies until its exec.
+    #expect(eventually { pairs.allSatisfy { csupport_socket_is_hung_up($0.1) == 1 } })
+  }
+
   @Test("A wait ends at its time limit and not before", arguments: [0, 1, 20_000_000] as [Int64])
   func timeout(nanoseconds: Int64) {
     let memory = TwiceMapped()
