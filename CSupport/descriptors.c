@@ -22,7 +22,7 @@ int csupport_close(int fd) {
   return close(fd) < 0 && errno != EINTR ? -errno : 0;
 }
 
-// ---- sockets -----------------------------------------------------------------------------------------------------------
+// ---- sockets --------------------------------------------------------------------------------------------------------
 
 static const int socket_kind = SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK;
 
@@ -132,7 +132,7 @@ int csupport_socket_peer(int fd, struct csupport_credentials *credentials) {
   return 0;
 }
 
-// ---- packets -----------------------------------------------------------------------------------------------------------
+// ---- packets --------------------------------------------------------------------------------------------------------
 
 ssize_t csupport_send_packet(int fd, const void *bytes, size_t byte_count, const int *fds, size_t fd_count) {
   if (byte_count == 0 || fd_count > CSUPPORT_MAX_PACKET_FDS) return -EINVAL;

@@ -21,7 +21,7 @@ struct csupport_uring {
   struct io_uring ring;
 };
 
-// ---- making and ending -------------------------------------------------------------------------------------------------
+// ---- making and ending ----------------------------------------------------------------------------------------------
 
 static int setup(struct io_uring *ring, unsigned entries, unsigned completion_entries) {
   // DEFER_TASKRUN: completions are produced only while the owner is in io_uring_enter, never by interrupting it.
@@ -47,8 +47,15 @@ static int setup(struct io_uring *ring, unsigned entries, unsigned completion_en
   return 0;
 }
 
-/// Cancels everything that is pending, so that no waiter outlives the memory it waits on: closing the ring would do
-/// the same, but some time later. Only the owning thread may; from any other this does nothing.
+/// Whether the kernel has completions that are not in the queue yet.
+static bool has_more_completions(const struct io_uring *ring) {
+  // CQ_OVERFLOW: some found the queue full. TASKRUN: some can be produced now.
+  return (IO_URING_READ_ONCE(*ring->sq.kflags) & (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN)) != 0;
+}
+
+/// Cancels everything that is pending, so that no waiter outlives the memory it waits on, and no poll keeps a closed
+/// socket open: closing the ring would do the same, but some time later. Only the owning thread may; from any other
+/// this does nothing.
 static void cancel_everything(struct io_uring *ring) {
   struct io_uring_sync_cancel_reg request;
   memset(&request, 0, sizeof request);
@@ -56,7 +63,11 @@ static void cancel_everything(struct io_uring *ring) {
   request.flags = IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL;
   // `request.timeout` stays 0. It would limit the wait for operations that a kernel worker is executing; ours never
   // leave this thread.
-  io_uring_register_sync_cancel(ring, &request);
+  if (io_uring_register_sync_cancel(ring, &request) < 0) return;
+  // A cancelled operation lets go of its file when its completion is produced.
+  do {
+    io_uring_cq_advance(ring, io_uring_cq_ready(ring));
+  } while (has_more_completions(ring) && io_uring_get_events(ring) >= 0);
 }
 
 int csupport_uring_create(unsigned entries, struct csupport_uring **ring) {
@@ -80,7 +91,7 @@ void csupport_uring_destroy(struct csupport_uring *ring) {
   free(ring);
 }
 
-// ---- operations --------------------------------------------------------------------------------------------------------
+// ---- operations -----------------------------------------------------------------------------------------------------
 
 /// A free entry of the submission queue, submitting what is there if it is full.
 static int next_entry(struct io_uring *ring, struct io_uring_sqe **entry) {
@@ -130,7 +141,7 @@ int csupport_uring_cancel(struct csupport_uring *ring, uint64_t user_data, uint6
   return 0;
 }
 
-// ---- submitting, waiting, completions -------------------------------------------------------------------------------------
+// ---- submitting, waiting, completions -------------------------------------------------------------------------------
 
 /// One visit to the kernel at most: none if nothing is queued and there are completions, or nothing to fetch.
 /// (liburing visits again only if a signal interrupts a wait without limit that has just submitted something.)
@@ -143,9 +154,7 @@ static int submit_and_wait(struct io_uring *ring, bool wait, int64_t timeout_ns)
   }
   if (io_uring_sq_ready(ring) > 0) return io_uring_submit_and_get_events(ring);
   if (io_uring_cq_ready(ring) > 0) return 0;
-  // CQ_OVERFLOW: completions that found the queue full wait in the kernel. TASKRUN: some can be produced now.
-  const unsigned flags = IO_URING_READ_ONCE(*ring->sq.kflags);
-  return flags & (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN) ? io_uring_get_events(ring) : 0;
+  return has_more_completions(ring) ? io_uring_get_events(ring) : 0;
 }
 
 static int enter(struct io_uring *ring, bool wait, int64_t timeout_ns, struct csupport_completion *completions,
@@ -169,7 +178,7 @@ int csupport_uring_enter(struct csupport_uring *ring, bool wait, int64_t timeout
   return enter(&ring->ring, wait, timeout_ns, completions, capacity);
 }
 
-// ---- probing -----------------------------------------------------------------------------------------------------------
+// ---- probing --------------------------------------------------------------------------------------------------------
 
 /// Submits what is queued, and returns whether the next completion is exactly this one.
 static bool completes_with(struct io_uring *ring, uint64_t user_data, int32_t expected) {

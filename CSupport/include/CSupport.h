@@ -73,7 +73,7 @@ int csupport_memory_create_unlinked(uint64_t bytes);
 /// Makes [offset, offset + bytes) exist and reserves its memory, growing the file if need be (fallocate).
 /// -EFBIG if RLIMIT_FSIZE forbids it (checked first: the kernel would send SIGXFSZ); -ENOSPC, -ENOMEM; -EINTR.
 ///
-/// This and the next four say -EACCES (or 0) of a descriptor that was opened read-only or with O_PATH, where the kernel
+/// This and the next three say -EACCES (or 0) of a descriptor that was opened read-only or with O_PATH, where the kernel
 /// says EBADF: a peer may have sent it, so it is not a mistake of the caller's.
 int csupport_memory_reserve(int fd, uint64_t offset, uint64_t bytes);
 /// Gives the pages of [offset, offset + bytes) back; they read as zero afterwards. The size stays.
@@ -188,7 +188,8 @@ int csupport_epoll_create(void);
 /// Hang-up and error are always reported, also with `events` 0.
 int csupport_epoll_add(int epoll, int fd, uint32_t events, uint64_t token);
 int csupport_epoll_remove(int epoll, int fd);
-/// `timeout_ns` < 0: without limit; 0: do not wait. Returns how many events were stored (capacity at most 256).
+/// `timeout_ns` < 0: without limit; 0: do not wait. Returns how many events were stored (at most 256 at a time).
+/// -EINTR does not take a signal: a thread whose io_uring was destroyed gets it once, some time later.
 int csupport_epoll_wait(int epoll, struct csupport_event *events, int capacity, int64_t timeout_ns);
 /// A counter to wake an epoll with. To signal it again, or to drain it when there was no signal, is no error.
 int csupport_eventfd_create(void);
@@ -213,8 +214,9 @@ int csupport_uring_probe(void);
 
 /// `entries`: how many operations can be queued before they have to be submitted. -EPERM, -ENOSYS, -ENOMEM, -EMFILE, …
 int csupport_uring_create(unsigned entries, struct csupport_uring **ring);
-/// When this returns on the owning thread, no operation is pending any more, and memory that was waited on may go. From
-/// another thread the kernel gets there some time later. NULL is allowed.
+/// When this returns on the owning thread, no operation is pending any more: memory that was waited on may go, and to
+/// close a socket that was polled is a hang-up. From another thread the kernel gets there milliseconds later. NULL is
+/// allowed.
 void csupport_uring_destroy(struct csupport_uring *ring);
 /// Each of these queues one operation, submitting first if the queue is full; its completion carries `user_data`.
 /// On an error nothing was queued.
@@ -223,7 +225,8 @@ int csupport_uring_futex_wait(struct csupport_uring *ring, uint64_t user_data, c
 /// One-shot poll; completes with the events, or -ECANCELED. CSUPPORT_EVENT_EDGE means nothing here.
 int csupport_uring_poll(struct csupport_uring *ring, uint64_t user_data, int fd, uint32_t events);
 /// Cancels the operation queued with `target`, which completes with -ECANCELED; this request's own completion carries
-/// `user_data` and 0, or -ENOENT if there is no such operation (it may have completed). Linear in pending futex waits.
+/// `user_data` and a number >= 0, or -ENOENT if there is no such operation (it may have completed). Its cost grows with
+/// the number of pending futex waits.
 int csupport_uring_cancel(struct csupport_uring *ring, uint64_t user_data, uint64_t target);
 
 struct csupport_completion {
