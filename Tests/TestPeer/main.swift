@@ -1,17 +1,19 @@
+// Plays the other process of a test: `TestPeer ROLE [ARGUMENTS]`. One role per function, listed in `Roles*.swift`.
+
 import Dispatch
 import Glibc
 import MessagePorts
 
-let parent = try Connection.parent
-switch CommandLine.arguments.dropFirst().first {
-case "echo":
-  parent.on("port") { event in
-    for port in event.ports {
-      port.onMessage = { [weak port] e in try? port?.postMessage(bytes: e.bytes, transfer: e.ports) }
-    }
-  }
-default:
-  exit(2)
+/// Runs on the main thread; what it sets up is served by the event loop afterwards, until the parent is gone.
+typealias Role = @Sendable (_ arguments: [String], _ parent: Connection) throws -> Void
+
+let roles = portRoles.merging(transferRoles) { $1 }.merging(connectionRoles) { $1 }
+
+guard let name = CommandLine.arguments.dropFirst().first, let role = roles[name] else {
+  print("TestPeer: no such role; there are \(roles.keys.sorted())")
+  exit(64)
 }
+let parent = try Connection.parent
 parent.onClose = { _ in exit(0) }
+try role(Array(CommandLine.arguments.dropFirst(2)), parent)
 dispatchMain()

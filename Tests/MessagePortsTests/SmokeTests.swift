@@ -1,4 +1,5 @@
 import MessagePorts
+import TestSupport
 import Testing
 
 @Suite(.timeLimit(.minutes(1))) struct Smoke {
@@ -28,14 +29,11 @@ import Testing
   }
 }
 import Foundation
-func peerPath() -> String {
-  Bundle.main.executableURL!.deletingLastPathComponent().appending(path: "TestPeer").path
-}
 @Suite(.timeLimit(.minutes(1)), .serialized) struct Cross {
   @Test func echo() async throws {
     let path = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent()
     print(path, CommandLine.arguments)
-    let worker = try WorkerProcess.spawn("/work/main/.build/debug/TestPeer", arguments: ["echo"])
+    let worker = try PeerProcess.spawn("echo")
     let c = try MessageChannel()
     try c.port1.postMessage(bitwise: 41)
     try worker.connection.postMessage("port", transfer: [c.port2])

@@ -1,0 +1,3 @@
+import MessagePorts
+
+let connectionRoles: [String: Role] = [:]

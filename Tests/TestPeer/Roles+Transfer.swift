@@ -1,0 +1,3 @@
+import MessagePorts
+
+let transferRoles: [String: Role] = [:]

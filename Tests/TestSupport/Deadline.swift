@@ -1,0 +1,15 @@
+/// A wait of a test took longer than it may.
+public struct DeadlineExceeded: Error {
+  public let what: String
+}
+
+/// Polls until `condition` holds. For what cannot be awaited otherwise: counts of descriptors, states of processes.
+public func eventually(
+  _ what: String, within limit: Duration = .seconds(10), _ condition: () throws -> Bool
+) async throws {
+  let deadline = ContinuousClock.now + limit
+  while try !condition() {
+    guard ContinuousClock.now < deadline else { throw DeadlineExceeded(what: what) }
+    try await Task.sleep(for: .milliseconds(2))
+  }
+}
