@@ -14,6 +14,7 @@ extension PortCore {
       guard lifecycle.state == .open || lifecycle.state == .departing else { return .none }
       leftovers.handlers = lane.receiver.handlers
       change(&lane.receiver)
+      lane.receiver.configuration &+= 1
       if lane.receiver.shouldBeRetained {
         if lane.receiver.retained == nil { lane.receiver.retained = facade }
       } else {

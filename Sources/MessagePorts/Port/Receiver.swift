@@ -15,6 +15,8 @@ struct Receiver: Sendable {
   var core: PortCore?
   var handlers = PortHandlers()
   var isStarted = false
+  /// Counts the changes to the two above: a turn keeps the handler it has as long as this stays the same.
+  var configuration: UInt32 = 0
   /// Tasks that wait for the next message, in the order they came.
   var waiters: [MessageWaiter] = []
   /// Threads that wait for the next message while the channel is local; those of a shared one sleep on its doorbell.
