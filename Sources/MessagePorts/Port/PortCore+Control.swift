@@ -16,7 +16,7 @@ extension PortCore {
       change(&lane.receiver)
       lane.receiver.configuration &+= 1
       if lane.receiver.shouldBeRetained {
-        if lane.receiver.retained == nil { lane.receiver.retained = facade }
+        if lane.receiver.retained == nil { lane.receiver.retained = KeptPort(facade, on: loop) }
       } else {
         leftovers.retained = lane.receiver.retained.take()
       }

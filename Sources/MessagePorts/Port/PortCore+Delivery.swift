@@ -28,7 +28,7 @@ enum TurnResult {
 /// References whose release may run code of the program, and must not do so under a lock.
 struct Leftovers: Sendable {
   var handlers: PortHandlers?
-  var retained: MessagePort?
+  var retained: KeptPort?
   var queue: [QueuedMessage] = []
 }
 

@@ -24,7 +24,7 @@ struct Receiver: Sendable {
   /// On the loop's run queue.
   var isScheduled = false
   /// The library's own reference to a started port with a message handler: the program need not hold one.
-  var retained: MessagePort?
+  var retained: KeptPort?
 
   enum End: Sendable {
     /// More may come.
@@ -55,6 +55,20 @@ struct Receiver: Sendable {
     case .gone(let reason), .delivered(let reason): reason
     }
   }
+}
+
+/// A port that the library keeps alive. As long as there is one, its loop is not idle.
+final class KeptPort: Sendable {
+  private let port: MessagePort
+  private let loop: EventLoop
+
+  init(_ port: MessagePort, on loop: EventLoop) {
+    self.port = port
+    self.loop = loop
+    loop.count(keptPorts: 1)
+  }
+
+  deinit { loop.count(keptPorts: -1) }
 }
 
 /// A task that waits for the next message: `nil` means that there will be none.
