@@ -74,6 +74,10 @@ extension RingConsumer {
     _ = unsafe csupport_futex_wake_all(words.doorbellWord(.message))
   }
 
+  /// The same for an end that has moved on. The word is left alone: the next owner may have announced on it already, and
+  /// would never be woken if that were wiped out.
+  package func wakeLeftSleepers() { _ = unsafe csupport_futex_wake_all(words.doorbellWord(.message)) }
+
   /// Whether the producer said that it was closing. Meaningful once it is gone.
   package var wasClosedByProducer: Bool { isAttached && words.loadClosedByOwner() }
 
