@@ -163,7 +163,9 @@ extension PortCore {
       leftovers.retained = lane.receiver.retained
       leftovers.queue = Array(lane.queue)
       let (waiters, parker) = (lane.receiver.waiters, lane.receiver.parker)
-      if lane.consumer.isAttached { lane.consumer.wakeSleepers() }
+      if lane.consumer.isAttached {
+        if lifecycle.state == .detached { lane.consumer.wakeLeftSleepers() } else { lane.consumer.wakeSleepers() }
+      }
       lane.queue = []
       lane.queuedBytes = 0
       lane.consumer = RingConsumer()
