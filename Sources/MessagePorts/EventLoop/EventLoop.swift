@@ -82,6 +82,8 @@ public final class EventLoop: Sendable {
     if self.driver == .epoll { _ = csupport_epoll_add(epoll, waker.eventfd, UInt32(CSUPPORT_EVENT_IN), 0) }
   }
 
+  deinit { _ = csupport_close(epoll) }
+
   /// Whether the caller runs on this loop's thread.
   public var isCurrent: Bool { threadID.load(ordering: .relaxed) == csupport_thread_id() }
 
