@@ -14,8 +14,9 @@ extension PortCore {
       guard lifecycle.state == .open || lifecycle.state == .departing else { return .none }
       leftovers.handlers = lane.receiver.handlers
       change(&lane.receiver)
+      lane.receiver.configuration &+= 1
       if lane.receiver.shouldBeRetained {
-        if lane.receiver.retained == nil { lane.receiver.retained = facade }
+        if lane.receiver.retained == nil { lane.receiver.retained = KeptPort(facade, on: loop) }
       } else {
         leftovers.retained = lane.receiver.retained.take()
       }

@@ -15,7 +15,7 @@ enum Departure {
   static func waitForOthers() { lock.withLock { _ in } }
 
   /// Runs `body` as the only operation of the process that locks several lanes.
-  static func exclusively<Result, Failure: Error>(
+  static func exclusively<Result: ~Copyable, Failure: Error>(
     _ body: () throws(Failure) -> sending Result
   ) throws(Failure) -> sending Result {
     try lock.withLock { _ throws(Failure) in try body() }
