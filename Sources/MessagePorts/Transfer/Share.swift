@@ -54,7 +54,10 @@ extension PortCore {
     }
     for lane in [outgoing, incoming] {
       guard let core = lane.state.withLock({ $0.receiver.core }) else { continue }
-      if lane.state.withLock({ $0.receiver.wantsEvents }) { core.watchIfShared() }
+      let waitsForSpace = core.outgoing.state.withLock { !$0.spaceWaiters.isEmpty }
+      if waitsForSpace || lane.state.withLock({ $0.receiver.wantsEvents }) { core.watchIfShared() }
+      // So far the receiver would have let a poster that waits go on. Now the loop has to announce it on the ring.
+      if waitsForSpace { core.loop.schedule(core) }
       lane.state.withLock { $0.receiver.notify() }.perform()
     }
   }
