@@ -8,6 +8,8 @@ public struct Puppet: Sendable {
   /// The near port of the channel under test.
   public let port: MessagePort
   private let control: MessagePort
+  /// Its process ends when nobody refers to it any more.
+  private var process: FarProcess?
 
   public init(_ place: FarEnd, options: ChannelOptions = ChannelOptions()) throws {
     let (control, far) = try Self.makeControl()
@@ -18,6 +20,7 @@ public struct Puppet: Sendable {
   public init(in process: FarProcess, options: ChannelOptions = ChannelOptions()) throws {
     let (control, far) = try Self.makeControl()
     self.control = control
+    self.process = process
     port = try process.open(.puppet, options: options, extra: [far])
   }
 
