@@ -1,11 +1,8 @@
 // What every C and C++ program here shares: options, pinning, a clock, a histogram, JSON lines, and children that
-// cannot outlive their parent. Valid C11 and C++17. Nothing in this file knows what is being measured.
+// cannot outlive their parent. Valid C11 and C++17, with _GNU_SOURCE. Nothing in this file knows what is being measured.
 #ifndef PEERS_COMMON_H
 #define PEERS_COMMON_H
 
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
