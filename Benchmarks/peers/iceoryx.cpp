@@ -5,6 +5,7 @@
 // iceoryx hands over pointers. For the comparison the sender still writes every byte into the loaned chunk and the
 // receiver copies every byte out before it releases it.
 #include <fcntl.h>
+#include <grp.h>
 #include <iceoryx_hoofs/log/logmanager.hpp>
 #include <iceoryx_posh/popo/untyped_publisher.hpp>
 #include <iceoryx_posh/popo/untyped_subscriber.hpp>
@@ -111,6 +112,15 @@ class IceoryxEnd {
   std::optional<iox::popo::WaitSet<>> waitSet_;  // declared last: detached before the subscriber goes
 };
 
+/// What the runtime of a side leaves behind if it was killed.
+static void removeSockets(Job &job) {
+  for (const char *suffix : {"-producer", "-consumer"}) {
+    std::string path = "/tmp/" + job.name + suffix;
+    unlink(path.c_str());
+    unlink((path + ".lock").c_str());
+  }
+}
+
 // MARK: - RouDi
 
 static pid_t roudi, supervisor;
@@ -119,8 +129,13 @@ static char configurationPath[] = "/tmp/peers-roudi-XXXXXX";
 static void stopRoudi() {
   if (getpid() != supervisor) return;  // a side that exits
   if (roudi > 0) {
-    kill(roudi, SIGTERM);  // it removes its shared memory
-    if (peers_await(&roudi, 1, 5) != nullptr) peers_kill(roudi);
+    kill(roudi, SIGTERM);  // it removes its shared memory, unless a side was killed: then it aborts
+    if (peers_await(&roudi, 1, 10) != nullptr) {
+      peers_kill(roudi);
+      shm_unlink("/iceoryx_mgmt");
+      shm_unlink((std::string("/") + getgrgid(getegid())->gr_name).c_str());  // the data, named after the group
+      for (const char *path : {"/tmp/roudi", "/tmp/roudi.lock", "/tmp/iox-unique-roudi.lock"}) unlink(path);
+    }
   }
   unlink(configurationPath);
 }
@@ -138,8 +153,9 @@ static void startRoudi() {
   if (roudi == 0) {
     dup2(output[1], STDOUT_FILENO);
     dup2(output[1], STDERR_FILENO);
-    // Monitoring off: a side that spins or is stopped must not be taken for dead.
-    execlp("iox-roudi", "iox-roudi", "-c", configurationPath, "-m", "off", "-l", "error", nullptr);
+    // Monitoring off: a side that spins or is stopped must not be taken for dead. At its end it waits one second, not
+    // 45, for sides that were killed.
+    execlp("iox-roudi", "iox-roudi", "-c", configurationPath, "-m", "off", "-k", "1", "-l", "error", nullptr);
     peers_die("cannot start iox-roudi");
   }
   close(output[1]);
@@ -177,7 +193,8 @@ int main(int argc, char **argv) {
                    {"oneway_msgs_per_s", 8192, "", oneWayMessages<IceoryxEnd<false>>, spinning},
                    {"oneway_bytes_per_s", 65536, "", oneWayBytes<IceoryxEnd<false>>, spinning},
                    {"oneway_bytes_per_s", 1048576, "", oneWayBytes<IceoryxEnd<false>>, spinning},
-               }};
+               },
+               nullptr, removeSockets};
   iox::log::LogManager::GetLogManager().SetDefaultLogLevel(iox::log::LogLevel::kError, iox::log::LogLevelOutput::kHideLogLevel);
   peers_block_signals();
   startRoudi();

@@ -59,7 +59,9 @@ static bool run_case(const struct limits_case *measured, const struct peers_opti
   bool one_core = strstr(measured->metric, "onecore") != NULL;
   bool awake = options->awake || strstr(measured->metric, "awake") != NULL;
   int cpus[2] = {options->cpus[0], one_core ? options->cpus[0] : options->cpus[1]};
-  memset((void *)run.shared, 0, sizeof *run.shared);
+  // Fresh for each case, as it is for each peer: where the pages lie is a matter of luck that no case should inherit.
+  run.shared = mmap(NULL, sizeof *run.shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+  if (run.shared == MAP_FAILED) peers_die("cannot map the shared memory");
   run.size = measured->size < 0 ? 0 : (size_t)measured->size;
   run.ring_bytes = measured->ring_bytes;
   if (measured->open != NULL) measured->open(&run);
@@ -109,6 +111,7 @@ static bool run_case(const struct limits_case *measured, const struct peers_opti
     peers_print_failure(&figure, why);
     if (strcmp(why, "interrupted") == 0) exit(130);
   }
+  munmap(run.shared, sizeof *run.shared);
   return why == NULL;
 }
 
@@ -117,8 +120,6 @@ int main(int argc, char **argv) {
   peers_block_signals();
   peers_calibrate();
   struct limits_run run = {NULL, options.seconds, 0, 0, {-1, -1}, {-1, -1}};
-  run.shared = mmap(NULL, sizeof *run.shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-  if (run.shared == MAP_FAILED) peers_die("cannot map the shared memory");
   bool all_well = true;
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
     if (peers_wanted(&options, cases[i].metric, cases[i].size)) all_well &= run_case(&cases[i], &options, run);

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian packages the peers need and this machine lacks. A peer that cannot be installed is left out:
-# the Makefile and run.sh say so and go on without it.
+# the Makefile says so and goes on without it.
 set -uo pipefail
 cd "$(dirname "$0")"
 
