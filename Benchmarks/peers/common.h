@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -191,6 +192,7 @@ struct peers_figure {
   const int *cpus;
   bool awake;
   const struct peers_histogram *latency;  // NULL for a rate; otherwise `value` is ignored and the median printed
+  long preempted;                         // how often the two sides lost their CPU to another thread, start included
 };
 
 static inline void peers_print_string(const char *text) {
@@ -224,6 +226,7 @@ static inline void peers_print(const struct peers_figure *figure) {
   }
   if (figure->cpus != NULL) printf(",\"cpus\":\"%d,%d\"", figure->cpus[0], figure->cpus[1]);
   if (figure->awake) printf(",\"awake\":true");
+  printf(",\"preempted\":%ld", figure->preempted);
   printf(",\"build\":\"%s\",\"note\":", PEERS_BUILD);
   peers_print_string(figure->note);
   printf("}\n");
@@ -275,8 +278,9 @@ static inline pid_t peers_start_spinner(int cpu) {
 }
 
 /// Waits for `count` children and forgets each as it ends well. Returns NULL, or why it gave up.
+/// Adds to `preempted` how often they lost their CPU against their will, unless it is NULL.
 /// SIGCHLD, SIGINT and SIGTERM must be blocked (see peers_block_signals), so that no wake-up can be missed.
-static inline const char *peers_await(pid_t *children, int count, double seconds) {
+static inline const char *peers_await(pid_t *children, int count, double seconds, long *preempted) {
   uint64_t deadline = peers_now_ns() + (uint64_t)(seconds * 1e9);
   sigset_t signals;
   sigemptyset(&signals);
@@ -288,11 +292,13 @@ static inline const char *peers_await(pid_t *children, int count, double seconds
     for (int i = 0; i < count; i++) {
       if (children[i] <= 0) continue;
       int status = 0;
-      pid_t ended = waitpid(children[i], &status, WNOHANG);
+      struct rusage usage;
+      pid_t ended = wait4(children[i], &status, WNOHANG, &usage);
       if (ended == 0) {
         left++;
       } else {
         children[i] = 0;
+        if (ended > 0 && preempted != NULL) *preempted += usage.ru_nivcsw;
         if (ended < 0 || !WIFEXITED(status) || WEXITSTATUS(status) != 0) return "a side ended with an error";
       }
     }

@@ -299,11 +299,12 @@ inline bool runCase(const Peer &peer, size_t index, const peers_options &options
       children[0] = peer.launch(job, index);
       break;
   }
-  const char *why = peers_await(children, 2, options.seconds * 2 + 10);
+  long preempted = 0;
+  const char *why = peers_await(children, 2, options.seconds * 2 + 10, &preempted);
   for (pid_t child : children) {
     if (child > 0 && peer.placement == Placement::launched) {  // A launcher gets the chance to end what it started.
       kill(child, SIGTERM);
-      if (peers_await(&child, 1, 3) == nullptr) continue;
+      if (peers_await(&child, 1, 3, nullptr) == nullptr) continue;
     }
     peers_kill(child);
   }
@@ -316,7 +317,8 @@ inline bool runCase(const Peer &peer, size_t index, const peers_options &options
   }
   const char *unit = latency ? "ns" : strstr(measured.metric, "bytes") ? "B/s" : "1/s";
   peers_figure figure = {peer.who, "peer", measured.metric, measured.variant, measured.size, control->value, unit,
-                         note.c_str(), job.cpus, options.awake, control->isLatency ? &control->latency : nullptr};
+                         note.c_str(), job.cpus, options.awake, control->isLatency ? &control->latency : nullptr,
+                         preempted};
   if (why == nullptr && !control->isLatency && !(control->value > 0)) why = "no figure came back";
   if (why == nullptr) {
     peers_print(&figure);

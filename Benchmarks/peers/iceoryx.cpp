@@ -130,7 +130,7 @@ static void stopRoudi() {
   if (getpid() != supervisor) return;  // a side that exits
   if (roudi > 0) {
     kill(roudi, SIGTERM);  // it removes its shared memory, unless a side was killed: then it aborts
-    if (peers_await(&roudi, 1, 10) != nullptr) {
+    if (peers_await(&roudi, 1, 10, nullptr) != nullptr) {
       peers_kill(roudi);
       shm_unlink("/iceoryx_mgmt");
       shm_unlink((std::string("/") + getgrgid(getegid())->gr_name).c_str());  // the data, named after the group

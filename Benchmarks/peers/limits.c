@@ -84,7 +84,8 @@ static bool run_case(const struct limits_case *measured, const struct peers_opti
     side(&run);
     _exit(0);
   }
-  const char *why = peers_await(children, 2, options->seconds * 3 + 5);
+  long preempted = 0;
+  const char *why = peers_await(children, 2, options->seconds * 3 + 5, &preempted);
   for (int i = 0; i < 2; i++) {
     peers_kill(children[i]);
     peers_kill(spinners[i]);
@@ -103,7 +104,7 @@ static bool run_case(const struct limits_case *measured, const struct peers_opti
   struct peers_figure figure = {
       measured->who,  "limit",        measured->metric, variant, measured->size, run.shared->value, unit,
       measured->note, measured->second != NULL ? cpus : (int[]){cpus[0], cpus[0]}, awake,
-      is_latency ? &run.shared->latency : NULL};
+      is_latency ? &run.shared->latency : NULL, preempted};
   if (why == NULL && (is_latency ? run.shared->latency.count == 0 : !(run.shared->value > 0))) why = "no figure came back";
   if (why == NULL) {
     peers_print(&figure);

@@ -102,6 +102,7 @@ static pid_t launch(Job &job, size_t caseIndex) {
   shared->cpus[1] = job.cpus[1];
   pid_t child = peers_fork();
   if (child != 0) return child;
+  prctl(PR_SET_PDEATHSIG, SIGTERM);  // not KILL: mpirun is to take its ranks and their shared memory with it
   char self[4096], control[64];
   ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
   if (length <= 0) peers_die("cannot find this program");
