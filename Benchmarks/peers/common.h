@@ -141,6 +141,16 @@ static inline void peers_relax(void) {
 #endif
 }
 
+/// Microseconds since start-up in which some thread on this machine had to wait for a CPU. 0 if the kernel does not say.
+static inline uint64_t peers_waited_us(void) {
+  unsigned long long total = 0;
+  FILE *file = fopen("/proc/pressure/cpu", "r");
+  if (file == NULL) return 0;
+  if (fscanf(file, "some avg10=%*f avg60=%*f avg300=%*f total=%llu", &total) != 1) total = 0;
+  fclose(file);
+  return total;
+}
+
 // MARK: - Histogram
 
 // Log-linear, as HdrHistogram: 128 buckets per doubling, so a percentile is within 0.8 % of the sample it stands for.
@@ -192,7 +202,8 @@ struct peers_figure {
   const int *cpus;
   bool awake;
   const struct peers_histogram *latency;  // NULL for a rate; otherwise `value` is ignored and the median printed
-  long preempted;                         // how often the two sides lost their CPU to another thread, start included
+  long preempted;   // how often the two sides lost their CPU to another thread, start included
+  double pressure;  // share of the time in which some thread on this machine had to wait for a CPU
 };
 
 static inline void peers_print_string(const char *text) {
@@ -226,7 +237,7 @@ static inline void peers_print(const struct peers_figure *figure) {
   }
   if (figure->cpus != NULL) printf(",\"cpus\":\"%d,%d\"", figure->cpus[0], figure->cpus[1]);
   if (figure->awake) printf(",\"awake\":true");
-  printf(",\"preempted\":%ld", figure->preempted);
+  printf(",\"preempted\":%ld,\"pressure\":%.2f", figure->preempted, figure->pressure);
   printf(",\"build\":\"%s\",\"note\":", PEERS_BUILD);
   peers_print_string(figure->note);
   printf("}\n");

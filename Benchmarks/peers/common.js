@@ -57,6 +57,15 @@ function startSpinner(cpu) {
 
 // MARK: Output
 
+/// Microseconds since start-up in which some thread on this machine had to wait for a CPU.
+function waitedMicroseconds() {
+  try {
+    return Number(/some .*total=(\d+)/.exec(fs.readFileSync('/proc/pressure/cpu', 'utf8'))[1]);
+  } catch {
+    return 0;  // the kernel does not say
+  }
+}
+
 function percentile(sorted, percent) {
   return sorted[Math.min(sorted.length - 1, Math.floor((sorted.length * percent) / 100))];
 }
@@ -86,7 +95,9 @@ exports.runCases = async function ({ who, engine, options, cases, place, cleanUp
     try {
       const cpus = metric.includes('onecore') ? [options.cpus[0], options.cpus[0]] : options.cpus;
       await place(cpus);
+      const waited = waitedMicroseconds(), began = performance.now();
       const result = await run();
+      const pressure = (waitedMicroseconds() - waited) / 1000 / (performance.now() - began);
       const figure = { ...head, unit };
       if (Array.isArray(result)) {
         const nanoseconds = Float64Array.from(result, (sample) => sample * 1e6).sort();
@@ -100,7 +111,8 @@ exports.runCases = async function ({ who, engine, options, cases, place, cleanUp
         if (!(result > 0)) throw Error('no figure came back');
         figure.value = rounded(unit === 'B/s' ? result * size : result);
       }
-      console.log(JSON.stringify({ ...figure, cpus: cpus.join(), awake: options.awake || undefined, build: engine, note }));
+      console.log(JSON.stringify({ ...figure, cpus: cpus.join(), awake: options.awake || undefined,
+                                   pressure: Math.round(pressure * 100) / 100, build: engine, note }));
     } catch (error) {
       failed = true;
       console.log(JSON.stringify({ ...head, value: null, unit, error: String(error.message ?? error) }));

@@ -276,6 +276,7 @@ inline bool runCase(const Peer &peer, size_t index, const peers_options &options
     if (job.cpus[1] != job.cpus[0]) spinners[1] = peers_start_spinner(job.cpus[1]);
   }
   pid_t children[2] = {0, 0};
+  uint64_t waited = peers_waited_us(), began = peers_now_ns();
   switch (peer.placement) {
     case Placement::processes:
       for (int i = 0; i < 2; i++) {
@@ -301,6 +302,7 @@ inline bool runCase(const Peer &peer, size_t index, const peers_options &options
   }
   long preempted = 0;
   const char *why = peers_await(children, 2, options.seconds * 2 + 10, &preempted);
+  double pressure = double(peers_waited_us() - waited) * 1e3 / double(peers_now_ns() - began);
   for (pid_t child : children) {
     if (child > 0 && peer.placement == Placement::launched) {  // A launcher gets the chance to end what it started.
       kill(child, SIGTERM);
@@ -318,7 +320,7 @@ inline bool runCase(const Peer &peer, size_t index, const peers_options &options
   const char *unit = latency ? "ns" : strstr(measured.metric, "bytes") ? "B/s" : "1/s";
   peers_figure figure = {peer.who, "peer", measured.metric, measured.variant, measured.size, control->value, unit,
                          note.c_str(), job.cpus, options.awake, control->isLatency ? &control->latency : nullptr,
-                         preempted};
+                         preempted, pressure};
   if (why == nullptr && !control->isLatency && !(control->value > 0)) why = "no figure came back";
   if (why == nullptr) {
     peers_print(&figure);

@@ -72,6 +72,7 @@ static bool run_case(const struct limits_case *measured, const struct peers_opti
     if (cpus[1] != cpus[0]) spinners[1] = peers_start_spinner(cpus[1]);
   }
   pid_t children[2] = {0, 0};
+  uint64_t waited = peers_waited_us(), began = peers_now_ns();
   for (int i = 0; i < 2; i++) {
     limits_side *side = i == 0 ? measured->first : measured->second;
     if (side == NULL) {
@@ -86,6 +87,7 @@ static bool run_case(const struct limits_case *measured, const struct peers_opti
   }
   long preempted = 0;
   const char *why = peers_await(children, 2, options->seconds * 3 + 5, &preempted);
+  double pressure = (double)(peers_waited_us() - waited) * 1e3 / (double)(peers_now_ns() - began);
   for (int i = 0; i < 2; i++) {
     peers_kill(children[i]);
     peers_kill(spinners[i]);
@@ -104,7 +106,7 @@ static bool run_case(const struct limits_case *measured, const struct peers_opti
   struct peers_figure figure = {
       measured->who,  "limit",        measured->metric, variant, measured->size, run.shared->value, unit,
       measured->note, measured->second != NULL ? cpus : (int[]){cpus[0], cpus[0]}, awake,
-      is_latency ? &run.shared->latency : NULL, preempted};
+      is_latency ? &run.shared->latency : NULL, preempted, pressure};
   if (why == NULL && (is_latency ? run.shared->latency.count == 0 : !(run.shared->value > 0))) why = "no figure came back";
   if (why == NULL) {
     peers_print(&figure);
