@@ -1,11 +1,12 @@
 import CSupport
 import DequeModule
+import Logging
 import SharedRing
 
 /// What an event loop's thread does. Belongs to that thread.
 struct LoopRunner {
   private let loop: EventLoop
-  private let driver: any LoopDriver
+  private var driver: any LoopDriver
   /// Ports whose turn it is, in order.
   private var ready = Deque<PortCore>()
   /// Ports that have just run dry: looked at for a moment longer before their doorbells are armed, which costs the
@@ -17,10 +18,16 @@ struct LoopRunner {
 
   init(_ loop: EventLoop) {
     self.loop = loop
-    // If io_uring is refused now, though the probe found it working, there is still epoll.
-    driver =
-      (loop.driver == .uring ? UringDriver(epoll: loop.epoll, waker: loop.waker) : nil)
-      ?? EpollDriver(epoll: loop.epoll, waker: loop.waker)
+    let (wanted, epoll) = loop.state.withLock { ($0.driver, $0.epoll) }
+    let epollDriver = EpollDriver(epoll: epoll, waker: loop.waker)
+    // Registered in any case: should io_uring be refused later, there is still epoll.
+    _ = csupport_epoll_add(epoll, loop.waker.descriptor, UInt32(CSUPPORT_EVENT_IN), 0)
+    if wanted == .uring, let uring = UringDriver(epollDriver, epoll: epoll, waker: loop.waker) {
+      driver = uring
+    } else {
+      driver = epollDriver
+      if wanted == .uring { loop.fallBackToEpoll() }
+    }
   }
 
   /// How many events a port may have before the others get their turn.
@@ -140,7 +147,11 @@ struct LoopRunner {
 
   private mutating func collect(sleepingSince ticket: UInt32?) {
     events.removeAll(keepingCapacity: true)
-    driver.collect(sleepingSince: ticket, timeoutNanoseconds: nanosecondsToNextTimer, into: &events)
+    if !driver.collect(sleepingSince: ticket, timeoutNanoseconds: nanosecondsToNextTimer, into: &events) {
+      Log.logger.notice("event loop goes over to epoll: io_uring is refused")
+      driver = EpollDriver(epoll: loop.state.withLock { $0.epoll }, waker: loop.waker)
+      loop.fallBackToEpoll()
+    }
     for event in events {
       switch event {
       case .message(let token), .space(let token):
