@@ -14,7 +14,10 @@ public enum ReceiveResult: Sendable {
 extension PortCore {
   /// Takes the next message if there is one. Does not start the port and never blocks.
   func tryReceive() throws(PortError) -> ReceiveResult {
-    try receiveOrPrepare(nil).result
+    let result = try receiveOrPrepare(nil).result
+    // Somebody has to hear the other end go; for a port that has no handlers, nobody does so far.
+    if case .empty = result { watchIfShared() }
+    return result
   }
 
   private enum Preparation: Sendable {
