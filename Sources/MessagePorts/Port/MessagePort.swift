@@ -123,7 +123,7 @@ public final class MessagePort: Sendable {
   /// Is given each message, in order, on the port's event loop. Setting it starts the port; removing it pauses the
   /// delivery, and the messages wait. Ignored on a port that is closed or detached.
   public var onMessage: (@Sendable (MessageEvent) -> Void)? {
-    get { core.incoming.state.withLock { $0.receiver.handlers.onMessage } }
+    get { core.handlers.onMessage }
     set {
       core.configure(self) { receiver in
         receiver.handlers.onMessage = newValue
@@ -151,14 +151,14 @@ public final class MessagePort: Sendable {
   /// Is told of messages that cannot be delivered as what they are. The port stays open, and later messages are not
   /// affected. Setting it does not start the port.
   public var onMessageError: (@Sendable (MessageError) -> Void)? {
-    get { core.incoming.state.withLock { $0.receiver.handlers.onMessageError } }
+    get { core.handlers.onMessageError }
     set { core.configure(self) { $0.handlers.onMessageError = newValue } }
   }
 
   /// Is called once, after the last message, when the other end is closed or gone; not when this one is. Setting it does
   /// not start the port: if messages wait, it is called after they were received. Set after the fact, it is still called.
   public var onClose: (@Sendable (CloseReason) -> Void)? {
-    get { core.incoming.state.withLock { $0.receiver.handlers.onClose } }
+    get { core.handlers.onClose }
     set { core.configure(self) { $0.handlers.onClose = newValue } }
   }
 
@@ -198,12 +198,19 @@ public final class MessagePort: Sendable {
 }
 
 extension PortCore {
+  /// None once the port is closed or detached: the lane may have another owner then, with handlers of its own.
+  var handlers: PortHandlers {
+    incoming.state.withLock { $0.receiver.core === self ? $0.receiver.handlers : PortHandlers() }
+  }
+
   var isPeerClosed: Bool {
     let (isKnown, channel) = incoming.state.withLock { ($0.receiver.peerClosed != nil, $0.receivingChannel) }
     return isKnown || channel?.isHungUp == true
   }
 
   var queuedByteCount: Int {
-    incoming.state.withLock { lane in lane.queuedBytes + lane.consumer.waitingBytes }
+    incoming.state.withLock { lane in
+      lane.receiver.core === self ? lane.queuedBytes + lane.consumer.waitingBytes : 0
+    }
   }
 }
