@@ -102,7 +102,9 @@ extension PortCore: LoopWatcher {
       return lane.receiver.notify()
     }
     followUp.perform()
-    let waiters = outgoing.state.withLock { lane in
+    let waiters = outgoing.state.withLock { lane -> [SpaceWaiter] in
+      // It may be our own hang-up that was heard: then those who wait are told that this port is closed.
+      guard lifecycle.isOpen else { return [] }
       lane.isReceiverGone = true
       return lane.spaceWaiters.removeAll()
     }
