@@ -32,6 +32,8 @@ struct LoopRunner {
 
   /// How many events a port may have before the others get their turn.
   private static let turnBudget = 64
+  /// How many ports are looked at in each round of a busy loop.
+  private static let mostHot = 32
   /// How soon a port that lacked resources tries again.
   private static let retryNanoseconds: UInt64 = 10_000_000
 
@@ -44,9 +46,23 @@ struct LoopRunner {
         spinOnHot()
         if ready.isEmpty { sleep() }
       } else {
+        lookAtHot()
         collect(sleepingSince: nil)
       }
     }
+  }
+
+  /// While others keep the loop from sleeping, ports that have just run dry get their turn as well. A few are looked at
+  /// in each round, which costs their peers nothing; if there are many, their doorbells are armed.
+  private mutating func lookAtHot() {
+    guard hot.count <= Self.mostHot else { return armHot() }
+    var claimed: [PortCore] = []
+    hot.removeAll { core in
+      guard core.claimTurnIfReady() else { return false }
+      claimed.append(core)
+      return true
+    }
+    ready.append(contentsOf: claimed)
   }
 
   private var inboxIsEmpty: Bool {
@@ -117,7 +133,7 @@ struct LoopRunner {
     spin.failed()
   }
 
-  private mutating func sleep() {
+  private mutating func armHot() {
     for core in hot {
       switch core.prepareToSleep(driver.doorbell) {
       case .notNeeded: break
@@ -127,6 +143,10 @@ struct LoopRunner {
       }
     }
     hot.removeAll(keepingCapacity: true)
+  }
+
+  private mutating func sleep() {
+    armHot()
     guard ready.isEmpty else { return }
     let ticket = loop.waker.count
     let maySleep = loop.state.withLock { state in
