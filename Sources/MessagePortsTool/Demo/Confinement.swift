@@ -12,19 +12,20 @@ enum Confinement: String, Codable, CaseIterable {
   /// What starts this executable in `role` under this confinement: a program and its arguments.
   ///
   /// The plug-in finds its own executable, the shared libraries that it is linked with, a `/proc` that shows nothing but
-  /// itself, and otherwise an empty file system; no network, and none of the other processes.
+  /// itself, and otherwise an empty file system; no network, and none of the other processes. It may outlive whoever
+  /// starts it: it ends when its port closes.
   func command(for role: DemoRole) async throws -> (program: String, arguments: [String]) {
     let program = [DemoExecutable.path] + role.commandLine
     switch self {
     case .bubblewrap:
       let files = try await Self.neededFiles().flatMap { ["--ro-bind", $0, $0] }
-      let options = ["--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--proc", "/proc"]
+      let options = ["--unshare-all", "--new-session", "--cap-drop", "ALL", "--proc", "/proc"]
       return ("bwrap", options + files + ["--"] + program)
     case .namespaces:
       let files = try await Self.neededFiles()
       let options = ["--user", "--map-root-user", "--mount", "--pid", "--net", "--ipc", "--uts", "--cgroup", "--fork"]
       return (
-        "unshare", options + ["--kill-child", "sh", "-c", Self.script, "sh", "\(files.count)"] + files + program
+        "unshare", options + ["sh", "-c", Self.script, "sh", "\(files.count)"] + files + program
       )
     case .none: return (program[0], Array(program.dropFirst()))
     }

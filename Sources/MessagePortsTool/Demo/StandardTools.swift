@@ -35,20 +35,26 @@ enum StandardTools {
     process.environment = ProcessInfo.processInfo.environment.merging(["LC_ALL": "C"]) { $1 }
     let output = Pipe()
     process.standardOutput = output
-    let (chunks, continuation) = AsyncStream.makeStream(of: Data.self)
-    output.fileHandleForReading.readabilityHandler = { handle in
-      let data = handle.availableData
-      guard !data.isEmpty else {
-        handle.readabilityHandler = nil
-        return continuation.finish()
-      }
-      continuation.yield(data)
-    }
     try process.run()
     defer { if process.isRunning { process.terminate() } }
     let data = try await within(.seconds(60), "the output of \(command[0])") {
-      await chunks.reduce(into: Data()) { $0.append($1) }
+      try await content(of: output.fileHandleForReading)
     }
     return String(decoding: data, as: UTF8.self).split(separator: "\n")
+  }
+
+  /// Everything that comes until the end, read on a thread that may block. (A `readabilityHandler` would be nearer at
+  /// hand, but sometimes is not called.)
+  private static func content(of file: FileHandle) async throws -> Data {
+    let (chunks, continuation) = AsyncThrowingStream.makeStream(of: Data.self)
+    DispatchQueue.global().async {
+      do {
+        if let data = try file.readToEnd() { continuation.yield(data) }
+        continuation.finish()
+      } catch {
+        continuation.finish(throwing: error)
+      }
+    }
+    return try await chunks.reduce(into: Data()) { $0.append($1) }
   }
 }
