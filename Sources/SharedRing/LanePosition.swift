@@ -117,6 +117,6 @@ extension RingConsumer {
     segmentOffset = saved.segmentOffset
     lapPosition = saved.position &- saved.cursorOffset
     released = saved.position
-    unsafe releaseAt = unsafe min(cursor + max(capacity / 8, 8), end)
+    setReleasePoint()
   }
 }

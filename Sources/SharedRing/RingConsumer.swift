@@ -10,7 +10,9 @@ import CSupport
   @usableFromInline var cursor: UnsafeMutableRawPointer
   @usableFromInline var start: UnsafeMutableRawPointer
   @usableFromInline var end: UnsafeMutableRawPointer
-  /// Passing this means that enough was read to tell the producer.
+  /// How much is read before the producer is told: an eighth of the ring unless it is set to less.
+  package var releaseStride: Int
+  /// Passing this means that so much was read.
   @usableFromInline var releaseAt: UnsafeMutableRawPointer
   @usableFromInline var words: LaneWords
   /// The lane position of `start` in this lap.
@@ -18,7 +20,7 @@ import CSupport
   /// What the producer was told.
   var released: UInt64
   /// The producer was found asleep on its socket while something was released; see ``takeOwedRing()``.
-  var owesRing: Bool
+  package var owesRing: Bool
 
   package let laneIndex: Int
   package let memory: ChannelMemory?
@@ -45,6 +47,7 @@ import CSupport
     unsafe cursor = data
     unsafe start = data
     unsafe end = data + capacity
+    releaseStride = .max
     unsafe releaseAt = data + capacity / 8
     self.words = words
     lapPosition = 0
@@ -95,6 +98,20 @@ extension RingConsumer {
     return try unsafe body(payload.bytes)
   }
 
+  /// As ``tryRead(_:)``, but the message stays where it is if `body` says `false`.
+  @inlinable @inline(__always)
+  package mutating func tryTake(_ body: (RawSpan) -> Bool) -> Bool {
+    let header = unsafe RecordHeader.load(at: cursor)
+    guard header >> 32 == RecordHeader.plainMessage else { return false }
+    let payloadBytes = Int(truncatingIfNeeded: header & 0xffff_ffff)
+    let next = RecordHeader.recordBytes(payloadBytes: payloadBytes)
+    guard unsafe next <= end - cursor - RecordHeader.byteCount else { return false }
+    let payload = unsafe UnsafeRawBufferPointer(start: cursor + RecordHeader.byteCount, count: payloadBytes)
+    guard unsafe body(payload.bytes) else { return false }
+    advance(by: next)
+    return true
+  }
+
   /// Goes past the record at the cursor, and tells the producer once an eighth of the ring was read.
   @inlinable @inline(__always)
   mutating func advance(by recordBytes: Int) {
@@ -115,13 +132,17 @@ extension RingConsumer {
   /// One that sleeps on its socket cannot be woken from here: then ``takeOwedRing()`` says so.
   package mutating func release() {
     let position = self.position
-    unsafe releaseAt = unsafe min(cursor + max(capacity / 8, 8), end)
+    setReleasePoint()
     guard isAttached, position != released else { return }
     released = position
     words.storeReleased(position)
     // [sleep] Our release against our look; a waiting producer announces, fences, and looks at the release.
     csupport_store_load_fence()
     wakeProducer()
+  }
+
+  mutating func setReleasePoint() {
+    unsafe releaseAt = unsafe min(cursor + min(max(capacity / 8, 8), releaseStride), end)
   }
 
   /// Wakes a producer that waits for space, or notes that its socket has to be rung.

@@ -22,7 +22,7 @@ public import CSupport
   /// Of a batch being written: where its first header goes, and what it will be. Nobody sees the batch before.
   @usableFromInline var withheldAddress: UnsafeMutableRawPointer?
   @usableFromInline var withheldHeader: RecordHeader
-  @usableFromInline var isBatching: Bool
+  @usableFromInline package var isBatching: Bool
   /// The peer released what was never written; set once, and then there is never any room again.
   package private(set) var isCorrupt: Bool
   /// This process answers `membarrier`, so a polling consumer needs no fence from it.

@@ -69,10 +69,11 @@ extension RingConsumer {
   }
 
   /// Wakes every thread of this process or another that sleeps on the doorbell's futex.
-  package func wakeSleepers() {
-    words.storeDoorbell(.message, Doorbell.awake)
-    _ = unsafe csupport_futex_wake_all(words.doorbellWord(.message))
-  }
+  package func wakeSleepers() { words.wakeSleepers(.message) }
+
+  /// The same for an end that has moved on. The word is left alone: the next owner may have announced on it already, and
+  /// would never be woken if that were wiped out.
+  package func wakeLeftSleepers() { _ = unsafe csupport_futex_wake_all(words.doorbellWord(.message)) }
 
   /// Whether the producer said that it was closing. Meaningful once it is gone.
   package var wasClosedByProducer: Bool { isAttached && words.loadClosedByOwner() }
@@ -105,4 +106,12 @@ extension RingProducer {
   }
 
   @unsafe package var doorbellWord: UnsafeMutableRawPointer { unsafe words.doorbellWord(.space) }
+}
+
+extension LaneWords {
+  /// Wakes every thread of any process that sleeps on the doorbell's futex, whatever for.
+  package func wakeSleepers(_ kind: DoorbellKind) {
+    storeDoorbell(kind, Doorbell.awake)
+    _ = unsafe csupport_futex_wake_all(doorbellWord(kind))
+  }
 }

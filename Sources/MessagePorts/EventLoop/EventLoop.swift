@@ -15,7 +15,7 @@ import Synchronization
 /// A loop is a Swift executor, too: an actor or task can run on it, and then a message costs one wake-up and not two.
 ///
 /// Open ports do not keep the process alive: it ends when its main thread does. A program that has nothing else to do
-/// than serve its ports ends with ``runUntilIdle()``.
+/// than serve its ports awaits ``waitUntilIdle()``.
 ///
 /// Thread safety: all members may be called from any thread.
 public final class EventLoop: Sendable {
@@ -51,7 +51,9 @@ public final class EventLoop: Sendable {
     /// Waits in the kernel that are of no use any more.
     var abandoned: [Token] = []
     var timers = LoopTimers()
-    /// Those who wait until no started port is left.
+    /// Ports that the library keeps alive: started, with a message handler, and open.
+    var keptPorts = 0
+    /// Those who wait until there are none.
     var idleWaiters: [Resumption<Void>] = []
   }
 
@@ -80,6 +82,8 @@ public final class EventLoop: Sendable {
     if self.driver == .epoll { _ = csupport_epoll_add(epoll, waker.eventfd, UInt32(CSUPPORT_EVENT_IN), 0) }
   }
 
+  deinit { _ = csupport_close(epoll) }
+
   /// Whether the caller runs on this loop's thread.
   public var isCurrent: Bool { threadID.load(ordering: .relaxed) == csupport_thread_id() }
 
@@ -88,6 +92,29 @@ public final class EventLoop: Sendable {
   public func stop() {
     state.withLock { $0.isStopped = true }
     waker.wake(driver)
+  }
+
+  /// Returns once no port of this loop is left that is started, has a message handler, and is open at both ends.
+  ///
+  /// For programs that do nothing but serve ports: open ports by themselves do not keep a process alive.
+  public func waitUntilIdle() async {
+    await Resumption.suspend { resumption in
+      let isIdle = state.withLock { state in
+        if state.keptPorts > 0 { state.idleWaiters.append(resumption) }
+        return state.keptPorts == 0
+      }
+      if isIdle { resumption.resume(()) }
+    }
+  }
+
+  func count(keptPorts change: Int) {
+    let waiters = state.withLock { state -> [Resumption<Void>] in
+      state.keptPorts += change
+      guard state.keptPorts == 0 else { return [] }
+      defer { state.idleWaiters = [] }
+      return state.idleWaiters
+    }
+    for waiter in waiters { waiter.resume(()) }
   }
 
   // MARK: Scheduling

@@ -12,6 +12,10 @@ import Synchronization
 final class Lane: Sendable {
   let state: Mutex<LaneState>
 
+  /// A port's reader tells what it has read in small steps: a poster that finds the ring full waits a moment if it sees
+  /// that the reader gets on, and that is better than to make the ring grow.
+  static let releaseStride = 4096
+
   init(_ options: ChannelOptions) { state = Mutex(LaneState(options)) }
 
   /// The lane on which an end that has arrived from another process posts.
@@ -26,6 +30,7 @@ final class Lane: Sendable {
   init(_ options: ChannelOptions, consumer: consuming RingConsumer, channel: SharedChannel) {
     var initial = LaneState(options)
     initial.consumer = consumer
+    initial.consumer.releaseStride = Self.releaseStride
     initial.receivingChannel = channel
     state = Mutex(initial)
   }
@@ -96,23 +101,33 @@ extension LaneState {
   struct Violation: Error { let what: String }
 
   /// Takes the next message, if there is a whole one.
-  mutating func take(loop: EventLoop) -> Arrival {
+  mutating func take(loop: @autoclosure () -> EventLoop) -> Arrival {
     if let message = queue.popFirst() {
       queuedBytes -= message.recordBytes
+      resumeSpaceWaiters()
       return .message(MessageEvent(payload: message.payload, ports: message.ports))
     }
-    // The common case: a whole message without ports, small enough or not.
-    let plain: MessagePayload?? = consumer.tryRead { bytes in
-      bytes.byteCount <= options.messageLimitBytes ? MessagePayload(copying: bytes) : nil
-    }
-    if let plain {
-      // Whoever limits the queue wants to know of each byte that was read.
-      if options.queueLimitBytes != nil { consumer.release() }
-      if consumer.takeOwedRing() { receivingChannel?.ring() }
-      guard let payload = plain else { return .failed(.outOfMemory) }
-      return .message(MessageEvent(payload: payload, ports: []))
-    }
-    return takeUncommon(loop: loop)
+    var event = MessageEvent(payload: MessagePayload(), ports: [])
+    if takePlain(into: &event) { return .message(event) }
+    return takeUncommon(loop: loop())
+  }
+
+  /// The common case: a whole message without ports on the ring. `event` has none, either.
+  @inline(__always)
+  mutating func takePlain(into event: inout MessageEvent) -> Bool {
+    let limit = options.messageLimitBytes
+    // What exceeds the limit, or the memory there is, stays for the uncommon path.
+    let wasTaken = consumer.tryTake { $0.byteCount <= limit && event.assign($0) }
+    guard wasTaken else { return false }
+    if options.queueLimitBytes != nil { consumer.release() }
+    if consumer.owesRing { payOwedRing() }
+    return true
+  }
+
+  /// Whoever posts here sleeps on its socket until there is room.
+  @inline(never)
+  mutating func payOwedRing() {
+    if consumer.takeOwedRing() { receivingChannel?.ring() }
   }
 
   private mutating func takeUncommon(loop: EventLoop) -> Arrival {

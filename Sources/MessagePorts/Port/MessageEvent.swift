@@ -7,7 +7,7 @@ public import MessageCoding
 ///
 /// Thread safety: an immutable value.
 public struct MessageEvent: Sendable {
-  let payload: MessagePayload
+  private(set) var payload: MessagePayload
   /// Where the message itself begins: behind a connection's channel name.
   private(set) var bodyOffset = 0
 
@@ -19,6 +19,10 @@ public struct MessageEvent: Sendable {
     self.payload = payload
     self.ports = ports
   }
+
+  /// Becomes a message without ports; `false`, and unchanged, for want of memory.
+  @inline(__always)
+  mutating func assign(_ bytes: RawSpan) -> Bool { payload.assign(bytes) }
 
   /// The message's size in bytes.
   public var byteCount: Int { payload.byteCount - bodyOffset }

@@ -3,32 +3,47 @@ import SharedRing
 /// A message's bytes, owned: small ones inside the value, larger ones on the heap.
 struct MessagePayload: Sendable {
   /// What fits without an allocation: a small encoded value, with the event still cheap to pass around.
-  static let inlineCapacity = 48
+  static let inlineCapacity = 64
 
-  private var inline: InlineArray<6, UInt64>
-  private let heap: OwnedBytes?
-  let byteCount: Int
+  /// A tuple, because it is copied as plain bytes where a generic array goes through its type's metadata.
+  private typealias InlineBytes = (
+    UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64
+  )
+  private var inline: InlineBytes = (0, 0, 0, 0, 0, 0, 0, 0)
+  private var heap: OwnedBytes?
+  private(set) var byteCount = 0
+
+  /// No bytes.
+  init() {}
 
   /// Copies `bytes`, or fails for want of memory.
-  @inline(__always)
   init?(copying bytes: RawSpan) {
-    byteCount = bytes.byteCount
-    inline = InlineArray(repeating: 0)
+    guard assign(bytes) else { return nil }
+  }
+
+  /// Becomes a copy of `bytes`; `false`, and unchanged, for want of memory.
+  @inline(__always)
+  mutating func assign(_ bytes: RawSpan) -> Bool {
     if bytes.byteCount <= Self.inlineCapacity {
-      heap = nil
-      unsafe bytes.withUnsafeBytes { source in
-        unsafe withUnsafeMutableBytes(of: &inline) { unsafe $0.copyMemory(from: source) }
+      if heap != nil { heap = nil }
+      if bytes.byteCount == 8 {
+        unsafe inline.0 = bytes.unsafeLoadUnaligned(as: UInt64.self)
+      } else {
+        unsafe bytes.withUnsafeBytes { source in
+          unsafe withUnsafeMutableBytes(of: &inline) { unsafe $0.copyMemory(from: source) }
+        }
       }
     } else {
-      guard let heap = OwnedBytes(byteCount: bytes.byteCount) else { return nil }
-      heap.write(bytes, at: 0)
-      self.heap = heap
+      guard let copy = OwnedBytes(byteCount: bytes.byteCount) else { return false }
+      copy.write(bytes, at: 0)
+      heap = copy
     }
+    byteCount = bytes.byteCount
+    return true
   }
 
   init(_ bytes: OwnedBytes) {
     byteCount = bytes.byteCount
-    inline = InlineArray(repeating: 0)
     heap = bytes
   }
 

@@ -14,8 +14,9 @@ extension PortCore {
       guard lifecycle.state == .open || lifecycle.state == .departing else { return .none }
       leftovers.handlers = lane.receiver.handlers
       change(&lane.receiver)
+      lane.receiver.configuration &+= 1
       if lane.receiver.shouldBeRetained {
-        if lane.receiver.retained == nil { lane.receiver.retained = facade }
+        if lane.receiver.retained == nil { lane.receiver.retained = KeptPort(facade, on: loop) }
       } else {
         leftovers.retained = lane.receiver.retained.take()
       }
@@ -162,7 +163,9 @@ extension PortCore {
       leftovers.retained = lane.receiver.retained
       leftovers.queue = Array(lane.queue)
       let (waiters, parker) = (lane.receiver.waiters, lane.receiver.parker)
-      if lane.consumer.isAttached { lane.consumer.wakeSleepers() }
+      if lane.consumer.isAttached {
+        if lifecycle.state == .detached { lane.consumer.wakeLeftSleepers() } else { lane.consumer.wakeSleepers() }
+      }
       lane.queue = []
       lane.queuedBytes = 0
       lane.consumer = RingConsumer()

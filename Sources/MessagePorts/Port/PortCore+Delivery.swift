@@ -28,14 +28,18 @@ enum TurnResult {
 /// References whose release may run code of the program, and must not do so under a lock.
 struct Leftovers: Sendable {
   var handlers: PortHandlers?
-  var retained: MessagePort?
+  var retained: KeptPort?
   var queue: [QueuedMessage] = []
 }
 
 extension PortCore {
   /// Delivers up to `budget` events. Only on the loop's thread, so that a port's handlers never overlap.
   func turn(budget: Int) -> TurnResult {
-    for _ in 0..<budget {
+    var remaining = budget
+    while remaining > 0 {
+      remaining -= deliverPlain(upTo: remaining)
+      guard remaining > 0 else { break }
+      remaining -= 1
       switch nextDelivery() {
       case .message(let handler, let event): handler(event)
       case .resume(let waiter, let event): waiter.resumption.resume(event)
@@ -55,10 +59,29 @@ extension PortCore {
     return .more
   }
 
+  /// The common case, made short: whole messages without ports on the ring, and a handler that stays the same. The lock
+  /// is taken for each message all the same, because the handler may close or transfer the port, and what is still
+  /// queued then is not for it.
+  private func deliverPlain(upTo limit: Int) -> Int {
+    let (handler, configuration) = incoming.state.withLock { lane in
+      (lane.receiver.isStarted ? lane.receiver.handlers.onMessage : nil, lane.receiver.configuration)
+    }
+    guard let handler else { return 0 }
+    var event = MessageEvent(payload: MessagePayload(), ports: [])
+    for delivered in 0..<limit {
+      let wasTaken = incoming.state.withLock { lane in
+        lifecycle.isOpen && lane.receiver.configuration == configuration && lane.receiver.waiters.isEmpty
+          && lane.queue.isEmpty && lane.takePlain(into: &event)
+      }
+      guard wasTaken else { return delivered }
+      handler(event)
+    }
+    return limit
+  }
+
   private func nextDelivery() -> Delivery {
-    let loop = self.loop
-    return incoming.state.withLock { lane in
-      guard lifecycle.state == .open else {
+    incoming.state.withLock { lane in
+      guard lifecycle.isOpen else {
         lane.receiver.isScheduled = false
         return .nothing(.idle)
       }
@@ -69,7 +92,7 @@ extension PortCore {
   /// Says on the doorbell that the loop is going to sleep. `false`: there is something to deliver after all.
   func prepareToSleep(_ doorbell: UInt32) -> SleepPreparation {
     incoming.state.withLock { lane in
-      guard lifecycle.state == .open, lane.receiver.hasTaker, lane.consumer.isAttached,
+      guard lifecycle.isOpen, lane.receiver.hasTaker, lane.consumer.isAttached,
         case .open = lane.receiver.end
       else { return .notNeeded }
       let maySleep = lane.consumer.prepareToSleep(doorbell)
@@ -113,9 +136,9 @@ extension PortCore {
 
 extension LaneState {
   /// The state machine of a receiving end: what happens next, given what has come and who takes it.
-  fileprivate mutating func nextDelivery(loop: EventLoop) -> Delivery {
+  fileprivate mutating func nextDelivery(loop: @autoclosure () -> EventLoop) -> Delivery {
     if receiver.hasTaker {
-      switch take(loop: loop) {
+      switch take(loop: loop()) {
       case .message(let event):
         if !receiver.waiters.isEmpty { return .resume(receiver.waiters.removeFirst(), event) }
         guard let handler = receiver.handlers.onMessage else { preconditionFailure("a message without a taker") }

@@ -127,7 +127,7 @@ extension PortCore {
     withExtendedLifetime(memory) {}
   }
 
-  private static func nanoseconds(until deadline: ContinuousClock.Instant?) -> Int64 {
+  static func nanoseconds(until deadline: ContinuousClock.Instant?) -> Int64 {
     guard let deadline else { return -1 }
     return max(0, (deadline - ContinuousClock.now).nanoseconds)
   }

@@ -90,7 +90,7 @@ extension PortCore {
     }
     while true {
       let outcome = try outgoing.state.withLock { (lane) throws(PortError) -> PostOutcome in
-        if lifecycle.state != .open {
+        if !lifecycle.isOpen {
           try lifecycle.checkUsable()
           return .departing
         }

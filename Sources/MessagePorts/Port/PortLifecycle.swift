@@ -16,6 +16,8 @@ struct PortLifecycle: ~Copyable, Sendable {
 
   private let raw = Atomic<UInt8>(State.open.rawValue)
 
+  var isOpen: Bool { raw.load(ordering: .relaxed) == State.open.rawValue }
+
   var state: State { State(rawValue: raw.load(ordering: .relaxed))! }
 
   /// Throws if the port was closed or transferred. A departing one may yet turn out to be either.

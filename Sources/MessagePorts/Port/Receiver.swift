@@ -15,6 +15,8 @@ struct Receiver: Sendable {
   var core: PortCore?
   var handlers = PortHandlers()
   var isStarted = false
+  /// Counts the changes to the two above: a turn keeps the handler it has as long as this stays the same.
+  var configuration: UInt32 = 0
   /// Tasks that wait for the next message, in the order they came.
   var waiters: [MessageWaiter] = []
   /// Threads that wait for the next message while the channel is local; those of a shared one sleep on its doorbell.
@@ -22,7 +24,7 @@ struct Receiver: Sendable {
   /// On the loop's run queue.
   var isScheduled = false
   /// The library's own reference to a started port with a message handler: the program need not hold one.
-  var retained: MessagePort?
+  var retained: KeptPort?
 
   enum End: Sendable {
     /// More may come.
@@ -53,6 +55,20 @@ struct Receiver: Sendable {
     case .gone(let reason), .delivered(let reason): reason
     }
   }
+}
+
+/// A port that the library keeps alive. As long as there is one, its loop is not idle.
+final class KeptPort: Sendable {
+  private let port: MessagePort
+  private let loop: EventLoop
+
+  init(_ port: MessagePort, on loop: EventLoop) {
+    self.port = port
+    self.loop = loop
+    loop.count(keptPorts: 1)
+  }
+
+  deinit { loop.count(keptPorts: -1) }
 }
 
 /// A task that waits for the next message: `nil` means that there will be none.

@@ -15,7 +15,7 @@ enum Departure {
   static func waitForOthers() { lock.withLock { _ in } }
 
   /// Runs `body` as the only operation of the process that locks several lanes.
-  static func exclusively<Result, Failure: Error>(
+  static func exclusively<Result: ~Copyable, Failure: Error>(
     _ body: () throws(Failure) -> sending Result
   ) throws(Failure) -> sending Result {
     try lock.withLock { _ throws(Failure) in try body() }
@@ -33,20 +33,29 @@ extension PortCore {
       throw .messageTooLarge(byteCount: bytes.byteCount, limit: options.messageLimitBytes)
     }
     let cores = ports.map(\.core)
-    let departed = try Departure.exclusively { () throws(PortError) -> DepartedPorts in
+    let outcome = try Departure.exclusively { () throws(PortError) -> Result<DepartedPorts, PortError> in
       try checkTransferList(cores)
       try Self.begin(cores)
       do throws(PortError) {
         let departed = try transferExclusively(bytes, cores)
         for core in cores { _ = core.lifecycle.change(from: .departing, to: .detached) }
-        return departed
+        return .success(departed)
       } catch {
         for core in cores { _ = core.lifecycle.change(from: .departing, to: .open) }
-        throw error
+        return .failure(error)
       }
     }
+    if case .failure = outcome { for core in cores { core.goOnAfterRefusal() } }
+    let departed = try outcome.get()
     // Outside the lock: closing a port, or releasing what its handlers hold, may run any code.
     departed.finish(old: cores)
+  }
+
+  /// While the port was departing, its loop passed over it, and its channel may have become shared meanwhile: let the
+  /// loop have another look.
+  private func goOnAfterRefusal() {
+    watchIfShared()
+    loop.schedule(self)
   }
 
   private func transferExclusively(_ bytes: RawSpan, _ cores: [PortCore]) throws(PortError) -> DepartedPorts {

@@ -101,6 +101,7 @@ extension LaneState {
     }
     if !isReceiverGone {
       self.consumer = consumer
+      self.consumer.releaseStride = Lane.releaseStride
       receivingChannel = recipient
     }
     defer {

@@ -1,0 +1,36 @@
+# make run    sets everything up and shows the four model programs between real processes
+# make test   sets everything up and passes the tests
+#
+# Both work on a fresh Debian 12 or Ubuntu 24.04 with a Swift toolchain. `swift build` and `swift test` work as well,
+# once liburing-dev is installed.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+.PHONY: help setup build run doctor test test-modes clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^$$/q'
+
+setup:
+	@scripts/setup.sh
+
+build: setup
+	swift build -c release --product messageports
+
+## The main job.
+run: build
+	@.build/release/messageports demo
+
+doctor: build
+	@.build/release/messageports doctor
+
+## The suite as the machine would have it, then what depends on the machine: the other driver, the other backing, and one
+## processor.
+test: setup
+	swift build --build-tests
+	swift test --skip-build
+	scripts/test-modes.sh
+
+clean:
+	rm -rf .build .build-*

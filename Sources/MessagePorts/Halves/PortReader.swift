@@ -1,0 +1,182 @@
+import CSupport
+public import SharedRing
+
+/// The reading half of a port: for the hot path of a latency-sensitive program.
+///
+/// One thread at a time. While messages are there, reading takes no lock, no allocation, no reference counting and no
+/// system call; a message is read where the writer put it.
+///
+/// Spans of messages lie in memory that the other process can change while they are read. Nothing unsafe can come of
+/// that, but a value that is read twice may differ: copy what you check before you use it, or trust the writer.
+///
+/// Get one with ``MessagePort/split()``.
+public struct PortReader: ~Copyable, Sendable {
+  @usableFromInline let end: SplitEnd
+  @usableFromInline var consumer: RingConsumer
+  var assembler: MessageAssembler
+  /// The other end broke the format: what it writes is not looked at any more.
+  private var violation: String?
+  private var ports: [MessagePort] = []
+  /// Looking for the other end's death costs more than looking for a message, so that is done now and then.
+  @usableFromInline var emptyLooks: UInt8 = 0
+  /// What ``read(timeout:_:)`` does before it sleeps.
+  public var spinPolicy: SpinPolicy
+
+  init(_ end: SplitEnd, _ consumer: consuming RingConsumer, _ assembler: MessageAssembler) {
+    self.end = end
+    self.consumer = consumer
+    self.assembler = assembler
+    spinPolicy = end.options.spinPolicy
+  }
+
+  /// Reads the next message, if there is one.
+  ///
+  /// - Parameter body: is given the message where it lies; the span is gone when it returns.
+  /// - Returns: what `body` returned, or `nil` if there is no message now.
+  /// - Throws: ``PortError/peerClosed(_:)`` once there will be none any more; ``PortError/system(_:)`` if the rest of the
+  ///   ring could not be mapped: nothing is lost, try again.
+  @inlinable @inline(__always)
+  public mutating func tryRead<Result>(_ body: (RawSpan) -> Result) throws(PortError) -> Result? {
+    if let result = consumer.tryRead(body) { return result }
+    if consumer.isEmpty {
+      emptyLooks &+= 1
+      if emptyLooks != 0 || !isClosing { return nil }
+    }
+    return try readUncommon(body)
+  }
+
+  /// Reads the next message as a plain value of `type`, if there is one; see ``tryRead(_:)``.
+  ///
+  /// - Throws: also ``PortError/decodingFailed(_:)`` for a message of another size, which is consumed.
+  @inlinable @inline(__always)
+  public mutating func tryRead<Value: BitwiseCopyable>(bitwise type: Value.Type) throws(PortError) -> Value? {
+    let value: Value?? = try tryRead { bytes in
+      guard bytes.byteCount == MemoryLayout<Value>.size else { return nil }
+      return unsafe bytes.unsafeLoadUnaligned(as: Value.self)
+    }
+    guard let value else { return nil }
+    guard let value else { throw sizeMismatch(MemoryLayout<Value>.size) }
+    return value
+  }
+
+  /// Reads up to `limit` messages that are there, and tells the writer once.
+  ///
+  /// - Returns: how many. 0: none now.
+  /// - Throws: as ``tryRead(_:)``.
+  @inlinable @inline(__always)
+  public mutating func readBatch(upTo limit: Int, _ body: (RawSpan) -> Void) throws(PortError) -> Int {
+    var count = 0
+    while count < limit, try tryRead(body) != nil { count += 1 }
+    return count
+  }
+
+  /// The ports that came with the messages read since this was last called. Those that are not taken close with the
+  /// reader.
+  public mutating func takePorts() -> [MessagePort] {
+    defer { ports = [] }
+    return ports
+  }
+
+  /// Waits for the next message and reads it; see ``tryRead(_:)``.
+  ///
+  /// - Parameter timeout: `nil`: as long as it takes.
+  /// - Throws: also ``PortError/timedOut``.
+  @inlinable @inline(__always)
+  public mutating func read<Result>(
+    timeout: Duration? = nil, _ body: (RawSpan) -> Result
+  ) throws(PortError) -> Result {
+    while true {
+      if let result = try tryRead(body) { return result }
+      try waitForMessage(timeout: timeout)
+    }
+  }
+
+  /// Waits until there is something to read, or the other end is gone.
+  ///
+  /// - Throws: ``PortError/timedOut``.
+  public mutating func waitForMessage(timeout: Duration? = nil) throws(PortError) {
+    let deadline = timeout.map { ContinuousClock.now + $0 }
+    var spin = Spin(spinPolicy)
+    if case .always = spinPolicy { startPolling() }
+    while true {
+      if !consumer.isEmpty || isClosing { return }
+      if let deadline, ContinuousClock.now >= deadline { throw .timedOut }
+      if !spin.isOver {
+        spin.pause()
+        continue
+      }
+      let maySleep = consumer.prepareToSleep(Doorbell.asleepOnFutex)
+      if consumer.takeOwedRing() { end.channel.ring() }
+      if maySleep, !isClosing { consumer.sleep(timeoutNanoseconds: PortCore.nanoseconds(until: deadline)) }
+      consumer.stayAwake()
+    }
+  }
+
+  /// Promises the writer that this reader looks by itself, so that a writer which was split, too, needs no memory fence
+  /// for each message. A later ``waitForMessage(timeout:)`` that sleeps pays for both with a `membarrier` call, some
+  /// microseconds.
+  public mutating func startPolling() {
+    if Membarrier.isRegistered { consumer.startPolling() }
+  }
+
+  // MARK: Off the hot path
+
+  /// The other end is gone: what is on the ring is all there will be.
+  @usableFromInline var isClosing: Bool { violation != nil || end.isPeerGone }
+
+  @usableFromInline @inline(never)
+  func sizeMismatch(_ expected: Int) -> PortError {
+    .decodingFailed(BitwiseSizeMismatch(expectedByteCount: expected, actualByteCount: -1))
+  }
+
+  /// A message in fragments, with ports, behind a wrap or a link; or the end.
+  @usableFromInline @inline(never)
+  mutating func readUncommon<Result>(_ body: (RawSpan) -> Result) throws(PortError) -> Result? {
+    if let violation { throw .peerClosed(.protocolViolation(violation)) }
+    while true {
+      switch consumer.next() {
+      case .empty:
+        guard end.isPeerGone else { return nil }
+        // What was committed before the hang-up can be seen now.
+        guard consumer.isEmpty else { continue }
+        throw .peerClosed(end.closeReason)
+      case .blocked(let error): throw .system(error)
+      case .violation(let what): throw endReading(what)
+      case .record(let record):
+        if record.portCount > 0 { try receivePorts(record) }
+        if record.kind == .message {
+          let result = consumer.withPayload(of: record, body)
+          consumer.consume(record)
+          return result
+        }
+        let progress = consumer.withPayload(of: record) { bytes in
+          assembler.add(record.kind, bytes, limitBytes: end.options.messageLimitBytes)
+        }
+        consumer.consume(record)
+        switch progress {
+        case .incomplete: continue
+        case .complete(let bytes): return bytes.withBytes(body)
+        case .violation(let what): throw endReading(what)
+        case .refused: throw .system(SystemError(call: "malloc", errno: 12))
+        }
+      }
+    }
+  }
+
+  private mutating func receivePorts(_ record: RingRecord) throws(PortError) {
+    switch end.channel.receivePorts(count: record.portCount, options: end.options, loop: end.loop) {
+    case .success(let ports): self.ports += ports
+    case .failure(.violation(let what)): throw endReading(what)
+    case .failure(.message(let error)):
+      consumer.consume(record)
+      throw .decodingFailed(error)
+    }
+  }
+
+  private mutating func endReading(_ what: String) -> PortError {
+    violation = what
+    consumer = RingConsumer()
+    end.channel.hangUp()
+    return .peerClosed(.protocolViolation(what))
+  }
+}

@@ -1,0 +1,30 @@
+public import Foundation
+public import MessagePorts
+
+extension MessagePort {
+  /// Posts bytes; see `postMessage(bytes:transfer:)`.
+  public func postMessage(bytes data: Data, transfer ports: [MessagePort] = []) throws(PortError) {
+    try postMessage(bytes: data.bytes, transfer: ports)
+  }
+}
+
+extension Connection {
+  /// Posts bytes under a name; see `postMessage(_:bytes:transfer:)`.
+  public func postMessage(_ name: String, bytes data: Data, transfer ports: [MessagePort] = []) throws(PortError) {
+    try postMessage(name, bytes: data.bytes, transfer: ports)
+  }
+}
+
+extension MessageEvent {
+  /// The message's bytes, copied.
+  public var data: Data { withBytes { Data(copying: $0) } }
+}
+
+extension ConnectionEvent {
+  /// The message's bytes, copied.
+  public var data: Data { message.data }
+}
+
+extension Data {
+  init(copying bytes: RawSpan) { self = unsafe bytes.withUnsafeBytes { unsafe Data($0) } }
+}

@@ -1,0 +1,219 @@
+import CSupport
+
+/// What a machine offers to message ports, as found out by trying and by reading `/proc` and `/sys`: no opinions.
+///
+/// A fact that could not be found out, or that this kernel does not know, is `nil`.
+package struct MachineFacts: Codable, Hashable, Sendable {
+  /// As `uname -r` says.
+  package var kernelRelease: String
+  package var overrides = Overrides()
+  package var eventLoop: EventLoopFacts
+  package var memory: MemoryFacts
+  package var processes: ProcessFacts
+  package var limits: LimitFacts
+  package var sockets: SocketFacts
+  package var sandbox: SandboxFacts
+}
+
+/// What the environment says, as it is written there.
+package struct Overrides: Codable, Hashable, Sendable {
+  /// `MESSAGEPORTS_DRIVER`
+  package var driver: String?
+  /// `MESSAGEPORTS_BACKING`
+  package var backing: String?
+
+  package init(driver: String? = nil, backing: String? = nil) {
+    self.driver = driver
+    self.backing = backing
+  }
+}
+
+package struct EventLoopFacts: Codable, Hashable, Sendable {
+  /// Whether io_uring can be set up.
+  package var uring: Outcome
+  /// Futex waits on io_uring, really woken.
+  package var uringFutexWaits: Bool
+  package var uringPolls: Bool
+  /// The setting `kernel.io_uring_disabled`; kernels before 6.6 have none.
+  package var uringDisabled: Int?
+  /// `Seccomp:` of this process: 0 none, 1 strict, 2 filtered, as in containers.
+  package var seccompMode: Int?
+  package var epoll: Outcome
+  /// What an event loop made here really sleeps on; `nil` if none could be made.
+  package var driver: String?
+}
+
+package struct MemoryFacts: Codable, Hashable, Sendable {
+  /// A channel's memory, made with `memfd_create` and sealed.
+  package var memfd: MemoryTrial
+  /// The setting `vm.memfd_noexec`; kernels before 6.3 have none.
+  package var memfdNoexec: Int?
+  /// A channel's memory, made with `shm_open`.
+  package var posixSharedMemory: MemoryTrial
+  /// `/dev/shm`, where `shm_open` puts its files.
+  package var devShm: FileSystemFacts?
+  package var cgroup: CgroupMemory?
+}
+
+/// Memory that was made and then treated as ports treat it.
+package struct MemoryTrial: Codable, Hashable, Sendable {
+  package var creation: Outcome
+  /// Growing the file as far as lanes may grow.
+  package var growth: Outcome
+  /// The kernel says that it is sealed against shrinking, and an attempt to shrink it was refused.
+  package var refusesToShrink: Bool
+}
+
+package struct FileSystemFacts: Codable, Hashable, Sendable {
+  package var sizeBytes: UInt64
+  package var freeBytes: UInt64
+}
+
+/// The tightest memory limit of the control groups that this process is in.
+package struct CgroupMemory: Codable, Hashable, Sendable {
+  package var limitBytes: UInt64
+  package var usedBytes: UInt64?
+  /// The file that sets the limit.
+  package var path: String
+
+  package init(limitBytes: UInt64, usedBytes: UInt64?, path: String) {
+    self.limitBytes = limitBytes
+    self.usedBytes = usedBytes
+    self.path = path
+  }
+}
+
+package struct ProcessFacts: Codable, Hashable, Sendable {
+  /// How many processors this process may run on.
+  package var usableProcessors: Int
+  package var membarrier: Bool
+  package var pidfd: Outcome
+  package var isRoot: Bool
+}
+
+package struct LimitFacts: Codable, Hashable, Sendable {
+  /// RLIMIT_NOFILE
+  package var openFiles: ResourceLimit
+  /// RLIMIT_FSIZE
+  package var fileSizeBytes: ResourceLimit
+  /// RLIMIT_AS
+  package var addressSpaceBytes: ResourceLimit
+  /// The setting `fs.nr_open`: as far as a process's limit on open files can be raised.
+  package var openFilesCeiling: UInt64?
+  /// The setting `fs.file-max`, for the whole system.
+  package var systemFiles: UInt64?
+  package var systemFilesInUse: UInt64?
+  /// The setting `vm.max_map_count`, for each process.
+  package var mappings: UInt64?
+  /// How many this process has: about what any Swift program has before its first port.
+  package var mappingsInUse: UInt64?
+}
+
+package struct SocketFacts: Codable, Hashable, Sendable {
+  package var pair: Outcome
+  /// The settings `net.core.wmem_default` and `net.core.wmem_max`.
+  package var defaultSendBufferBytes: UInt64?
+  package var largestSendBufferBytes: UInt64?
+  /// What a socket really got that asked for as much as a port asks for.
+  package var raisedSendBufferBytes: UInt64?
+  /// The setting `net.unix.max_dgram_qlen`.
+  package var datagramQueueLength: UInt64?
+}
+
+package struct SandboxFacts: Codable, Hashable, Sendable {
+  /// The setting `user.max_user_namespaces`.
+  package var userNamespaces: UInt64?
+  /// The setting `kernel.unprivileged_userns_clone` of Debian's kernels.
+  package var unprivilegedUserNamespaces: Int?
+  /// The setting `kernel.apparmor_restrict_unprivileged_userns` of Ubuntu's kernels.
+  package var apparmorRestrictsUserNamespaces: Int?
+  /// `nil` if there is none in the search path.
+  package var bubblewrap: Bubblewrap?
+}
+
+package struct Bubblewrap: Codable, Hashable, Sendable {
+  package var path: String
+  /// What it said when it was told to make a sandbox and did not; `nil`: it made one.
+  package var complaint: String?
+
+  package init(path: String, complaint: String? = nil) {
+    self.path = path
+    self.complaint = complaint
+  }
+}
+
+/// Whether something that was tried worked, or with what `errno` it failed.
+package struct Outcome: Hashable, Sendable, Codable, CustomStringConvertible {
+  package var errno: CInt?
+
+  package static let works = Outcome(errno: nil)
+  package static func failed(_ errno: CInt) -> Outcome { Outcome(errno: errno) }
+
+  /// From a result of the shim: `-errno`, or a value that says that it worked.
+  package init(result: CInt) { errno = result < 0 ? -result : nil }
+  private init(errno: CInt?) { self.errno = errno }
+
+  package var worked: Bool { errno == nil }
+
+  package var description: String {
+    guard let errno else { return "works" }
+    return unsafe String(cString: csupport_error_name(errno))
+  }
+
+  private enum Key: CodingKey { case works, errno, error }
+
+  package init(from decoder: any Decoder) throws {
+    errno = try decoder.container(keyedBy: Key.self).decodeIfPresent(CInt.self, forKey: .errno)
+  }
+
+  /// With the error's name besides its number, which is not the same on every machine.
+  package func encode(to encoder: any Encoder) throws {
+    var container = encoder.container(keyedBy: Key.self)
+    try container.encode(worked, forKey: .works)
+    guard let errno else { return }
+    try container.encode(errno, forKey: .errno)
+    try container.encode(description, forKey: .error)
+  }
+}
+
+/// A limit of this process, and how far the process may raise it by itself.
+package struct ResourceLimit: Codable, Hashable, Sendable {
+  package var soft: Limit
+  package var hard: Limit
+
+  package init(soft: Limit, hard: Limit) {
+    self.soft = soft
+    self.hard = hard
+  }
+}
+
+/// A number, or `"unlimited"` in JSON: no number stands for it there.
+package enum Limit: Hashable, Sendable, Codable {
+  case finite(UInt64)
+  case unlimited
+
+  package var number: UInt64? {
+    if case .finite(let number) = self { number } else { nil }
+  }
+
+  package init(from decoder: any Decoder) throws {
+    let container = try decoder.singleValueContainer()
+    if let number = try? container.decode(UInt64.self) {
+      self = .finite(number)
+      return
+    }
+    let word = try container.decode(String.self)
+    guard word == "unlimited" else {
+      throw DecodingError.dataCorruptedError(in: container, debugDescription: "\(word) is no limit")
+    }
+    self = .unlimited
+  }
+
+  package func encode(to encoder: any Encoder) throws {
+    var container = encoder.singleValueContainer()
+    switch self {
+    case .finite(let number): try container.encode(number)
+    case .unlimited: try container.encode("unlimited")
+    }
+  }
+}

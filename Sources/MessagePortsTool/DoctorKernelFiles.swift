@@ -1,0 +1,98 @@
+import CSupport
+import Glibc
+
+/// What the kernel says in `/proc` and `/sys`. A file that is missing, or says something else, is `nil`.
+package struct KernelFiles: Sendable {
+  /// The text of a file; replaced in tests.
+  package var text: @Sendable (String) -> String?
+
+  package init(text: @escaping @Sendable (String) -> String?) { self.text = text }
+
+  /// Reads to the end, a piece at a time: these files have no size, and come in pieces of a page or less.
+  static let real = KernelFiles { path in
+    let fd = unsafe open(path, O_RDONLY | O_CLOEXEC)
+    guard fd >= 0 else { return nil }
+    defer { _ = csupport_close(fd) }
+    var text: [UInt8] = []
+    var buffer = [UInt8](repeating: 0, count: 4096)
+    while true {
+      let count = unsafe read(fd, &buffer, buffer.count)
+      guard count > 0 else { return count == 0 ? String(decoding: text, as: UTF8.self) : nil }
+      text += buffer[..<count]
+    }
+  }
+
+  /// The words of a file that consists of one line.
+  func words(_ path: String) -> [Substring] { text(path)?.split(whereSeparator: \.isWhitespace) ?? [] }
+
+  func number<Number: FixedWidthInteger>(_ path: String) -> Number? { words(path).first.flatMap { Number($0) } }
+
+  /// A setting by the name that `sysctl` has for it.
+  func setting<Number: FixedWidthInteger>(_ name: String) -> Number? {
+    number("/proc/sys/" + name.split(separator: ".").joined(separator: "/"))
+  }
+
+  /// A field of `/proc/self/status`.
+  func status(_ field: String) -> Int? {
+    let lines = text("/proc/self/status")?.split(separator: "\n") ?? []
+    guard let line = lines.first(where: { $0.hasPrefix(field + ":") }) else { return nil }
+    return Int(line.dropFirst(field.count + 1).filter { !$0.isWhitespace })
+  }
+
+  func lineCount(_ path: String) -> UInt64? { text(path).map { UInt64($0.count { $0 == "\n" }) } }
+}
+
+// MARK: - Control groups
+
+extension KernelFiles {
+  /// The tightest memory limit among this process's control group and those around it; `nil` if none limits it.
+  package func cgroupMemory() -> CgroupMemory? {
+    guard let group = memoryGroup() else { return nil }
+    var path = group.path
+    var tightest: CgroupMemory?
+    // In a container, the path may be the one that the host sees, and only its beginning exists here: go on upwards.
+    while true {
+      let limitPath = "\(group.root)\(path)/\(group.limitFile)"
+      if let limit: UInt64 = number(limitPath), limit < Self.asGoodAsUnlimited, limit < tightest?.limitBytes ?? .max {
+        let used: UInt64? = number("\(group.root)\(path)/\(group.usageFile)")
+        tightest = CgroupMemory(limitBytes: limit, usedBytes: used, path: limitPath)
+      }
+      guard let slash = path.lastIndex(of: "/") else { return tightest }
+      path = String(path[..<slash])
+    }
+  }
+
+  /// Version 1 says "unlimited" with a number near 2⁶³; version 2 says `max`, which is no number.
+  private static var asGoodAsUnlimited: UInt64 { 1 << 62 }
+
+  private struct MemoryGroup {
+    var root: String
+    /// Empty for the root itself, else beginning with a slash.
+    var path: String
+    var limitFile: String
+    var usageFile: String
+  }
+
+  /// From `/proc/self/cgroup`: a line `number:controllers:path` for each hierarchy. Version 2 has the number 0 and
+  /// names no controllers; a system that has both versions accounts memory in the one that names it.
+  private func memoryGroup() -> MemoryGroup? {
+    let lines = (text("/proc/self/cgroup") ?? "").split(separator: "\n").map {
+      $0.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false)
+    }.filter { $0.count == 3 }
+    if let old = lines.first(where: { $0[1].split(separator: ",").contains("memory") }) {
+      return MemoryGroup(
+        root: "/sys/fs/cgroup/memory", path: Self.withoutTrailingSlash(old[2]), limitFile: "memory.limit_in_bytes",
+        usageFile: "memory.usage_in_bytes")
+    }
+    if let new = lines.first(where: { $0[0] == "0" }) {
+      return MemoryGroup(
+        root: "/sys/fs/cgroup", path: Self.withoutTrailingSlash(new[2]), limitFile: "memory.max",
+        usageFile: "memory.current")
+    }
+    return nil
+  }
+
+  private static func withoutTrailingSlash(_ path: Substring) -> String {
+    path.hasSuffix("/") ? String(path.dropLast()) : String(path)
+  }
+}

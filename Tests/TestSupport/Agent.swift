@@ -1,0 +1,279 @@
+import CSupport
+import Glibc
+import MessagePorts
+
+/// Where the far end of a test lives. One body, two modes.
+public enum Place: String, Sendable, CaseIterable, CustomStringConvertible {
+  case thisProcess = "this process"
+  case anotherProcess = "another process"
+  public var description: String { rawValue }
+}
+
+/// Somebody who has ports and does with them what a test says: on a thread of this process, or in a process of its own.
+///
+/// It keeps ports under keys. Commands are carried out one after the other, in order; ``begin(_:_:_:_:_:transfer:)``
+/// does not wait for the outcome, ``end()`` does.
+public final class Agent: Sendable {
+  /// The near end of the channel that commands and answers use. Ports can be passed over it as over any other.
+  public let control: MessagePort
+  /// The agent's process, if it has one of its own.
+  public let worker: WorkerProcess?
+
+  public init(_ place: Place) throws {
+    let channel = try MessageChannel()
+    control = channel.port1
+    switch place {
+    case .thisProcess:
+      worker = nil
+      let far = channel.port2
+      startThread { AgentServer(far).run() }
+    case .anotherProcess:
+      let worker = try PeerProcess.spawn("agent")
+      try worker.connection.postMessage("agent", transfer: [channel.port2])
+      self.worker = worker
+    }
+  }
+
+  public enum Order: UInt64, Sendable {
+    /// (key) Keeps the port that comes with the order.
+    case keep
+    /// (key) Drops its reference.
+    case release
+    case close
+    /// (key, first, count) Posts that many numbers from `first` on, 8 bytes each.
+    case post
+    /// (key, first, count) Receives that many numbers and checks them.
+    case expect
+    /// (key) Sends the port back with the answer.
+    case give
+    /// (key, over, number) Posts `number` on the port `over`, with the port `key`.
+    case pass
+    /// (from, key, number) Receives a message on `from`, checks its number, and keeps its first port as `key`.
+    case take
+    /// (key) Waits for the end of what comes, which must be next.
+    case expectEnd
+    /// (key, size, seed) Posts bytes that `seed` determines.
+    case postBytes
+    /// (key, size, seed) Receives bytes and checks them.
+    case expectBytes
+    /// (key) Posts everything that comes on the port back, ports included, from a message handler.
+    case echo
+    /// (key) Drops everything that comes, in a message handler.
+    case ignore
+    /// (key) Sets a close handler that counts; see `closeCount`.
+    case countCloses
+    /// Answers how often those handlers were called.
+    case closeCount
+    /// (in, out, home) Plays one station of a relay; see ``RelayToken``. Returns at once.
+    case relay
+    case relayWithHandler
+    /// (key, count) Makes channels, keeps their first ports from `key` on, sends the others with the answer.
+    case makeChannels
+    /// (key, size, seed) As `postBytes`, with all ports that come with the order.
+    case postBytesWithPorts
+    case descriptors
+    case processIdentifier
+    /// (milliseconds) Does nothing, for a while.
+    case pause
+    /// (code) Ends the process normally.
+    case exit
+    /// Ends the process with SIGKILL.
+    case die
+    /// (key) `tryReceive` until something comes; it must not be a whole message for so many milliseconds.
+    case stayEmpty
+  }
+
+  public struct Failure: Error, CustomStringConvertible {
+    public let description: String
+    public init(description: String) { self.description = description }
+  }
+
+  public struct Answer: Sendable {
+    public let value: UInt64
+    public let ports: [MessagePort]
+  }
+
+  /// Gives an order.
+  public func begin(
+    _ order: Order, _ a: UInt64 = 0, _ b: UInt64 = 0, _ c: UInt64 = 0, transfer ports: [MessagePort] = []
+  ) throws {
+    try control.postMessage(bitwise: AgentCommand(order: order.rawValue, a: a, b: b, c: c), transfer: ports)
+  }
+
+  /// Waits for the answer to the earliest order that has none yet.
+  @discardableResult
+  public func end(within limit: Duration = .seconds(20)) async throws -> Answer {
+    let control = control
+    let event = try await onThread { try control.receive(timeout: limit) }
+    let words = event.bytes
+    guard words.count >= 8 else { throw Failure(description: "no answer") }
+    let value = words[..<8].reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
+    let complaint = String(decoding: words[8...], as: UTF8.self)
+    guard complaint.isEmpty else { throw Failure(description: complaint) }
+    return Answer(value: value, ports: event.ports)
+  }
+
+  /// Gives an order and waits until it was carried out.
+  @discardableResult
+  public func call(
+    _ order: Order, _ a: UInt64 = 0, _ b: UInt64 = 0, _ c: UInt64 = 0, transfer ports: [MessagePort] = []
+  ) async throws -> Answer {
+    try begin(order, a, b, c, transfer: ports)
+    return try await end()
+  }
+
+  /// Ends the agent's process and waits until it is gone.
+  @discardableResult
+  public func kill() async throws -> ExitStatus {
+    guard let worker else { throw Failure(description: "not a process") }
+    worker.kill()
+    return await worker.exitStatus
+  }
+}
+
+struct AgentCommand: BitwiseCopyable {
+  var order: UInt64
+  var a: UInt64
+  var b: UInt64
+  var c: UInt64
+}
+
+/// The agent's own side. Blocks its thread; keeps at it until nobody gives orders any more.
+public final class AgentServer {
+  private let control: MessagePort
+  private var ports: [UInt64: MessagePort] = [:]
+  private let closes = Collected<CloseReason>()
+  private static let patience = Duration.seconds(15)
+
+  public init(_ control: MessagePort) { self.control = control }
+
+  public func run() {
+    while let event = try? control.receive(), let command = try? event.load(as: AgentCommand.self) {
+      do {
+        let answer = try perform(command, event.ports)
+        try reply(answer.value, "", answer.ports)
+      } catch PortError.closed, PortError.detached {
+        return
+      } catch {
+        do { try reply(0, "\(Agent.Order(rawValue: command.order)!): \(error)", []) } catch { return }
+      }
+    }
+  }
+
+  private func reply(_ value: UInt64, _ complaint: String, _ ports: [MessagePort]) throws {
+    let bytes = (0..<8).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) } + Array(complaint.utf8)
+    try control.postMessage(bytes: bytes, transfer: ports)
+  }
+
+  private func port(_ key: UInt64) throws -> MessagePort {
+    guard let port = ports[key] else { throw Agent.Failure(description: "no port \(key)") }
+    return port
+  }
+
+  private func perform(_ command: AgentCommand, _ received: [MessagePort]) throws -> Agent.Answer {
+    let (a, b, c) = (command.a, command.b, command.c)
+    var value: UInt64 = 0
+    var returned: [MessagePort] = []
+    switch Agent.Order(rawValue: command.order)! {
+    case .keep: for (index, port) in received.enumerated() { ports[a + UInt64(index)] = port }
+    case .release: ports[a] = nil
+    case .close: try port(a).close()
+    case .post:
+      let port = try port(a)
+      for number in b..<b + c { try port.postMessage(bitwise: number) }
+    case .expect:
+      let port = try port(a)
+      for number in b..<b + c { try port.expect(number, within: Self.patience) }
+    case .give:
+      returned = [try port(a)]
+      ports[a] = nil
+    case .pass:
+      try port(b).postMessage(bitwise: c, transfer: [port(a)])
+      ports[a] = nil
+    case .take:
+      let event = try port(a).receive(timeout: Self.patience)
+      let number = try event.load(as: UInt64.self)
+      guard number == c, let first = event.ports.first else {
+        throw Agent.Failure(description: "message \(number) with \(event.ports.count) ports, not \(c) with one")
+      }
+      ports[b] = first
+    case .expectEnd: try port(a).expectEnd(within: Self.patience)
+    case .postBytes: try port(a).postMessage(bytes: patternBytes(count: Int(b), seed: c))
+    case .postBytesWithPorts: try port(a).postMessage(bytes: patternBytes(count: Int(b), seed: c), transfer: received)
+    case .expectBytes:
+      let bytes = try port(a).receive(timeout: Self.patience).bytes
+      guard bytes == patternBytes(count: Int(b), seed: c) else {
+        throw Agent.Failure(description: "\(bytes.count) bytes differ")
+      }
+    case .echo:
+      let port = try port(a)
+      port.onMessage = { [weak port] event in try? port?.postMessage(bytes: event.bytes, transfer: event.ports) }
+    case .ignore: try port(a).onMessage = { _ in }
+    case .countCloses: try port(a).onClose = { [closes] in closes.append($0) }
+    case .closeCount: value = UInt64(closes.count)
+    case .relay:
+      let station = RelayStation(out: try port(b), home: try port(c))
+      let incoming = try port(a)
+      startThread { while let event = try? incoming.receive() { station.poll(event) } }
+    case .relayWithHandler:
+      let station = RelayStation(out: try port(b), home: try port(c))
+      try port(a).onMessage = { station.handle($0) }
+    case .makeChannels:
+      for key in a..<a + b {
+        let channel = try MessageChannel()
+        ports[key] = channel.port1
+        returned.append(channel.port2)
+      }
+    case .descriptors: value = UInt64(Resources.now().descriptors)
+    case .processIdentifier: value = UInt64(getpid())
+    case .pause: usleep(UInt32(a) * 1000)
+    case .exit: exitProcess(CInt(a))
+    case .die: raise(SIGKILL)
+    case .stayEmpty:
+      guard case .empty = try port(a).tryReceive() else { throw Agent.Failure(description: "not empty") }
+    }
+    return Agent.Answer(value: value, ports: returned)
+  }
+}
+
+private func exitProcess(_ code: CInt) -> Never { exit(code) }
+
+extension MessagePort {
+  /// Blocks until the next message, which must be this number.
+  public func expect(_ number: UInt64, within limit: Duration = .seconds(10)) throws {
+    let event = try receive(timeout: limit)
+    guard event.byteCount == 8, try event.load(as: UInt64.self) == number else {
+      let found = (try? event.load(as: UInt64.self)).map { "\($0)" } ?? "\(event.byteCount) bytes"
+      throw Agent.Failure(description: "expected \(number), got \(found)")
+    }
+  }
+
+  /// Blocks until the peer is found closed; a message is an error.
+  public func expectEnd(within limit: Duration = .seconds(10)) throws {
+    do {
+      let event = try receive(timeout: limit)
+      throw Agent.Failure(description: "expected the end, got \(event.byteCount) bytes")
+    } catch PortError.peerClosed {
+      return
+    }
+  }
+}
+
+/// Bytes that are different at each place and for each seed.
+public func patternBytes(count: Int, seed: UInt64) -> [UInt8] {
+  var bytes = [UInt8](repeating: 0, count: count)
+  unsafe bytes.withUnsafeMutableBytes { buffer in
+    var state = seed &* 0x9e37_79b9_7f4a_7c15 | 1
+    var index = 0
+    while index + 8 <= count {
+      state = state &* 6_364_136_223_846_793_005 &+ 1
+      unsafe buffer.storeBytes(of: state, toByteOffset: index, as: UInt64.self)
+      index += 8
+    }
+    while index < count {
+      unsafe buffer[index] = UInt8(truncatingIfNeeded: state >> 40) &+ UInt8(truncatingIfNeeded: index)
+      index += 1
+    }
+  }
+  return bytes
+}

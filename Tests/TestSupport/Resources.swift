@@ -1,0 +1,79 @@
+import CSupport
+import Glibc
+
+/// What a process holds of what the system can run out of.
+public struct Resources: Sendable, Hashable {
+  public var descriptors: Int
+  public var mappings: Int
+  public var threads: Int
+
+  public static func now(of process: Int32? = nil) -> Resources {
+    let directory = "/proc/\(process.map { "\($0)" } ?? "self")"
+    return Resources(
+      descriptors: entries(of: directory + "/fd").count, mappings: lines(of: directory + "/maps").count,
+      threads: entries(of: directory + "/task").count)
+  }
+
+  /// The memory that this process has in use, in KiB.
+  public static var residentKilobytes: Int { field("VmRSS:", of: "/proc/self/status") }
+
+  /// All shared memory in the system, in KiB.
+  public static var sharedKilobytes: Int { field("Shmem:", of: "/proc/meminfo") }
+
+  /// The processor time that this process has used.
+  public static var processorTime: Duration {
+    var usage = rusage()
+    unsafe getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
+    let micros = [usage.ru_utime, usage.ru_stime].map { $0.tv_sec * 1_000_000 + Int($0.tv_usec) }.reduce(0, +)
+    return .microseconds(micros)
+  }
+
+  private static func field(_ name: String, of path: String) -> Int {
+    let line = lines(of: path).first { $0.hasPrefix(name) } ?? ""
+    return line.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? -1
+  }
+}
+
+/// The names in a directory, without `.` and `..`.
+public func entries(of directory: String) -> [String] {
+  guard let stream = unsafe opendir(directory) else { return [] }
+  defer { unsafe closedir(stream) }
+  var names: [String] = []
+  while let entry = unsafe readdir(stream) {
+    let name = unsafe withUnsafePointer(to: &entry.pointee.d_name) { pointer in
+      unsafe pointer.withMemoryRebound(to: CChar.self, capacity: 256) { unsafe String(cString: $0) }
+    }
+    if name != "." && name != ".." { names.append(name) }
+  }
+  return names
+}
+
+/// A file's text; empty if it cannot be read.
+public func text(of path: String) -> String {
+  guard let file = unsafe fopen(path, "re") else { return "" }
+  defer { unsafe fclose(file) }
+  var bytes: [UInt8] = []
+  var buffer = [UInt8](repeating: 0, count: 1 << 16)
+  while true {
+    let count = unsafe fread(&buffer, 1, buffer.count, file)
+    if count == 0 { return String(decoding: bytes, as: UTF8.self) }
+    bytes += buffer[..<count]
+  }
+}
+
+public func lines(of path: String) -> [Substring] { text(of: path).split(separator: "\n") }
+
+/// Sets a soft limit of this process.
+public func setLimit(_ resource: __rlimit_resource, _ value: Int) {
+  let resource = __rlimit_resource_t(resource.rawValue)
+  var limit = rlimit()
+  unsafe getrlimit(resource, &limit)
+  limit.rlim_cur = rlim_t(value)
+  let result = unsafe setrlimit(resource, &limit)
+  precondition(result == 0, "no such limit: \(value)")
+}
+
+/// A path in `/tmp` that nobody has used.
+public func freshPath(_ suffix: String = "") -> String {
+  "/tmp/messageports-tests-\(getpid())-\(UInt32.random(in: 0 ... .max))\(suffix)"
+}

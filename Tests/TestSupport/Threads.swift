@@ -1,0 +1,25 @@
+import CSupport
+import Glibc
+
+/// Runs `body`, which may block, on a thread of its own, and waits for it without holding a thread of the pool.
+public func onThread<Result: Sendable>(_ body: @escaping @Sendable () throws -> Result) async throws -> Result {
+  try await withCheckedThrowingContinuation { continuation in
+    startThread { continuation.resume(with: Swift.Result { try body() }) }
+  }
+}
+
+/// Starts a thread of its own for `body`.
+public func startThread(_ body: @escaping @Sendable () -> Void) {
+  let job = unsafe Unmanaged.passRetained(Job(body)).toOpaque()
+  let result = unsafe csupport_thread_start(
+    "test", { unsafe Unmanaged<Job>.fromOpaque($0!).takeRetainedValue().body() }, job)
+  precondition(result == 0, "no thread for a test: \(result)")
+}
+
+private final class Job: Sendable {
+  let body: @Sendable () -> Void
+  init(_ body: @escaping @Sendable () -> Void) { self.body = body }
+}
+
+/// Blocks the thread for so long.
+public func usleepBriefly(_ microseconds: UInt32) { usleep(microseconds) }
