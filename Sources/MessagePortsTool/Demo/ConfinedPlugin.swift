@@ -26,7 +26,10 @@ enum ConfinedPlugin {
   struct PluginStarted: Codable, Sendable {
     let processIdentifier: Int32
     let confinement: Confinement
+    /// Why it is not confined in another way that would have been better.
     let complaints: [String]
+    /// All the files that the plug-in was given.
+    let files: [String]
     /// Whether the port was still as it had come when it went on.
     let portWasUnopened: Bool
     /// What the worker, which is not confined, finds when it tries the same.
@@ -49,7 +52,7 @@ enum ConfinedPlugin {
     try worker.connection.postMessage("run-plugin", attempts, transfer: [channel.port2, workerLine.port2])
 
     let started = try await workerLine.port1.next(PluginStarted.self, "the worker's word that the plug-in runs")
-    run.started("plug-in (\(started.confinement.rawValue))", started.processIdentifier)
+    run.started("plug-in", started.processIdentifier, note: started.confinement.description)
     run.step("the plug-in answers")
     let answer = try await channel.port1.next(Answer.self, "the plug-in's answer")
     // The worker is no part of the channel any more.
@@ -80,7 +83,7 @@ enum ConfinedPlugin {
       for claim in claims { run.notVerified(claim, because: started.complaints.joined(separator: "; ")) }
       return
     }
-    run.verify(claims[0], plugin.openedFiles + plugin.foreignFiles, [])
+    run.verify(claims[0], plugin.openedFiles + plugin.visibleFiles, started.files)
     run.verify(claims[1], plugin.listener != "connected", otherwise: "it has connected")
     let shared = ConfinementProbe.namespaces.filter { plugin.namespaces[$0] == started.probe.namespaces[$0] }
     run.verify("\(claims[2]): \(ConfinementProbe.namespaces.joined(separator: ", "))", shared, [])
@@ -105,7 +108,7 @@ enum ConfinedPlugin {
         try line.postMessage(
           PluginStarted(
             processIdentifier: plugin.processIdentifier, confinement: confinement, complaints: complaints,
-            portWasUnopened: wasUnopened, probe: await attempts.carryOut()))
+            files: try await Confinement.neededFiles(), portWasUnopened: wasUnopened, probe: await attempts.carryOut()))
         break
       } catch {
         complaints.append("\(confinement.rawValue): \(error)")

@@ -1,13 +1,21 @@
 import Foundation
 
 /// How a plug-in is kept from everything but its port.
-enum Confinement: String, Codable, CaseIterable {
+enum Confinement: String, Codable, CaseIterable, CustomStringConvertible {
   /// bubblewrap: `bwrap`.
   case bubblewrap
   /// Namespaces made by util-linux: `unshare`, `mount`, `pivot_root`.
   case namespaces
   /// Not at all, where the system allows neither.
   case none
+
+  var description: String {
+    switch self {
+    case .bubblewrap: "confined by bubblewrap"
+    case .namespaces: "confined by unshare"
+    case .none: "not confined"
+    }
+  }
 
   /// What starts this executable in `role` under this confinement: a program and its arguments.
   ///
@@ -39,10 +47,11 @@ enum Confinement: String, Codable, CaseIterable {
   }
 
   /// The executable, its interpreter, and the libraries, under the names by which the dynamic loader finds them.
-  private static func neededFiles() async throws -> [String] {
+  static func neededFiles() async throws -> [String] {
     // libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)
     let words = try await StandardTools.lines(of: ["ldd", DemoExecutable.path]).flatMap { $0.split { " \t".contains($0) } }
-    return [DemoExecutable.path] + Set(words.filter { $0.hasPrefix("/") }.map(String.init)).sorted()
+    let libraries = words.filter { $0.hasPrefix("/") }.map(String.init)
+    return Set(libraries + [DemoExecutable.path]).sorted()
   }
 
   /// Arguments: the number of files, the files, the program and its arguments. A new root is made of an empty file

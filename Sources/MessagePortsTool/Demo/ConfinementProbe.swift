@@ -9,8 +9,8 @@ struct ConfinementProbe: Codable, Sendable {
   struct Findings: Codable, Sendable {
     /// Those of the files that it could open.
     let openedFiles: [String]
-    /// Files that it has come upon, besides its executable and what that has loaded; the first few.
-    let foreignFiles: [String]
+    /// What there is in the whole file system but `/proc`; the first ones, if there are many.
+    let visibleFiles: [String]
     /// “connected”, or why not.
     let listener: String
     /// Which of each kind it is in.
@@ -29,7 +29,7 @@ struct ConfinementProbe: Codable, Sendable {
     }
     let namespaces = Self.namespaces.map { ($0, try? manager.destinationOfSymbolicLink(atPath: "/proc/self/ns/\($0)")) }
     return Findings(
-      openedFiles: opened, foreignFiles: foreignFiles(), listener: await connect(),
+      openedFiles: opened, visibleFiles: visibleFiles(), listener: await connect(),
       namespaces: Dictionary(uniqueKeysWithValues: namespaces.map { ($0, $1 ?? "unknown") }))
   }
 
@@ -42,25 +42,19 @@ struct ConfinementProbe: Codable, Sendable {
     }
   }
 
-  /// Walks through the file system until it has found some.
-  private func foreignFiles() -> [String] {
-    // Lines end with the path of what is mapped, if it is a file.
-    let maps = (try? String(contentsOfFile: "/proc/self/maps", encoding: .utf8)) ?? ""
-    let loaded = Set(maps.split(separator: "\n").compactMap { $0.firstIndex(of: "/").map($0.suffix(from:)) }.map(String.init))
-    let loadedNames = loaded.map { URL(fileURLWithPath: $0).lastPathComponent }
+  /// Walks through the file system until it has found more than an executable needs.
+  private func visibleFiles() -> [String] {
+    let many = 200
     guard let paths = FileManager.default.enumerator(atPath: "/") else { return [] }
     var found: [String] = []
-    for case let path as String in paths {
-      if path == "proc" {
+    while found.count < many, let path = paths.nextObject() as? String {
+      let path = "/" + path.drop { $0 == "/" }
+      if path == "/proc" {
         paths.skipDescendants()
-        continue
+      } else if paths.fileAttributes?[.type] as? FileAttributeType != .typeDirectory {
+        found.append(path)
       }
-      if paths.fileAttributes?[.type] as? FileAttributeType == .typeDirectory { continue }
-      let name = URL(fileURLWithPath: "/" + path).lastPathComponent
-      if loadedNames.contains(where: { $0 == name || $0.hasPrefix(name + ".") }) { continue }
-      found.append("/" + path)
-      if found.count == 5 { break }
     }
-    return found
+    return found.sorted()
   }
 }

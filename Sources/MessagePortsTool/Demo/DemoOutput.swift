@@ -71,7 +71,7 @@ final class DemoOutput: Sendable {
 
   func show(_ report: DemoReport) {
     line(report.program.rawValue)
-    let processes = report.processes.map { style == .plain ? $0.name : "\($0.name) \($0.identifier)" }
+    let processes = report.processes.map { style == .plain ? $0.name : $0.description }
     for (index, row) in rows(of: processes, width: 64).enumerated() {
       line((index == 0 ? "  processes     " : "                ") + row)
     }
@@ -100,7 +100,7 @@ final class DemoOutput: Sendable {
       line(
         Self.row(
           report.program.rawValue, "\(report.processes.count)", "\(report.verifiedCount) of \(report.findings.count)",
-          report.traffic.messages.formatted(), report.traffic.bytes.formatted(), Self.seconds(report.duration)))
+          report.traffic.messages.grouped, report.traffic.bytes.grouped, Self.seconds(report.duration)))
     }
     line(Self.verdict(on: reports))
   }
@@ -112,7 +112,7 @@ final class DemoOutput: Sendable {
   }
 
   private static func seconds(_ duration: Duration) -> String {
-    duration.formatted(.units(allowed: [.seconds], width: .narrow, fractionalPart: .show(length: 2)))
+    String(format: "%.2f", duration / .seconds(1))
   }
 
   private static func verdict(on reports: [DemoReport]) -> String {
@@ -121,4 +121,9 @@ final class DemoOutput: Sendable {
     let differed = reports.reduce(0) { $0 + $1.differedCount }
     return "\(verified) verified, \(notVerified) not verified, \(differed) different"
   }
+}
+
+extension Int {
+  /// With a comma every three digits, whatever the user's language: 100,000.
+  var grouped: String { formatted(.number.locale(Locale(identifier: "en_US"))) }
 }

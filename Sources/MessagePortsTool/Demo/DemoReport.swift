@@ -11,6 +11,11 @@ struct DemoReport: Sendable {
   struct Process: Sendable {
     let name: String
     let identifier: Int32
+    /// What is not the same on every machine.
+    let note: String?
+
+    /// As it is shown to a person.
+    var description: String { "\(name) \(identifier)\(note.map { " (\($0))" } ?? "")" }
   }
 
   /// Something that has to be so, and whether it was.

@@ -46,10 +46,10 @@ final class DemoRun: Sendable {
 
   /// Enters a process that another one has started.
   @discardableResult
-  func started(_ name: String, _ identifier: Int32) -> DemoProcess? {
+  func started(_ name: String, _ identifier: Int32, note: String? = nil) -> DemoProcess? {
     let process = DemoProcess(name: name, identifier: identifier)
     state.withLock { state in
-      state.report.processes.append(DemoReport.Process(name: name, identifier: identifier))
+      state.report.processes.append(DemoReport.Process(name: name, identifier: identifier, note: note))
       if let process, identifier != ProcessInfo.processInfo.processIdentifier { state.processes.append(process) }
     }
     return process
@@ -62,6 +62,7 @@ final class DemoRun: Sendable {
       return (state.processes, state.workers)
     }
     for worker in workers { worker.connection.close() }
+    // Does not wait if the task was cancelled.
     try? await eventually(.seconds(5), "the end of all processes") { processes.allSatisfy(\.hasEnded) }
     let left = processes.filter { !$0.hasEnded }
     for process in left { process.kill() }

@@ -33,12 +33,7 @@ enum ReplyStream {
 
     run.step("a stream of ten")
     let port = try request(Request(element: 42, count: 10), from: server)
-    var elements: [Int] = []
-    for try await event in port.messages {
-      let element = try event.decode(Int.self)
-      run.output.line("got response data: \(element)")
-      elements.append(element)
-    }
+    let elements = try await collect(port, run) { run.output.line("got response data: \($0)") }
     run.output.line("stream ended")
     run.verify("a stream has as many elements as were asked for, and ends", elements, tenElements)
 
@@ -74,12 +69,16 @@ enum ReplyStream {
   }
 
   /// Everything that comes until the stream ends.
-  private static func collect(_ port: MessagePort, _ run: DemoRun) async throws -> [Int] {
+  private static func collect(
+    _ port: MessagePort, _ run: DemoRun, onElement: @escaping @Sendable (Int) -> Void = { _ in }
+  ) async throws -> [Int] {
     let (elements, traffic) = try await within(.seconds(10), "the end of a stream") {
       var elements: [Int] = []
       var traffic = DemoTraffic()
       for try await event in port.messages {
-        elements.append(try event.decode(Int.self))
+        let element = try event.decode(Int.self)
+        onElement(element)
+        elements.append(element)
         traffic.add(event)
       }
       return (elements, traffic)
@@ -101,8 +100,8 @@ enum ReplyStream {
   }
 
   private static func playManyStreams(_ run: DemoRun, _ server: WorkerProcess) async throws {
-    run.step("\(streamCount) streams at once")
-    let claim = "\(streamCount) streams at once: each got its own elements, all of them, and its end"
+    run.step("\(streamCount.grouped) streams at once")
+    let claim = "\(streamCount.grouped) streams at once: each got its own elements, all of them, and its end"
     // A channel between two processes takes two descriptors in each of them.
     guard DescriptorLimit.raise() >= 2 * streamCount + 100 else {
       return run.notVerified(claim, because: "this process may have only \(DescriptorLimit.raise()) descriptors")
@@ -125,7 +124,7 @@ enum ReplyStream {
     let openStreams = Task { try await server.connection.next("open-streams").decode(Int.self) }
     try server.connection.postMessage("begin")
     let open = try await within(.seconds(10), "how many streams the server has") { try await openStreams.value }
-    run.verify("the server had \(streamCount) streams open", open, streamCount)
+    run.verify("the server had \(streamCount.grouped) streams open at once", open, streamCount)
     try await eventually(.seconds(20), "the end of \(streamCount) streams") {
       state.withLock { $0.closes } == streamCount
     }

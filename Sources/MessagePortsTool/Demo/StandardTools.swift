@@ -36,7 +36,8 @@ enum StandardTools {
     let output = Pipe()
     process.standardOutput = output
     try process.run()
-    defer { if process.isRunning { process.terminate() } }
+    // The loop's thread has its signals blocked, and its children inherit that: only this one is certain to end them.
+    defer { if process.isRunning { kill(process.processIdentifier, SIGKILL) } }
     let data = try await within(.seconds(60), "the output of \(command[0])") {
       try await content(of: output.fileHandleForReading)
     }

@@ -86,10 +86,10 @@ enum TwoWorkers {
 
   private static func playRound(_ run: DemoRun, _ how: String, _ a: MessagePort, _ b: MessagePort) async throws {
     try a.postMessage(Round(letters: lettersPerRound))
-    let resultA = try await roundResult(a, "A's result") { run.progress("\(2 * $0) letters") }
+    let resultA = try await roundResult(a, "A's result") { run.progress("\((2 * $0).grouped) messages") }
     let resultB = try await roundResult(b, "B's result") { _ in }
     let letters = resultA.letters + resultB.letters
-    run.verify("\(how), they exchanged \(2 * lettersPerRound) messages", letters, 2 * lettersPerRound)
+    run.verify("\(how), they exchanged \((2 * lettersPerRound).grouped) messages", letters, 2 * lettersPerRound)
     run.verify("each came once, in order", resultA.outOfOrder + resultB.outOfOrder, 0)
     run.verify("neither saw its port close", resultA.hasSeenClose || resultB.hasSeenClose, false)
     run.count(resultA.traffic)
