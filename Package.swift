@@ -15,10 +15,14 @@ let package = Package(
     .library(name: "MessagePortsFoundation", targets: ["MessagePortsFoundation"]),
     .executable(name: "messageports", targets: ["MessagePortsTool"]),
   ],
+  traits: [
+    .trait(name: "Tool", description: "Builds the tool `messageports`, which needs swift-argument-parser."),
+    .default(enabledTraits: ["Tool"]),
+  ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
-    // Used by the tool alone; a package that depends on the libraries does not fetch it.
+    // For the tool alone: a package that depends on the libraries with `traits: []` does not even fetch it.
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
   ],
   targets: [
@@ -43,7 +47,7 @@ let package = Package(
       name: "MessagePortsTool",
       dependencies: [
         "CSupport", "MessagePorts",
-        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "ArgumentParser", package: "swift-argument-parser", condition: .when(traits: ["Tool"])),
       ],
       swiftSettings: settings),
 

@@ -1,7 +1,10 @@
 import MessagePorts
+import TestSupport
 
 let portRoles: [String: Role] = [
-  "echo": echo
+  "echo": echo,
+  "far": far,
+  "lone": lone,
 ]
 
 /// Sends everything that comes on a port back on the same port, ports included.
@@ -12,3 +15,9 @@ let portRoles: [String: Role] = [
     }
   }
 }
+
+/// Plays the roles that the tests ask for, see `FarRole`.
+@Sendable private func far(_ arguments: [String], _ parent: Connection) { parent.on("play", FarProcess.play) }
+
+/// Measures something in a process in which nothing else happens, see `LoneProcess`.
+@Sendable private func lone(_ arguments: [String], _ parent: Connection) { LoneProcess.play(arguments[0], parent) }

@@ -1,0 +1,124 @@
+// The bytes of one message, version 1. All integers are little-endian and unaligned.
+//
+//     message   ┌─────────┬───────┐
+//               │ 0xB1    │ value │                                   nothing may follow
+//               └─────────┴───────┘
+//     value     ┌─────────┐
+//               │ 00…7F   │                                           the integer 0…127
+//               ├─────────┼────────────────┐
+//               │ 80…BF   │ 0…63 bytes     │                          a string in UTF-8, length in the low six bits
+//               ├─────────┼────────────────┘
+//               │ C0…C2   │                                           nil, false, true
+//               ├─────────┼──────────────┬──────────────────┐
+//               │ C3      │ length: 4 B  │ length bytes     │         a longer string in UTF-8
+//               ├─────────┼──────────────┼──────────────────┤
+//               │ C4      │ length: 4 B  │ entry, entry, …  │         keyed container, length is that of all entries
+//               ├─────────┼──────────────┼──────────┬───────┴───────┐
+//               │ C5      │ length: 4 B  │ count: 4 │ item, item, … │ unkeyed container, length is that of count and items
+//               ├─────────┼──────────────┼──────────┴───────────────┘
+//               │ D0…DB   │ 1…16 bytes   │                            a number, see `ScalarCode`
+//               └─────────┴──────────────┘
+//     entry     ┌─────────┬───────────────────┬───────┐
+//               │ 00…FE   │ 0…254 bytes       │ value │               key in UTF-8, length before it
+//               ├─────────┼─────────────┬─────┴───────┼───────┐
+//               │ FF      │ length: 4 B │ key in UTF-8│ value │       a longer key
+//               └─────────┴─────────────┴─────────────┴───────┘
+//     item      a value, or a run of numbers of one type, which stands for as many items:
+//               ┌─────────┬──────────────┬──────────────────────┐
+//               │ E0…EB   │ count: 4 B   │ count numbers, no tag│      type in the low four bits, see `ScalarCode`
+//               └─────────┴──────────────┴──────────────────────┘
+//
+// A writer uses the shortest form of an integer; a reader takes every form. All other tags are reserved. A container's
+// length makes skipping it one addition; it is four bytes wide so that it can be filled in after the contents.
+
+#if !_endian(little)
+  #error("Runs of numbers are copied as they are in memory, so the format needs a little-endian machine.")
+#endif
+
+/// The first bytes of values: what follows them is drawn above.
+enum Tag {
+  static let version: UInt8 = 0xB1
+
+  static let shortString: UInt8 = 0x80
+  static let null: UInt8 = 0xC0
+  static let `false`: UInt8 = 0xC1
+  static let `true`: UInt8 = 0xC2
+  static let longString: UInt8 = 0xC3
+  static let keyed: UInt8 = 0xC4
+  static let unkeyed: UInt8 = 0xC5
+  static let scalar: UInt8 = 0xD0
+  static let run: UInt8 = 0xE0
+
+  /// Never written. A reader's mark for a value that does not fit into its container, or has a reserved tag.
+  static let invalid: UInt8 = 0xFF
+  /// Never written. A reader's mark for the value of a key that is not there.
+  static let absent: UInt8 = 0xFE
+}
+
+/// Sizes of the parts of containers and keys.
+enum Layout {
+  /// Tag and length.
+  static let keyedHeaderBytes = 5
+  /// Tag, length and count.
+  static let unkeyedHeaderBytes = 9
+  /// Tag and count.
+  static let runHeaderBytes = 5
+  /// The longest string whose length is part of its tag.
+  static let maximumShortStringBytes = 0x3F
+  /// In place of a key's length: the length follows, as four bytes.
+  static let longKeyMark: UInt8 = 0xFF
+}
+
+/// The type of a number, in the low four bits of its tag.
+enum ScalarCode {
+  static let int8: UInt8 = 0
+  static let int16: UInt8 = 1
+  static let int32: UInt8 = 2
+  static let int64: UInt8 = 3
+  static let int128: UInt8 = 4
+  static let uint8: UInt8 = 5
+  static let uint16: UInt8 = 6
+  static let uint32: UInt8 = 7
+  static let uint64: UInt8 = 8
+  static let uint128: UInt8 = 9
+  static let float: UInt8 = 10
+  static let double: UInt8 = 11
+
+  /// The size of a number in bytes, or nil for a reserved code.
+  @inline(__always)
+  static func byteCount(_ code: UInt8) -> Int? {
+    switch code {
+    case int8...int128: 1 &<< Int(code)
+    case uint8...uint128: 1 &<< Int(code &- uint8)
+    case float: 4
+    case double: 8
+    default: nil
+    }
+  }
+}
+
+/// A number that a run holds as it is in memory.
+protocol PackedScalar: BitwiseCopyable, Codable, Sendable {
+  static var scalarCode: UInt8 { get }
+}
+
+extension Int8: PackedScalar { static var scalarCode: UInt8 { ScalarCode.int8 } }
+extension Int16: PackedScalar { static var scalarCode: UInt8 { ScalarCode.int16 } }
+extension Int32: PackedScalar { static var scalarCode: UInt8 { ScalarCode.int32 } }
+extension Int64: PackedScalar { static var scalarCode: UInt8 { ScalarCode.int64 } }
+extension Int128: PackedScalar { static var scalarCode: UInt8 { ScalarCode.int128 } }
+extension UInt8: PackedScalar { static var scalarCode: UInt8 { ScalarCode.uint8 } }
+extension UInt16: PackedScalar { static var scalarCode: UInt8 { ScalarCode.uint16 } }
+extension UInt32: PackedScalar { static var scalarCode: UInt8 { ScalarCode.uint32 } }
+extension UInt64: PackedScalar { static var scalarCode: UInt8 { ScalarCode.uint64 } }
+extension UInt128: PackedScalar { static var scalarCode: UInt8 { ScalarCode.uint128 } }
+extension Float: PackedScalar { static var scalarCode: UInt8 { ScalarCode.float } }
+extension Double: PackedScalar { static var scalarCode: UInt8 { ScalarCode.double } }
+
+// The format has no word size: a message may cross from a process to one with another width of `Int`.
+#if _pointerBitWidth(_64)
+  extension Int: PackedScalar { static var scalarCode: UInt8 { ScalarCode.int64 } }
+  extension UInt: PackedScalar { static var scalarCode: UInt8 { ScalarCode.uint64 } }
+#else
+  #error("Offsets of up to four gigabytes are computed in Int, without checks for overflow.")
+#endif

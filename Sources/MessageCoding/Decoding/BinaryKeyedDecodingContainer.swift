@@ -1,0 +1,94 @@
+/// Entries of a keyed container.
+struct BinaryKeyedDecodingContainer<Key: CodingKey>: KeyedDecodingContainerProtocol {
+  let core: KeyedDecodingCore
+
+  var codingPath: [any CodingKey] { core.state.path(core.step) }
+
+  /// The keys that are valid for this type. Malformed bytes, which this cannot report, fail the message in the end.
+  var allKeys: [Key] {
+    var keys: [Key] = []
+    var isText = true
+    let isValid = core.state.forEachEntry(in: core.range) { text, _ in
+      if let text {
+        if let key = Key(stringValue: text) { keys.append(key) }
+      } else {
+        isText = false
+      }
+    }
+    if !isValid { core.state.delayedErrors = [core.state.corrupted(place(.none))] }
+    if !isText { core.state.delayedErrors = [core.state.corrupted("A key is not valid UTF-8.", place(.none))] }
+    return keys
+  }
+
+  func contains(_ key: Key) -> Bool {
+    // An invalid value is there; decoding it throws.
+    key.withBytes { core.state.entry($0, in: core.range) }.value.tag != Tag.absent
+  }
+
+  func decodeNil(forKey key: Key) throws -> Bool { try entry(key).value.tag == Tag.null }
+
+  func decode<T: Decodable>(_ type: T.Type, forKey key: Key) throws -> T {
+    try decode(type, try entry(key))
+  }
+
+  func decodeIfPresent<T: Decodable>(_ type: T.Type, forKey key: Key) throws -> T? {
+    guard let entry = entryIfPresent(key) else { return nil }
+    return try decode(type, entry)
+  }
+
+  func nestedContainer<NestedKey: CodingKey>(
+    keyedBy type: NestedKey.Type, forKey key: Key
+  ) throws -> KeyedDecodingContainer<NestedKey> {
+    try decoder(for: try entry(key)).container(keyedBy: type)
+  }
+
+  func nestedUnkeyedContainer(forKey key: Key) throws -> any UnkeyedDecodingContainer {
+    try decoder(for: try entry(key)).unkeyedContainer()
+  }
+
+  func superDecoder() throws -> any Decoder { superDecoder(for: BinaryCodingKey.super) }
+
+  func superDecoder(forKey key: Key) throws -> any Decoder { superDecoder(for: key) }
+
+  /// As with Foundation's coders, the decoder of a missing key is one of nil.
+  private func superDecoder(for key: some CodingKey) -> any Decoder {
+    let entry = key.withBytes { core.state.entry($0, in: core.range) }
+    guard entry.value.tag == Tag.absent else { return decoder(for: entry) }
+    return core.session.makeDecoder(.null, at: place(.missingSuper), depth: core.depth)
+  }
+
+  private func decoder(for entry: KeyedEntry) -> BinaryDecoder {
+    core.session.makeDecoder(entry.value, at: place(.entry(entry.keyOffset)), depth: core.depth)
+  }
+
+  @inline(__always)
+  private func decode<T: Decodable>(_ type: T.Type, _ entry: KeyedEntry) throws -> T {
+    let result = try core.session.decode(type, entry.value, at: place(.entry(entry.keyOffset)), depth: core.depth)
+    core.state.expectKey(after: entry.value, in: core.range)
+    return result
+  }
+
+  @inline(__always)
+  func place(_ key: DecodingStep.Key) -> DecodingStep { DecodingStep(parent: core.step, key: key) }
+
+  /// The entry of a key, which must be there.
+  @inline(__always)
+  func entry(_ key: Key) throws -> KeyedEntry {
+    let entry = key.withBytes { core.state.entry($0, in: core.range) }
+    guard entry.value.tag != Tag.absent else { throw notFound(key) }
+    return entry
+  }
+
+  /// The entry of a key, or nil if there is none or its value is nil.
+  @inline(__always)
+  func entryIfPresent(_ key: Key) -> KeyedEntry? {
+    let entry = key.withBytes { core.state.entry($0, in: core.range) }
+    return entry.value.tag == Tag.absent || entry.value.tag == Tag.null ? nil : entry
+  }
+
+  @inline(never)
+  private func notFound(_ key: Key) -> DecodingError {
+    .keyNotFound(
+      key, .init(codingPath: codingPath, debugDescription: "No value for the key \"\(key.stringValue)\"."))
+  }
+}

@@ -1,0 +1,63 @@
+// Going from item to item: values with a tag each, and numbers of runs, which look the same from outside.
+extension BinaryUnkeyedDecodingContainer {
+  /// Decodes the next item. After an error, it is still the next one.
+  @inline(__always)
+  mutating func decode<T>(
+    _ type: T.Type, _ body: (DecodingSession, BinaryValue, DecodingStep) throws -> T
+  ) throws -> T {
+    let item = try next(type)
+    let result = try body(session, item, place)
+    try advance(over: item)
+    return result
+  }
+
+  /// The next item, which may be invalid.
+  @inline(__always)
+  mutating func next(_ type: Any.Type) throws -> BinaryValue {
+    if currentIndex >= itemCount { throw atEnd(type) }
+    if runRemaining == 0 {
+      let value = state.reader.value(at: offset, before: end)
+      if value.tag != Tag.invalid || !beginRun() { return value }
+    }
+    let byteCount = ScalarCode.byteCount(runCode) ?? 0
+    return BinaryValue(tag: Tag.scalar | runCode, start: offset, end: offset &+ byteCount)
+  }
+
+  /// Goes on behind an item, which is the next one. At the last item, it finds out whether there is something behind it.
+  @inline(__always)
+  mutating func advance(over item: BinaryValue) throws {
+    offset = Int(item.end)
+    currentIndex &+= 1
+    if runRemaining > 0 { runRemaining &-= 1 }
+    if currentIndex == itemCount && (offset != end || runRemaining > 0) { throw excess() }
+  }
+
+  /// Enters the run at the offset, if there is one and it fits.
+  private mutating func beginRun() -> Bool {
+    guard end - offset >= Layout.runHeaderBytes else { return false }
+    let tag = state.reader.byte(at: offset)
+    guard tag & 0xF0 == Tag.run, let byteCount = ScalarCode.byteCount(tag & 0x0F) else { return false }
+    let count = Int(state.reader.number(at: offset + 1, as: UInt32.self))
+    let numbers = offset + Layout.runHeaderBytes
+    guard count > 0, count * byteCount <= end - numbers else { return false }
+    (runCode, runRemaining, offset) = (tag & 0x0F, count, numbers)
+    return true
+  }
+
+  /// The place of the next item.
+  @inline(__always)
+  private var place: DecodingStep {
+    DecodingStep(parent: step, key: .index(UInt32(truncatingIfNeeded: currentIndex)))
+  }
+
+  @inline(never)
+  private func atEnd(_ type: Any.Type) -> DecodingError {
+    .valueNotFound(
+      type, .init(codingPath: state.path(place), debugDescription: "Unkeyed container is at end."))
+  }
+
+  @inline(never)
+  private func excess() -> DecodingError {
+    state.corrupted("An unkeyed container has more items than its count.", DecodingStep(parent: step, key: .none))
+  }
+}

@@ -1,0 +1,118 @@
+/// The bytes of a message while it is read.
+///
+/// `@safe`: every read is checked against the count, whatever the message says; the checks never fail, because readers
+/// compare what the message says with the end of the container first. The pointer is valid because whoever borrows the
+/// bytes replaces the reader of a ``DecodingState`` that outlives them.
+@safe struct ByteReader {
+  private let base: UnsafeRawPointer?
+  let count: Int
+
+  /// A reader of nothing.
+  init() {
+    unsafe base = nil
+    count = 0
+  }
+
+  @unsafe
+  init(borrowing bytes: UnsafeRawBufferPointer) {
+    unsafe base = bytes.baseAddress
+    count = bytes.count
+  }
+
+  @inline(__always)
+  func byte(at offset: Int) -> UInt8 { number(at: offset) }
+
+  @inline(__always)
+  func number<Number: BitwiseCopyable>(at offset: Int, as type: Number.Type = Number.self) -> Number {
+    unsafe pointer(offset, MemoryLayout<Number>.size).loadUnaligned(as: type)
+  }
+
+  /// The string with these bytes, or nil if they are not UTF-8.
+  @inline(__always)
+  func string(from start: Int, to end: Int) -> String? {
+    guard start != end else { return "" }
+    let bytes = unsafe RawSpan(_unsafeStart: pointer(start, end &- start), byteCount: end &- start)
+    let utf8 = Span<UInt8>(_bytes: bytes)
+    guard let text = try? UTF8Span(validating: utf8) else { return nil }
+    return String(copying: text)
+  }
+
+  func array<Number: PackedScalar>(of count: Int, at offset: Int) -> [Number] {
+    guard count > 0 else { return [] }
+    let byteCount = count * MemoryLayout<Number>.size
+    let source = unsafe pointer(offset, byteCount)
+    return unsafe [Number](unsafeUninitializedCapacity: count) { buffer, initializedCount in
+      unsafe UnsafeMutableRawBufferPointer(buffer).copyMemory(
+        from: UnsafeRawBufferPointer(start: source, count: byteCount))
+      initializedCount = count
+    }
+  }
+
+  /// The bytes of the key at `offset`, or nil if it does not end before `end`.
+  @inline(__always)
+  func key(at offset: Int, before end: Int) -> (start: Int, end: Int)? {
+    guard offset < end else { return nil }
+    let length = byte(at: offset)
+    if length != Layout.longKeyMark {
+      let start = offset &+ 1
+      return Int(length) <= end &- start ? (start, start &+ Int(length)) : nil
+    }
+    guard end &- offset >= Layout.keyedHeaderBytes else { return nil }
+    let start = offset &+ Layout.keyedHeaderBytes
+    let longLength = Int(number(at: offset &+ 1, as: UInt32.self))
+    return longLength <= end &- start ? (start, start &+ longLength) : nil
+  }
+
+  /// Whether the bytes at `offset` are those of a key; there must be as many.
+  @inline(__always)
+  func isEqual(at offset: Int, to key: KeyBytes) -> Bool {
+    var count = key.count
+    guard count > 0, var other = unsafe UnsafeRawPointer(key.pointer) else { return true }
+    var pointer = unsafe pointer(offset, count)
+    // There is no `memcmp` without importing a C library; keys are short.
+    while count >= 8 {
+      guard unsafe pointer.loadUnaligned(as: UInt64.self) == other.loadUnaligned(as: UInt64.self) else { return false }
+      unsafe (pointer, other, count) = (pointer + 8, other + 8, count &- 8)
+    }
+    if count & 4 != 0 {
+      guard unsafe pointer.loadUnaligned(as: UInt32.self) == other.loadUnaligned(as: UInt32.self) else { return false }
+      unsafe (pointer, other) = (pointer + 4, other + 4)
+    }
+    if count & 2 != 0 {
+      guard unsafe pointer.loadUnaligned(as: UInt16.self) == other.loadUnaligned(as: UInt16.self) else { return false }
+      unsafe (pointer, other) = (pointer + 2, other + 2)
+    }
+    return unsafe count & 1 == 0 || pointer.load(as: UInt8.self) == other.load(as: UInt8.self)
+  }
+
+  @inline(__always)
+  private func pointer(_ offset: Int, _ byteCount: Int) -> UnsafeRawPointer {
+    precondition(offset >= 0 && byteCount >= 0 && byteCount <= count &- offset, "A read out of bounds.")
+    // A nonempty range within the count: there is memory.
+    return unsafe base.unsafelyUnwrapped + offset
+  }
+}
+
+extension ByteReader {
+  /// Copies everything to `target`, which is as large.
+  @unsafe
+  fileprivate func copy(to target: UnsafeMutableRawBufferPointer) {
+    if let base = unsafe base { unsafe target.copyMemory(from: UnsafeRawBufferPointer(start: base, count: count)) }
+  }
+}
+
+/// A copy of bytes, for a reader that must outlive the original.
+///
+/// `@safe`: the memory lives as long as this object, which the holder of the reader keeps.
+@safe final class ByteCopy {
+  private let bytes: UnsafeMutableRawBufferPointer
+
+  init(_ original: ByteReader) {
+    unsafe bytes = .allocate(byteCount: original.count, alignment: 1)
+    unsafe original.copy(to: bytes)
+  }
+
+  deinit { unsafe bytes.deallocate() }
+
+  var reader: ByteReader { unsafe ByteReader(borrowing: UnsafeRawBufferPointer(bytes)) }
+}

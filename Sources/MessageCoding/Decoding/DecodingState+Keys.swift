@@ -1,0 +1,113 @@
+// Finding the value of a key.
+//
+// Three ways, from fast to general:
+// 1. The key is where the last one ended: keys are decoded in the order in which they were encoded.
+// 2. A search from there to the end, then from the start: a few keys out of order, missing, or additional.
+// 3. An index of the container. Searches of one message may skip a number of entries proportional to its size; from then
+//    on, each container that is searched gets an index, so that no message costs quadratic time.
+
+/// The place of a keyed container.
+struct KeyedRange: BitwiseCopyable {
+  let start: UInt32
+  let end: UInt32
+}
+
+/// The value of a key, and where the key is.
+struct KeyedEntry: BitwiseCopyable {
+  let keyOffset: UInt32
+  /// Has the tag `absent` if there is no such key, `invalid` if the container is malformed.
+  let value: BinaryValue
+
+  static let absent = KeyedEntry(keyOffset: 0, value: BinaryValue(tag: Tag.absent, start: UInt32(0), end: 0))
+  static let invalid = KeyedEntry(keyOffset: 0, value: .invalid)
+}
+
+extension DecodingState {
+  /// Finds a key, and expects the next one behind its value.
+  @inline(never)
+  func entry(_ key: KeyBytes, in container: KeyedRange) -> KeyedEntry {
+    let expected = expectedKeyContainer == container.start ? expectedKeyOffset : container.start
+    let (offset, end, length) = (Int(expected), Int(container.end), key.count)
+    if length < Int(Layout.longKeyMark), length < end &- offset, reader.byte(at: offset) == UInt8(length),
+      reader.isEqual(at: offset &+ 1, to: key)
+    {
+      let value = reader.value(at: offset &+ 1 &+ length, before: end)
+      expectKey(after: value, in: container)
+      return KeyedEntry(keyOffset: expected, value: value)
+    }
+    return search(key, in: container, from: expected)
+  }
+
+  /// Says where the next key is expected: after a part that was decoded in the meantime, this has to be said again.
+  @inline(__always)
+  func expectKey(after value: BinaryValue, in container: KeyedRange) {
+    expectedKeyContainer = container.start
+    // An invalid value ends at zero, before the container.
+    expectedKeyOffset = value.end >= container.start ? value.end : container.start
+  }
+
+  @inline(never)
+  private func search(_ key: KeyBytes, in container: KeyedRange, from expected: UInt32) -> KeyedEntry {
+    let entry =
+      if remainingSearchSteps <= 0 {
+        indexed(key, in: container)
+      } else if let found = scan(for: key, from: Int(expected), to: Int(container.end), in: container) {
+        found
+      } else if let found = scan(for: key, from: Int(container.start), to: Int(expected), in: container) {
+        found
+      } else {
+        KeyedEntry.absent
+      }
+    if entry.value.tag < Tag.absent { expectKey(after: entry.value, in: container) }
+    return entry
+  }
+
+  /// Looks at the entries from one to another; nil if the key is not among them.
+  private func scan(
+    for key: KeyBytes, from start: Int, to end: Int, in container: KeyedRange
+  ) -> KeyedEntry? {
+    var offset = start
+    while offset < end {
+      remainingSearchSteps &-= 1
+      guard let (keyStart, keyEnd) = reader.key(at: offset, before: Int(container.end)) else { return .invalid }
+      let value = reader.value(at: keyEnd, before: Int(container.end))
+      if value.tag == Tag.invalid { return .invalid }
+      if keyEnd &- keyStart == key.count && reader.isEqual(at: keyStart, to: key) {
+        return KeyedEntry(keyOffset: UInt32(truncatingIfNeeded: offset), value: value)
+      }
+      offset = Int(value.end)
+    }
+    return nil
+  }
+
+  private func indexed(_ key: KeyBytes, in container: KeyedRange) -> KeyedEntry {
+    if keyIndexes[container.start] == nil {
+      var index: [String: UInt32] = [:]
+      // A key that is not UTF-8 is equal to none.
+      let isValid = forEachEntry(in: container) { key, entry in
+        if let key, index[key] == nil { index[key] = entry.keyOffset }
+      }
+      guard isValid else { return .invalid }
+      keyIndexes[container.start] = index
+    }
+    guard let offset = keyIndexes[container.start]?[key.string] else { return .absent }
+    // This entry was valid when the index was made.
+    guard let (_, keyEnd) = reader.key(at: Int(offset), before: Int(container.end)) else { return .invalid }
+    return KeyedEntry(keyOffset: offset, value: reader.value(at: keyEnd, before: Int(container.end)))
+  }
+
+  /// Calls `body` for each entry, with nil for a key that is not UTF-8; false if the container is malformed.
+  func forEachEntry(in container: KeyedRange, _ body: (String?, KeyedEntry) -> Void) -> Bool {
+    var offset = Int(container.start)
+    while offset < Int(container.end) {
+      guard let (keyStart, keyEnd) = reader.key(at: offset, before: Int(container.end)) else { return false }
+      let value = reader.value(at: keyEnd, before: Int(container.end))
+      if value.tag == Tag.invalid { return false }
+      body(
+        reader.string(from: keyStart, to: keyEnd),
+        KeyedEntry(keyOffset: UInt32(truncatingIfNeeded: offset), value: value))
+      offset = Int(value.end)
+    }
+    return true
+  }
+}

@@ -1,0 +1,51 @@
+/// The bytes of the message that is decoded, and where in them decoding is.
+///
+/// Nothing is parsed in advance. A ``BinaryValue`` is looked at when it is asked for, and skipped by its length otherwise.
+///
+/// The properties that are used for each value are exempt from run-time checks for overlapping accesses, which would take
+/// a fifth of the time: each access is a single operation on plain data, during which no other code runs.
+final class DecodingState {
+  @safe @exclusivity(unchecked) private(set) var reader = ByteReader()
+  /// The memory of the reader, if it is not borrowed.
+  private var copy: ByteCopy?
+
+  /// How the values that are being decoded were reached: a stack, like the calls of `init(from:)`.
+  @safe @exclusivity(unchecked) var steps = Stack<DecodingStep>()
+
+  /// Where the key after the last one that was found is, and in which container. Keys are usually decoded in the order
+  /// in which they were encoded, and then each is at that place.
+  @safe @exclusivity(unchecked) var expectedKeyOffset: UInt32 = 0
+  @safe @exclusivity(unchecked) var expectedKeyContainer: UInt32 = .max
+
+  /// See `DecodingState+Keys.swift`.
+  var remainingSearchSteps = 0
+  var keyIndexes: [UInt32: [String: UInt32]] = [:]
+
+  /// An error that was found by a method that cannot throw; the message fails in the end.
+  var delayedErrors: [DecodingError] = []
+
+  private(set) var maximumDepth = 0
+
+  /// Begins a message.
+  func open(_ reader: ByteReader, maximumDepth: Int) {
+    self.reader = reader
+    self.maximumDepth = maximumDepth
+    remainingSearchSteps = 1024 + 8 * reader.count
+  }
+
+  /// Forgets the message.
+  func close() {
+    reader = ByteReader()
+    steps.removeAll()
+    expectedKeyContainer = .max
+    if !keyIndexes.isEmpty { keyIndexes = [:] }
+    if !delayedErrors.isEmpty { delayedErrors = [] }
+  }
+
+  /// Makes the state independent of the bytes that it was opened with.
+  func copyBytes() {
+    let copy = ByteCopy(reader)
+    reader = copy.reader
+    self.copy = copy
+  }
+}

@@ -1,0 +1,113 @@
+/// Entries of one keyed container, or of several over the same value: those write into the same one.
+struct BinaryKeyedEncodingContainer<Key: CodingKey>: KeyedEncodingContainerProtocol {
+  let core: KeyedEncodingCore
+
+  var codingPath: [any CodingKey] { core.state.path(core.frame) }
+
+  func encodeNil(forKey key: Key) throws {
+    try key.withBytes { try core.state.encode(.null, forKey: $0, in: core.frame) }
+  }
+
+  func encode(_ value: Bool, forKey key: Key) throws {
+    try key.withBytes { try core.state.encode(.boolean(value), forKey: $0, in: core.frame) }
+  }
+
+  func encode(_ value: String, forKey key: Key) throws {
+    try key.withBytes { try core.state.encode(.string(value), forKey: $0, in: core.frame) }
+  }
+
+  func encode(_ value: Double, forKey key: Key) throws {
+    try key.withBytes { try core.state.encode(.double(value), forKey: $0, in: core.frame) }
+  }
+
+  func encode(_ value: Float, forKey key: Key) throws {
+    try key.withBytes { try core.state.encode(.float(value), forKey: $0, in: core.frame) }
+  }
+
+  func encode(_ value: Int, forKey key: Key) throws {
+    try key.withBytes { try core.state.encode(.integer(Int64(value)), forKey: $0, in: core.frame) }
+  }
+
+  func encode(_ value: Int8, forKey key: Key) throws {
+    try key.withBytes { try core.state.encode(.integer(Int64(value)), forKey: $0, in: core.frame) }
+  }
+
+  func encode(_ value: Int16, forKey key: Key) throws {
+    try key.withBytes { try core.state.encode(.integer(Int64(value)), forKey: $0, in: core.frame) }
+  }
+
+  func encode(_ value: Int32, forKey key: Key) throws {
+    try key.withBytes { try core.state.encode(.integer(Int64(value)), forKey: $0, in: core.frame) }
+  }
+
+  func encode(_ value: Int64, forKey key: Key) throws {
+    try key.withBytes { try core.state.encode(.integer(value), forKey: $0, in: core.frame) }
+  }
+
+  func encode(_ value: Int128, forKey key: Key) throws {
+    try key.withBytes { try core.state.encode(.integer128(value), forKey: $0, in: core.frame) }
+  }
+
+  func encode(_ value: UInt, forKey key: Key) throws {
+    try key.withBytes { try core.state.encode(.unsigned(UInt64(value)), forKey: $0, in: core.frame) }
+  }
+
+  func encode(_ value: UInt8, forKey key: Key) throws {
+    try key.withBytes { try core.state.encode(.integer(Int64(value)), forKey: $0, in: core.frame) }
+  }
+
+  func encode(_ value: UInt16, forKey key: Key) throws {
+    try key.withBytes { try core.state.encode(.integer(Int64(value)), forKey: $0, in: core.frame) }
+  }
+
+  func encode(_ value: UInt32, forKey key: Key) throws {
+    try key.withBytes { try core.state.encode(.integer(Int64(value)), forKey: $0, in: core.frame) }
+  }
+
+  func encode(_ value: UInt64, forKey key: Key) throws {
+    try key.withBytes { try core.state.encode(.unsigned(value), forKey: $0, in: core.frame) }
+  }
+
+  func encode(_ value: UInt128, forKey key: Key) throws {
+    try key.withBytes { try core.state.encode(.unsigned128(value), forKey: $0, in: core.frame) }
+  }
+
+  func encode<T: Encodable>(_ value: T, forKey key: Key) throws {
+    try key.withBytes { try core.session.encode(value, forKey: $0, in: core.frame) }
+  }
+
+  func nestedContainer<NestedKey: CodingKey>(
+    keyedBy keyType: NestedKey.Type, forKey key: Key
+  ) -> KeyedEncodingContainer<NestedKey> {
+    KeyedEncodingContainer(core.session, nested(.keyed, key))
+  }
+
+  func nestedUnkeyedContainer(forKey key: Key) -> any UnkeyedEncodingContainer {
+    BinaryUnkeyedEncodingContainer(session: core.session, frame: nested(.unkeyed, key))
+  }
+
+  func superEncoder() -> any Encoder { superEncoder(for: BinaryCodingKey.super) }
+
+  func superEncoder(forKey key: Key) -> any Encoder { superEncoder(for: key) }
+
+  private func superEncoder(for key: some CodingKey) -> any Encoder {
+    let (state, frame) = (core.state, core.frame)
+    let placeholder = state.begin(frame) {
+      let entryStart = UInt32(truncatingIfNeeded: state.bytes.count)
+      key.withBytes { state.bytes.append(key: $0) }
+      return state.pushPlaceholder(parent: Int(frame.index), key: .entry(entryStart))
+    }
+    return BinaryEncoder(session: core.session, frame: placeholder)
+  }
+
+  private func nested(_ kind: EncodingFrame.Kind, _ key: Key) -> FrameReference {
+    let (state, frame) = (core.state, core.frame)
+    return state.begin(frame) {
+      let entryStart = UInt32(truncatingIfNeeded: state.bytes.count)
+      key.withBytes { state.bytes.append(key: $0) }
+      let nested = state.push(parent: Int(frame.index), key: .entry(entryStart))
+      state.open(Int(nested.index), as: kind)
+      return nested
+    }
+  }
+}

@@ -1,0 +1,257 @@
+/// The bytes of a message while it is written.
+///
+/// What does not fit within the limit is left out, and marks the writer as failed: those who write check once per value,
+/// not once per byte.
+///
+/// `@safe`: the memory is owned here and the pointer never leaves; every write goes through `reserve` or is checked
+/// against the count.
+@safe struct ByteWriter: ~Copyable {
+  /// What is kept for the next message.
+  private static let keptBytes = 64 << 10
+
+  private var base: UnsafeMutableRawPointer
+  private var allocatedBytes: Int
+  /// How many bytes may be written without a look at the limit.
+  private var capacity = 0
+  private var limit = 0
+  private(set) var count = 0
+
+  /// Whether bytes are missing, or `fail` was called. Whatever is written afterwards is of no use.
+  private(set) var hasFailed = true
+
+  /// Creates a writer that accepts no bytes before it is opened.
+  init() {
+    allocatedBytes = 512
+    unsafe base = .allocate(byteCount: allocatedBytes, alignment: 16)
+  }
+
+  deinit { unsafe base.deallocate() }
+
+  /// Begins a message.
+  mutating func open(limit: Int) {
+    self.limit = limit
+    capacity = Swift.min(allocatedBytes, limit)
+    hasFailed = false
+  }
+
+  /// Forgets all bytes, and accepts no others.
+  mutating func close() {
+    (count, capacity, limit, hasFailed) = (0, 0, 0, true)
+    if allocatedBytes > Self.keptBytes { reallocate(Self.keptBytes) }
+  }
+
+  mutating func fail() { hasFailed = true }
+
+  // MARK: Appending
+
+  @inline(__always)
+  mutating func append(_ byte: UInt8) {
+    guard reserve(1) else { return }
+    unsafe base.storeBytes(of: byte, toByteOffset: count, as: UInt8.self)
+    count &+= 1
+  }
+
+  /// Appends a tag and a number.
+  @inline(__always)
+  mutating func append<Number: BitwiseCopyable>(_ tag: UInt8, _ number: Number) {
+    guard reserve(1 &+ MemoryLayout<Number>.size) else { return }
+    unsafe base.storeBytes(of: tag, toByteOffset: count, as: UInt8.self)
+    unsafe (base + (count &+ 1)).storeBytes(of: number, as: Number.self)
+    count &+= 1 &+ MemoryLayout<Number>.size
+  }
+
+  /// Appends an integer in its shortest form.
+  @inline(__always)
+  mutating func append(integer: Int64) {
+    if integer >= 0 && integer < 0x80 {
+      append(UInt8(truncatingIfNeeded: integer))
+    } else {
+      append(longInteger: integer)
+    }
+  }
+
+  private mutating func append(longInteger integer: Int64) {
+    if let number = Int8(exactly: integer) {
+      append(Tag.scalar | ScalarCode.int8, number)
+    } else if let number = Int16(exactly: integer) {
+      append(Tag.scalar | ScalarCode.int16, number)
+    } else if let number = Int32(exactly: integer) {
+      append(Tag.scalar | ScalarCode.int32, number)
+    } else {
+      append(Tag.scalar | ScalarCode.int64, integer)
+    }
+  }
+
+  /// Appends an integer of any type in its shortest form.
+  @inline(__always)
+  mutating func append<Integer: FixedWidthInteger>(integer: Integer) {
+    if let number = Int64(exactly: integer) {
+      append(integer: number)
+    } else {
+      append(hugeInteger: integer)
+    }
+  }
+
+  @inline(never)
+  private mutating func append<Integer: FixedWidthInteger>(hugeInteger integer: Integer) {
+    if let number = UInt64(exactly: integer) {
+      append(Tag.scalar | ScalarCode.uint64, number)
+    } else if let number = Int128(exactly: integer) {
+      append(Tag.scalar | ScalarCode.int128, number)
+    } else {
+      append(Tag.scalar | ScalarCode.uint128, UInt128(truncatingIfNeeded: integer))
+    }
+  }
+
+  @inline(__always)
+  mutating func append(string: String) {
+    var string = string
+    string.withUTF8 { utf8 in
+      let byteCount = utf8.count
+      if byteCount <= Layout.maximumShortStringBytes {
+        let tag = Tag.shortString | UInt8(truncatingIfNeeded: byteCount)
+        unsafe append(tag, UnsafeRawBufferPointer(utf8))
+      } else {
+        unsafe append(Tag.longString, long: UnsafeRawBufferPointer(utf8))
+      }
+    }
+  }
+
+  @inline(__always)
+  mutating func append(key: KeyBytes) {
+    let bytes = unsafe UnsafeRawBufferPointer(start: key.pointer, count: key.count)
+    if key.count < Int(Layout.longKeyMark) {
+      unsafe append(UInt8(truncatingIfNeeded: key.count), bytes)
+    } else {
+      unsafe append(Layout.longKeyMark, long: bytes)
+    }
+  }
+
+  @inline(never)
+  private mutating func append(_ tag: UInt8, long bytes: UnsafeRawBufferPointer) {
+    // The limit of messages fits into four bytes; what is longer is left out.
+    guard reserve(Layout.keyedHeaderBytes &+ bytes.count) else { return }
+    append(tag, UInt32(truncatingIfNeeded: bytes.count))
+    unsafe append(bytes)
+  }
+
+  /// Appends a run of numbers, of which there is one at least.
+  mutating func append<Number: PackedScalar>(run numbers: UnsafeBufferPointer<Number>) {
+    guard let count = UInt32(exactly: numbers.count) else { return fail() }
+    let bytes = UnsafeRawBufferPointer(numbers)
+    guard reserve(Layout.runHeaderBytes &+ bytes.count) else { return }
+    append(Tag.run | Number.scalarCode, count)
+    unsafe append(bytes)
+  }
+
+  /// Appends a tag or length, and a few bytes: calling `memcpy` for them would take longer than copying them.
+  @inline(__always)
+  private mutating func append(_ tag: UInt8, _ bytes: UnsafeRawBufferPointer) {
+    let byteCount = bytes.count
+    guard reserve(1 &+ byteCount) else { return }
+    unsafe base.storeBytes(of: tag, toByteOffset: count, as: UInt8.self)
+    guard byteCount > 0, let source = bytes.baseAddress else {
+      count &+= 1
+      return
+    }
+    let target = unsafe base + (count &+ 1)
+    if byteCount >= 8 {
+      var offset = 0
+      while offset <= byteCount &- 8 {
+        unsafe (target + offset).storeBytes(of: (source + offset).loadUnaligned(as: UInt64.self), as: UInt64.self)
+        offset &+= 8
+      }
+      // The last eight bytes, of which some may have been copied already.
+      let last = byteCount &- 8
+      unsafe (target + last).storeBytes(of: (source + last).loadUnaligned(as: UInt64.self), as: UInt64.self)
+    } else {
+      if byteCount >= 4 {
+        let last = byteCount &- 4
+        unsafe target.storeBytes(of: source.loadUnaligned(as: UInt32.self), as: UInt32.self)
+        unsafe (target + last).storeBytes(of: (source + last).loadUnaligned(as: UInt32.self), as: UInt32.self)
+      } else {
+        for offset in 0..<byteCount {
+          unsafe (target + offset).storeBytes(of: (source + offset).load(as: UInt8.self), as: UInt8.self)
+        }
+      }
+    }
+    count &+= 1 &+ byteCount
+  }
+
+  private mutating func append(_ bytes: UnsafeRawBufferPointer) {
+    guard reserve(bytes.count), let source = bytes.baseAddress else { return }
+    unsafe (base + count).copyMemory(from: source, byteCount: bytes.count)
+    count &+= bytes.count
+  }
+
+  // MARK: Changing what is written
+
+  /// Overwrites four bytes; does nothing if they were left out.
+  @inline(__always)
+  mutating func overwrite(at offset: Int, with number: UInt32) {
+    guard offset >= 0, offset &+ 4 <= count else { return }
+    unsafe (base + offset).storeBytes(of: number, as: UInt32.self)
+  }
+
+  mutating func overwrite(at offset: Int, with byte: UInt8) {
+    guard offset >= 0, offset < count else { return }
+    unsafe base.storeBytes(of: byte, toByteOffset: offset, as: UInt8.self)
+  }
+
+  mutating func truncate(to newCount: Int) {
+    if newCount >= 0 && newCount < count { count = newCount }
+  }
+
+  /// Moves the bytes from `tail` to the end so that they begin at `offset`, and removes `removed` bytes that were there.
+  mutating func moveTail(from tail: Int, to offset: Int, removing removed: Int) {
+    guard offset >= 0, removed >= 0, offset + removed <= tail, tail <= count else { return fail() }
+    let moved = UnsafeMutableRawBufferPointer.allocate(byteCount: count - tail, alignment: 1)
+    defer { unsafe moved.deallocate() }
+    unsafe moved.copyMemory(from: UnsafeRawBufferPointer(start: base + tail, count: moved.count))
+    unsafe (base + offset + moved.count).copyMemory(
+      from: base + offset + removed, byteCount: tail - offset - removed)
+    unsafe UnsafeMutableRawBufferPointer(start: base + offset, count: moved.count).copyMemory(
+      from: UnsafeRawBufferPointer(moved))
+    count -= removed
+  }
+
+  // MARK: Reading what is written
+
+  func makeArray() -> [UInt8] {
+    unsafe [UInt8](UnsafeRawBufferPointer(start: base, count: count))
+  }
+
+  /// The key at this offset, or nil if it was left out.
+  func key(at offset: Int) -> String? {
+    let reader = unsafe ByteReader(borrowing: UnsafeRawBufferPointer(start: base, count: count))
+    return reader.key(at: offset, before: count).flatMap { reader.string(from: $0.start, to: $0.end) }
+  }
+
+  // MARK: Memory
+
+  /// Makes room for `byteCount` more bytes, or fails.
+  @inline(__always)
+  private mutating func reserve(_ byteCount: Int) -> Bool {
+    capacity &- count >= byteCount ? true : grow(byteCount)
+  }
+
+  @inline(never)
+  private mutating func grow(_ byteCount: Int) -> Bool {
+    guard !hasFailed, byteCount <= limit - count else {
+      hasFailed = true
+      return false
+    }
+    // The sum is within the limit, which fits into four bytes.
+    capacity = Swift.min(Swift.max(allocatedBytes * 2, count + byteCount), limit)
+    reallocate(capacity)
+    return true
+  }
+
+  private mutating func reallocate(_ byteCount: Int) {
+    let memory = UnsafeMutableRawPointer.allocate(byteCount: byteCount, alignment: 16)
+    unsafe memory.copyMemory(from: base, byteCount: count)
+    unsafe base.deallocate()
+    unsafe base = memory
+    allocatedBytes = byteCount
+  }
+}

@@ -1,0 +1,243 @@
+import MessagePorts
+import Synchronization
+import TestSupport
+import Testing
+
+// Rule 3.9, that nothing is promised about the order between ports, leaves nothing to test.
+
+@Suite("3 Receiving", .ownThread, .timeLimit(.minutes(2)))
+struct ReceivingTests {
+  // MARK: 3.1, 3.2
+
+  @Test("3.1 Messages wait until a handler is set, which starts the port", arguments: FarEnd.allCases)
+  func handlerStarts(_ place: FarEnd) throws {
+    let puppet = try Puppet(place)
+    try puppet.post(0..<50)
+    #expect(!puppet.port.isStarted)
+    let received = Received(on: puppet.port)
+    #expect(puppet.port.isStarted)
+    try puppet.post(50..<100)
+    #expect(try received.wait(for: 100) == Array(0..<100))
+  }
+
+  @Test("3.1 `start()` may be called any number of times, before and after the handler is set", arguments: FarEnd.allCases)
+  func startIsIdempotent(_ place: FarEnd) throws {
+    let puppet = try Puppet(place)
+    try puppet.post(0..<10)
+    puppet.port.start()
+    puppet.port.start()
+    let received = Received(on: puppet.port)
+    puppet.port.start()
+    try puppet.post(10..<20)
+    puppet.port.start()
+    #expect(try received.wait(for: 20) == Array(0..<20))
+  }
+
+  @Test("3.1 Setting a close or message-error handler does not start the port", arguments: FarEnd.allCases)
+  func otherHandlersDoNotStart(_ place: FarEnd) throws {
+    let puppet = try Puppet(place)
+    puppet.port.onClose = { _ in }
+    puppet.port.onMessageError = { _ in }
+    #expect(!puppet.port.isStarted)
+    try puppet.post(0..<3)
+    #expect(try puppet.port.receiveNumbers(3) == [0, 1, 2])
+    #expect(!puppet.port.isStarted)
+  }
+
+  @Test("3.2 Without a handler, messages stay queued even if the port was started", arguments: FarEnd.allCases)
+  func startedWithoutHandler(_ place: FarEnd) throws {
+    let puppet = try Puppet(place)
+    puppet.port.start()
+    try puppet.post(0..<10)
+    try settle(place)
+    // They are all there for somebody else to take.
+    #expect(try puppet.port.receiveNumbers(10) == Array(0..<10))
+  }
+
+  @Test("3.2 Removing the handler pauses delivery; a new one goes on where the old one stopped", arguments: FarEnd.allCases)
+  func removalPauses(_ place: FarEnd) throws {
+    let puppet = try Puppet(place)
+    let received = Received(on: puppet.port)
+    try puppet.post(0..<10)
+    try received.wait(for: 10)
+    puppet.port.onMessage = nil
+    try puppet.post(10..<20)
+    try settle(place)
+    #expect(received.numbers.count == 10)
+    #expect(puppet.port.isStarted)
+    puppet.port.onMessage = received.messageHandler
+    #expect(try received.wait(for: 20) == Array(0..<20))
+  }
+
+  @Test("3.2 A handler that removes itself has had its last message; the others wait", arguments: FarEnd.allCases)
+  func removalFromWithin(_ place: FarEnd) throws {
+    let puppet = try Puppet(place)
+    try puppet.post(0..<10)
+    let received = Received()
+    let port = puppet.port
+    port.onMessage = { event in
+      received.messageHandler(event)
+      if received.events.count == 4 { port.onMessage = nil }
+    }
+    try received.wait(for: 4)
+    try settle(place)
+    #expect(received.numbers == [0, 1, 2, 3])
+    #expect(try port.receiveNumbers(6) == Array(4..<10))
+  }
+
+  // MARK: 3.3
+
+  @Test("3.3 Messages of all sizes arrive once, in order and unchanged, by handler", arguments: FarEnd.allCases)
+  func sizesToHandler(_ place: FarEnd) throws {
+    let seed = testSeed()
+    print("seed \(seed)")
+    let port = try place.open(.pourSizes, [seed])
+    let messages = EventLog<[UInt8]>()
+    let closed = Promise<CloseReason>()
+    port.onClose = closed.fulfil
+    port.onMessage = { messages.append($0.bytes) }
+    #expect(try closed.wait() == .closedByPeer)
+    var all = messages.all[...]
+    #expect(all.count == Payload.sizes(seed: seed).count)
+    #expect(try FarRole.countRightSizes(seed: seed) { all.popFirst() ?? [] } == Payload.sizes(seed: seed).count)
+  }
+
+  @Test("3.3 So they do by blocking receive", arguments: FarEnd.allCases)
+  func sizesToReceive(_ place: FarEnd) throws {
+    let seed = testSeed()
+    print("seed \(seed)")
+    let port = try place.open(.pourSizes, [seed])
+    let right = try FarRole.countRightSizes(seed: seed) { try port.receive(timeout: patience).bytes }
+    #expect(right == Payload.sizes(seed: seed).count)
+    #expect(portError { _ = try port.receive(timeout: patience) } == "peerClosed.closed by peer")
+  }
+
+  @Test("3.3 So they do at the far end, whatever the size of the ring", arguments: FarEnd.allCases, [0, 10_000, 200_000, 4 << 20])
+  func sizesToFarEnd(_ place: FarEnd, _ laneCapacityBytes: Int) throws {
+    let seed = testSeed()
+    print("seed \(seed)")
+    let port = try place.open(.checkSizes, [seed], options: ChannelOptions(laneCapacityBytes: laneCapacityBytes))
+    FarRole.postSizes(port, seed: seed)
+    #expect(try port.receiveNumber() == Payload.sizes(seed: seed).count)
+  }
+
+  @Test("3.3 So they do when all wait before the first is read", arguments: FarEnd.allCases)
+  func sizesAllWaiting(_ place: FarEnd) throws {
+    let seed = testSeed()
+    print("seed \(seed)")
+    let channel = try MessageChannel()
+    FarRole.postSizes(channel.port1, seed: seed)
+    try place.place(channel.port2, .checkSizes, [seed])
+    #expect(try channel.port1.receiveNumber() == Payload.sizes(seed: seed).count)
+  }
+
+  // MARK: 3.4
+
+  @Test("3.4 An event has the value and the ports in transfer order, new objects, open and not started", arguments: FarEnd.allCases)
+  func eventHasPorts(_ place: FarEnd) throws {
+    let puppet = try Puppet(place)
+    let events = EventLog<MessageEvent>()
+    puppet.port.onMessage = events.append
+    try puppet.postPorts(20)
+    let ports = try events.wait(for: 1)[0].ports
+    #expect(ports.count == 20)
+    #expect(ports.allSatisfy { !$0.isStarted && !$0.isClosed && !$0.isDetached && !$0.isPeerClosed })
+    for (index, port) in ports.enumerated() { #expect(try port.receiveNumber() == index) }
+  }
+
+  @Test("3.4 Ports come back as new objects; the old ones are detached and stay so", arguments: FarEnd.allCases)
+  func portsAreNewObjects(_ place: FarEnd) throws {
+    let port = try place.open(.echo), moved = try MessageChannel()
+    try port.postMessage(bytes: [1], transfer: [moved.port1])
+    let event = try port.receive(timeout: patience)
+    #expect(event.bytes == [1] && event.ports.count == 1)
+    #expect(event.ports[0] !== moved.port1 && moved.port1.isDetached)
+    #expect(try event.ports[0].isUsable(with: moved.port2))
+  }
+
+  @Test("3.4 Without ports, the list is empty; a message may be nothing but its ports", arguments: FarEnd.allCases)
+  func emptyList(_ place: FarEnd) throws {
+    let port = try place.open(.echo)
+    try port.postMessage(bytes: [1, 2, 3])
+    #expect(try port.receive(timeout: patience).ports.isEmpty)
+    try port.postMessage(bytes: [], transfer: [try MessageChannel().port1])
+    let event = try port.receive(timeout: patience)
+    #expect(event.byteCount == 0 && event.bytes.isEmpty && event.ports.count == 1)
+  }
+
+  @Test("3.4 An event's content can be had as bytes, as a plain value and decoded, any number of times", arguments: FarEnd.allCases)
+  func content(_ place: FarEnd) throws {
+    let port = try place.open(.echo)
+    try port.postMessage(["one": [1, 2], "two": []])
+    let event = try port.receive(timeout: patience)
+    for _ in 0..<2 { #expect(try event.decode([String: [Int]].self) == ["one": [1, 2], "two": []]) }
+    #expect(event.withBytes { $0.byteCount } == event.byteCount && event.bytes.count == event.byteCount)
+    try port.postMessage(bitwise: Int32(7))
+    let plain = try port.receive(timeout: patience)
+    #expect(try plain.load(as: Int32.self) == 7)
+    #expect(throws: PortError.self) { try plain.load(as: Int64.self) }
+  }
+
+  // MARK: 3.7
+
+  @Test("3.7 A message that cannot be decoded goes to the message-error handler; those behind it are delivered", arguments: FarEnd.allCases)
+  func undecodable(_ place: FarEnd) throws {
+    let port = try place.open(.echo)
+    let events = EventLog<String>()
+    let carried = try MessageChannel()
+    let carriedClosed = Promise<CloseReason>()
+    carried.port1.onClose = carriedClosed.fulfil
+    port.onMessageError = { error in
+      if case .undecodable(PortError.decodingFailed) = error { events.append("error") } else { events.append("\(error)") }
+    }
+    port.onMessage(of: [String].self) { value, event in events.append(value.joined()) }
+    try port.postMessage(["a", "b"])
+    try port.postMessage(bytes: [0xff, 0xff, 0xff, 0xff], transfer: [carried.port2])
+    try port.postMessage(["c"])
+    try port.postMessage(bytes: [])
+    try port.postMessage(["d"])
+    #expect(try events.wait(for: 5) == ["ab", "error", "c", "error", "d"])
+    // Its ports are closed, and this one is not.
+    _ = try carriedClosed.wait()
+    #expect(!port.isClosed && !port.isPeerClosed)
+  }
+
+  @Test("3.7 Without a message-error handler, such a message is dropped, its ports close, and the rest goes on", arguments: FarEnd.allCases)
+  func undecodableWithoutHandler(_ place: FarEnd) throws {
+    let port = try place.open(.echo)
+    let carried = try MessageChannel()
+    let carriedClosed = Promise<CloseReason>()
+    carried.port1.onClose = carriedClosed.fulfil
+    let values = EventLog<[Int]>()
+    port.onMessage(of: [Int].self) { value, _ in values.append(value) }
+    try port.postMessage(bytes: [0xff, 0xff, 0xff], transfer: [carried.port2])
+    try port.postMessage([1, 2, 3])
+    #expect(try values.wait(for: 1) == [[1, 2, 3]])
+    _ = try carriedClosed.wait()
+  }
+
+  @Test("3.7 A handler that fails to decode by itself gets the error, and the port goes on", arguments: FarEnd.allCases)
+  func decodingByHand(_ place: FarEnd) throws {
+    let port = try place.open(.echo)
+    try port.postMessage(bytes: [0xff, 0xff, 0xff])
+    try port.postMessage(bitwise: Int8(1))
+    let first = try port.receive(timeout: patience)
+    #expect(portError { _ = try first.decode([String: Int].self) } == "decodingFailed")
+    #expect(first.bytes == [0xff, 0xff, 0xff])
+    let second = try port.receive(timeout: patience)
+    #expect { try second.load(as: Int.self) } throws: { error in
+      guard case PortError.decodingFailed(let cause) = error else { return false }
+      guard let mismatch = cause as? BitwiseSizeMismatch else { return false }
+      return mismatch.expectedByteCount == 8 && mismatch.actualByteCount == 1
+    }
+  }
+
+  @Test("3.7 Messages that the receiver cannot take any more are reported once each, by handler or by hand")
+  func lostPorts() throws {
+    let report = try LoneProcess.run("lostPorts")
+    #expect(report["errorsToHandler"] == 3)
+    #expect(report["messagesToHandler"] == 4)
+    #expect(report["errorsByHand"] == 3)
+    #expect(report["messagesByHand"] == 4)
+  }
+}

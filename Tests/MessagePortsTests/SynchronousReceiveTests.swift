@@ -1,0 +1,161 @@
+import MessagePorts
+import Synchronization
+import TestSupport
+import Testing
+
+@Suite("3.8 Synchronous receive", .ownThread, .timeLimit(.minutes(2)))
+struct SynchronousReceiveTests {
+  @Test("3.8 It takes from the port's queue, without starting it", arguments: FarEnd.allCases)
+  func takesFromQueue(_ place: FarEnd) throws {
+    let puppet = try Puppet(place)
+    try puppet.post(0..<20)
+    #expect(try puppet.port.receiveNumbers(10) == Array(0..<10))
+    for number in 10..<15 {
+      guard case .message(let event) = try puppet.port.tryReceive() else { Issue.record("nothing there"); return }
+      #expect(try event.load(as: Int.self) == number)
+    }
+    #expect(!puppet.port.isStarted)
+    let received = Received(on: puppet.port)
+    #expect(try received.wait(for: 5) == Array(15..<20))
+  }
+
+  @Test("3.8 `tryReceive` tells empty from closed, and gives what waits before it says closed", arguments: FarEnd.allCases)
+  func tryReceiveOutcomes(_ place: FarEnd) throws {
+    let puppet = try Puppet(place)
+    guard case .empty = try puppet.port.tryReceive() else { Issue.record("not empty"); return }
+    try puppet.post(0..<2)
+    try puppet.close()
+    for number in 0..<2 {
+      guard case .message(let event) = try puppet.port.tryReceive() else { Issue.record("message lost"); return }
+      #expect(try event.load(as: Int.self) == number)
+    }
+    // That the other end is gone may take a moment to be known here; nothing else than `tryReceive` is called.
+    var outcome = try puppet.port.tryReceive()
+    try waitUntil("tryReceive to say closed") {
+      outcome = try puppet.port.tryReceive()
+      if case .closed = outcome { return true }
+      return false
+    }
+    guard case .closed(.closedByPeer) = outcome else { Issue.record("\(outcome)"); return }
+    // And it says so each time.
+    guard case .closed = try puppet.port.tryReceive() else { Issue.record("closed no more"); return }
+  }
+
+  @Test("3.8 `receive` tells timed out from closed", arguments: FarEnd.allCases)
+  func receiveOutcomes(_ place: FarEnd) throws {
+    let puppet = try Puppet(place)
+    #expect(portError { _ = try puppet.port.receive(timeout: .zero) } == "timedOut")
+    let started = ContinuousClock.now
+    #expect(portError { _ = try puppet.port.receive(timeout: .milliseconds(30)) } == "timedOut")
+    #expect(ContinuousClock.now - started >= .milliseconds(30))
+    try puppet.post(0..<2)
+    try puppet.close()
+    #expect(try puppet.port.receiveNumbers(2) == [0, 1])
+    for _ in 0..<2 { #expect(portError { _ = try puppet.port.receive(timeout: patience) } == "peerClosed.closed by peer") }
+  }
+
+  @Test("3.8 A waiting `receive` ends when a message comes, or the peer closes", arguments: FarEnd.allCases, [SpinPolicy.never, .adaptive, .duration(.milliseconds(1))])
+  func waitingReceive(_ place: FarEnd, _ spinPolicy: SpinPolicy) throws {
+    let puppet = try Puppet(place, options: ChannelOptions(spinPolicy: spinPolicy))
+    let port = puppet.port
+    for number in 0..<20 {
+      let receiver = TestThread { try port.receiveNumber() }
+      try puppet.post(number..<number + 1)
+      #expect(try receiver.join() == number)
+    }
+    let receiver = TestThread { portError { _ = try port.receive() } }
+    try puppet.close()
+    #expect(try receiver.join() == "peerClosed.closed by peer")
+  }
+
+  @Test("3.8 A waiting `receive` ends when its own port is closed or moved by another thread", arguments: FarEnd.allCases, ["closed", "detached"])
+  func receiveOnClosed(_ place: FarEnd, _ expected: String) throws {
+    for round in 0..<10 {
+      let port = try place.open(.hold, options: ChannelOptions(spinPolicy: .never))
+      let isWaiting = Promise<Void>()
+      let receiver = TestThread {
+        isWaiting.fulfil()
+        return portError { _ = try port.receive(timeout: patience) }
+      }
+      try isWaiting.wait()
+      // Before it sleeps, or after: either must do.
+      if round % 2 == 0 { try settle(place) }
+      if expected == "closed" { port.close() } else { try place.place(port, .hold) }
+      #expect(try receiver.join() == expected)
+    }
+  }
+
+  @Test("3.8 A waiting `receive` ends when the peer's process is killed, with what it had posted before")
+  func receiveFromKilled() throws {
+    let process = FarProcess()
+    let puppet = try Puppet(in: process)
+    try puppet.post(0..<3)
+    let receiver = TestThread {
+      (try puppet.port.receiveNumbers(3), portError { _ = try puppet.port.receive(timeout: patience) })
+    }
+    try process.kill()
+    let (numbers, error) = try receiver.join()
+    #expect(numbers == [0, 1, 2])
+    #expect(error == "peerClosed.peer exited")
+  }
+
+  @Test("3.8 Several threads may wait at once; each message goes to one of them", arguments: FarEnd.allCases)
+  func severalThreads(_ place: FarEnd) throws {
+    let port = try place.open(.pour, [5000])
+    let taken = Mutex<[Int]>([])
+    try onThreads(3) { _ in
+      var previous = -1
+      while true {
+        do throws(PortError) {
+          let number = try port.receive(timeout: patience).load(as: Int.self)
+          if number < previous { taken.withLock { $0.append(-1) } }
+          previous = number
+          taken.withLock { $0.append(number) }
+        } catch {
+          guard case .peerClosed = error else { throw error }
+          return
+        }
+      }
+    }
+    #expect(taken.withLock { $0.sorted() } == Array(0..<5000))
+  }
+
+  @Test("3.8 A message taken by hand is not given to the handler, nor the other way round", arguments: FarEnd.allCases)
+  func handlerAndHand(_ place: FarEnd) throws {
+    let port = try place.open(.pour, [5000])
+    let received = Received(on: port)
+    var taken: [Int] = []
+    do {
+      while true { taken.append(try port.receiveNumber()) }
+    } catch PortError.peerClosed {}
+    try received.waitForClose()
+    #expect(Set(taken).isDisjoint(with: received.numbers))
+    #expect((taken + received.numbers).sorted() == Array(0..<5000))
+    #expect(taken == taken.sorted() && received.numbers == received.numbers.sorted())
+    #expect(received.closeCount == 1)
+  }
+
+  @Test("3.8 A handler may receive by hand as well, and gets what comes next", arguments: FarEnd.allCases)
+  func receiveInHandler(_ place: FarEnd) throws {
+    let loop = EventLoop(name: "receives")
+    defer { loop.stop() }
+    let puppet = try Puppet(place)
+    let port = puppet.port
+    port.setEventLoop(loop)
+    let numbers = EventLog<Int>()
+    port.onMessage = { event in
+      numbers.append((try? event.load(as: Int.self)) ?? -1)
+      numbers.append(100 + ((try? port.receiveNumber()) ?? -1000))
+    }
+    try puppet.post(0..<1)
+    try numbers.wait(for: 1)
+    try puppet.post(1..<4)
+    #expect(try numbers.wait(for: 4) == [0, 101, 2, 103])
+    // On its own loop nobody else hears of the peer's end; the call has to find out itself.
+    let ended = Promise<String>()
+    port.onMessage = { _ in ended.fulfil(portError { _ = try port.receive(timeout: patience) }) }
+    try puppet.post(0..<1)
+    try puppet.close()
+    #expect(try ended.wait() == "peerClosed.closed by peer")
+  }
+}

@@ -1,0 +1,201 @@
+import CSupport
+import Glibc
+import MessagePorts
+import Synchronization
+
+/// A `TestPeer` that does one thing by itself and reports numbers: for what cannot be measured in a process in which
+/// other tests run.
+public enum LoneProcess {
+  /// Plays `experiment` in a new process, and returns what it reports.
+  public static func run(_ experiment: String, within limit: Duration = .seconds(40)) throws -> [String: Int] {
+    let worker = try PeerProcess.spawn("lone", [experiment])
+    let report = Promise<[String: Int]>()
+    worker.connection.onClose = { reason in
+      print("\(experiment): \(reason)")
+      report.fulfil([:])
+    }
+    worker.connection.on("keep") { event in event.ports.forEach(Kept.keep) }
+    worker.connection.on("report") { event in
+      let pairs = String(decoding: event.bytes, as: UTF8.self).split(separator: " ").map { $0.split(separator: "=") }
+      report.fulfil(Dictionary(uniqueKeysWithValues: pairs.map { (String($0[0]), Int($0[1])!) }))
+    }
+    defer { worker.connection.close() }
+    return try report.wait(within: limit, "report of \(experiment)")
+  }
+
+  /// What `TestPeer` does.
+  public static func play(_ experiment: String, _ parent: Connection) {
+    _ = TestThread {
+      let report: [String: Int]
+      do {
+        report = try perform(experiment, parent)
+      } catch {
+        print("\(experiment): \(error)")
+        exit(66)
+      }
+      let text = report.map { "\($0.key)=\($0.value)" }.joined(separator: " ")
+      try parent.postMessage("report", bytes: Array(text.utf8))
+    }
+  }
+
+  private static func perform(_ experiment: String, _ parent: Connection) throws -> [String: Int] {
+    switch experiment {
+    case "channels": try channels()
+    case "descriptors": try descriptors(parent)
+    case "lostPorts": try lostPorts()
+    case "idle": try idle(parent)
+    case "threads": try threads(parent)
+    case "pingPong": try pingPong()
+    default: [:]
+    }
+  }
+
+  // MARK: Experiments
+
+  private static func channels() throws -> [String: Int] {
+    // The default loop serves the connection; let it be there, ring and all.
+    let first = try MessageChannel()
+    first.port2.onMessage = { [weak port = first.port2] event in try? port?.postMessage(bitwise: 1) }
+    try first.port1.postMessage(bitwise: 1)
+    _ = try first.port1.receive(timeout: patience)
+    let before = (try countEntries("/proc/self/fd"), try countEntries("/proc/self/task"))
+    let channels = try (0..<10_000).map { _ in try MessageChannel() }
+    for channel in channels { try channel.port1.postMessage(bitwise: 1) }
+    let after = (try countEntries("/proc/self/fd"), try countEntries("/proc/self/task"))
+    return withExtendedLifetime(channels) { ["descriptors": after.0 - before.0, "threads": after.1 - before.1] }
+  }
+
+  /// Lets the process run out of descriptors, and finds out what that means to ports.
+  private static func descriptors(_ parent: Connection) throws -> [String: Int] {
+    let local = try MessageChannel(), listed = try MessageChannel()
+    let received = EventLog<Int>()
+    local.port2.onMessage = { event in received.append((try? event.load(as: Int.self)) ?? -1) }
+    var report: [String: Int] = [:]
+    try withoutDescriptors {
+      do {
+        try parent.postMessage("keep", transfer: [listed.port1])
+      } catch PortError.system(let error) {
+        report["errno"] = Int(error.errno)
+      }
+      try listed.port2.postMessage(bitwise: 5)
+      let isKept = try !listed.port1.isDetached && listed.port1.receive(timeout: patience).load(as: Int.self) == 5
+      report["portsKept"] = isKept ? 1 : 0
+      for number in 0..<1000 { try local.port1.postMessage(bitwise: number) }
+      report["postsAfterwards"] = try received.wait(for: 1000) == Array(0..<1000) ? 1000 : 0
+    }
+    try parent.postMessage("keep", transfer: [listed.port1])
+    report["transferAfterwards"] = listed.port1.isDetached ? 1 : 0
+    return report
+  }
+
+  /// Receives messages whose ports it has no descriptors for, among others.
+  private static func lostPorts() throws -> [String: Int] {
+    var report: [String: Int] = [:]
+    for way in ["ToHandler", "ByHand"] {
+      let puppet = try Puppet(in: FarProcess())
+      for number in 0..<4 {
+        try puppet.post(number..<number + 1)
+        if number < 3 { try puppet.postPorts(2) }
+      }
+      let errors = EventLog<Int>(), messages = EventLog<Int>()
+      puppet.port.onMessageError = { error in if case .portsLost(expected: 2) = error { errors.append(0) } }
+      try withoutDescriptors {
+        if way == "ToHandler" {
+          puppet.port.onMessage = { event in messages.append((try? event.load(as: Int.self)) ?? -1) }
+          try messages.wait(for: 4)
+        } else {
+          for _ in 0..<4 { messages.append(try puppet.port.receive(timeout: patience).load(as: Int.self)) }
+        }
+        try errors.wait(for: 3)
+      }
+      report["messages" + way] = messages.all == [0, 1, 2, 3] ? 4 : 0
+      report["errors" + way] = errors.count
+    }
+    return report
+  }
+
+  /// Runs `body` while the process cannot have any more descriptors.
+  private static func withoutDescriptors(_ body: () throws -> Void) throws {
+    let resource = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
+    var old = rlimit()
+    unsafe getrlimit(resource, &old)
+    var none = rlimit(rlim_cur: 3, rlim_max: old.rlim_max)
+    unsafe setrlimit(resource, &none)
+    defer { unsafe setrlimit(resource, &old) }
+    try body()
+  }
+
+  /// How much processor time a thousand started ports of each kind take while nothing happens.
+  private static func idle(_ parent: Connection) throws -> [String: Int] {
+    let channels = try makeStartedPorts(1000, parent)
+    usleep(300_000)  // what was started has settled; nothing tells when
+    let before = cpuMicroseconds
+    usleep(1_000_000)
+    return withExtendedLifetime(channels) { ["microseconds": cpuMicroseconds - before] }
+  }
+
+  private static func threads(_ parent: Connection) throws -> [String: Int] {
+    let few = try makeStartedPorts(1, parent)
+    let before = try countEntries("/proc/self/task")
+    let many = try makeStartedPorts(1000, parent)
+    let after = try countEntries("/proc/self/task")
+    return withExtendedLifetime((few, many)) { ["more": after - before] }
+  }
+
+  /// So many started ports with a handler whose peers are here, and as many whose peers are in the parent.
+  private static func makeStartedPorts(_ count: Int, _ parent: Connection) throws -> [MessagePort] {
+    var ports: [MessagePort] = []
+    let received = EventLog<Int>()
+    for number in 0..<count {
+      let local = try MessageChannel(), crossing = try MessageChannel()
+      for port in [local.port1, crossing.port1] { port.onMessage = { _ in received.append(number) } }
+      try local.port2.postMessage(bitwise: number)
+      try crossing.port2.postMessage(bitwise: number)
+      try parent.postMessage("keep", transfer: [crossing.port2])
+      ports += [local.port1, local.port2, crossing.port1]
+    }
+    try received.wait(for: 2 * count)
+    return ports
+  }
+
+  /// Two ports that answer each other: how far apart the stacks of their handlers are.
+  private static func pingPong() throws -> [String: Int] {
+    let channel = try MessageChannel()
+    let extent = Mutex((lowest: UInt.max, highest: UInt.min))
+    let done = Promise<Int>()
+    for port in [channel.port1, channel.port2] {
+      port.onMessage = { [unowned port] event in
+        let here = stackPointer()
+        extent.withLock { $0 = (min($0.lowest, here), max($0.highest, here)) }
+        let number = (try? event.load(as: Int.self)) ?? 0
+        if number == 0 { return done.fulfil(0) }
+        try? port.postMessage(bitwise: number - 1)
+      }
+    }
+    try channel.port1.postMessage(bitwise: 100_000)
+    _ = try done.wait(within: .seconds(30))
+    return ["stackBytes": extent.withLock { Int($0.highest - $0.lowest) }]
+  }
+
+  @inline(never)
+  private static func stackPointer() -> UInt {
+    var here: UInt8 = 0
+    return unsafe withUnsafeMutablePointer(to: &here) { UInt(bitPattern: $0) }
+  }
+}
+
+/// How many entries a directory of `/proc` has.
+public func countEntries(_ path: String) throws -> Int {
+  guard let directory = unsafe opendir(path) else { throw DeadlineExceeded(what: "opening \(path)") }
+  defer { unsafe closedir(directory) }
+  var count = -2
+  while unsafe readdir(directory) != nil { count += 1 }
+  return count
+}
+
+/// The processor time of this process, all threads together.
+public var cpuMicroseconds: Int {
+  var usage = rusage()
+  unsafe getrusage(RUSAGE_SELF.rawValue, &usage)
+  return (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1_000_000 + Int(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec)
+}
