@@ -105,7 +105,7 @@ import Testing
 
   @Test(
     "A plug-in that can reach nothing answers on the port that it was handed",
-    .enabled(if: await Tool.canConfine(), "neither bwrap nor unshare may make namespaces here"))
+    .enabled("neither bwrap nor unshare may make namespaces here") { await Tool.canConfine() })
   func confinedPlugin() async throws {
     let result = try await Tool.run(["demo", "confined-plugin", "--plain"])
     #expect(
