@@ -64,7 +64,7 @@ import Testing
 
   @Test("What differs is told, and the exit code says so") func difference() async throws {
     let files = try SampleFiles()
-    let directory = try files.directory(withProgram: "sha256sum", "for file; do echo 0000 name; done")
+    let directory = try files.directory(withProgram: "sha256sum", "shift; for file; do echo 0000 name; done")
     let path = directory + ":" + (ProcessInfo.processInfo.environment["PATH"] ?? "")
     let arguments = ["demo", "worker-with-clients", "--plain"] + files.paths.dropFirst(2)
     let result = try await Tool.run(arguments, environment: ["PATH": path])

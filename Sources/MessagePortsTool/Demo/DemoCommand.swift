@@ -31,7 +31,10 @@ struct Demo: AsyncParsableCommand {
     let reports = await playing.value
     signals.forEach { $0.cancel() }
 
-    if playing.isCancelled { throw Interruption.exitCode }
+    if playing.isCancelled {
+      output.line("interrupted: what was started has been ended")
+      throw Interruption.exitCode
+    }
     output.showSummary(of: reports)
     if reports.contains(where: \.hasFailed) { throw ExitCode.failure }
   }
@@ -43,6 +46,7 @@ struct Demo: AsyncParsableCommand {
       var reports: [DemoReport] = []
       for program in name.map({ [$0] }) ?? DemoProgram.allCases where !Task.isCancelled {
         let report = await DemoRun.play(program, files: files, output)
+        if Task.isCancelled { break }
         output.show(report)
         reports.append(report)
       }

@@ -165,7 +165,10 @@ enum TwoWorkers {
       result.traffic.add(event)
       if letter.number != result.letters { result.outOfOrder += 1 }
       if letter.isLast { break }
-      if letter.number % 1000 == 0 { try line.postMessage(News.progress(letter.number)) }
+      if letter.number % 1000 == 0 {
+        if line.isPeerClosed { break }
+        try line.postMessage(News.progress(letter.number))
+      }
       try writeNext()
     }
     result.hasSeenClose = port.isPeerClosed
