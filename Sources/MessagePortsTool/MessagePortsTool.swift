@@ -2,9 +2,9 @@ import ArgumentParser
 
 /// The tool of the package: one subcommand for each thing it can do.
 @main
-struct MessagePortsTool: ParsableCommand {
+struct MessagePortsTool: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "messageports",
     abstract: "Looks at what message ports need and do on this machine.",
-    subcommands: [Doctor.self])
+    subcommands: [Demo.self, Doctor.self, DemoRoleCommand.self])
 }
