@@ -24,15 +24,13 @@ struct ReadmeTests {
       return
     }
     var text = ""
-    while let line = unsafe readLine(from: output) { text += line }
+    while true {
+      let character = unsafe fgetc(output)
+      guard character >= 0, let scalar = UnicodeScalar(UInt32(character)) else { break }
+      text.unicodeScalars.append(scalar)
+    }
     let status = unsafe pclose(output)
     #expect(status == 0)
     #expect(text == "answer: 17\nthe asking side is gone: closed by peer\n")
-  }
-
-  private func readLine(from file: UnsafeMutablePointer<FILE>) -> String? {
-    var buffer = [CChar](repeating: 0, count: 4096)
-    guard unsafe fgets(&buffer, CInt(buffer.count), file) != nil else { return nil }
-    return unsafe String(cString: buffer)
   }
 }
