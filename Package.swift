@@ -64,6 +64,8 @@ let package = Package(
       name: "MessagePortsTests",
       dependencies: ["MessagePorts", "MessagePortsFoundation", "CSupport", "TestSupport", "TestPeer"],
       swiftSettings: settings),
+    .testTarget(
+      name: "ToolTests", dependencies: ["MessagePortsTool", "CSupport", "MessagePorts", "SharedRing"], swiftSettings: settings),
   ],
   swiftLanguageModes: [.v6],
   cLanguageStandard: .gnu11

@@ -56,6 +56,8 @@ public final class Agent: Sendable {
     case postBytes
     /// (key, size, seed) Receives bytes and checks them.
     case expectBytes
+    /// (from, key, size) Receives bytes of that size and seed, and keeps the ports that come with them from `key` on.
+    case takeBytes
     /// (key) Posts everything that comes on the port back, ports included, from a message handler.
     case echo
     /// (key) Drops everything that comes, in a message handler.
@@ -69,8 +71,6 @@ public final class Agent: Sendable {
     case relayWithHandler
     /// (key, count) Makes channels, keeps their first ports from `key` on, sends the others with the answer.
     case makeChannels
-    /// (key, size, seed) As `postBytes`, with all ports that come with the order.
-    case postBytesWithPorts
     case descriptors
     case processIdentifier
     /// (milliseconds) Does nothing, for a while.
@@ -79,8 +79,8 @@ public final class Agent: Sendable {
     case exit
     /// Ends the process with SIGKILL.
     case die
-    /// (key) `tryReceive` until something comes; it must not be a whole message for so many milliseconds.
-    case stayEmpty
+    /// (key) Finds no whole message at the port, now.
+    case expectNothing
   }
 
   public struct Failure: Error, CustomStringConvertible {
@@ -199,12 +199,18 @@ public final class AgentServer {
       ports[b] = first
     case .expectEnd: try port(a).expectEnd(within: Self.patience)
     case .postBytes: try port(a).postMessage(bytes: patternBytes(count: Int(b), seed: c))
-    case .postBytesWithPorts: try port(a).postMessage(bytes: patternBytes(count: Int(b), seed: c), transfer: received)
     case .expectBytes:
       let bytes = try port(a).receive(timeout: Self.patience).bytes
       guard bytes == patternBytes(count: Int(b), seed: c) else {
         throw Agent.Failure(description: "\(bytes.count) bytes differ")
       }
+    case .takeBytes:
+      let event = try port(a).receive(timeout: Self.patience)
+      guard event.bytes == patternBytes(count: Int(c), seed: c) else {
+        throw Agent.Failure(description: "\(event.byteCount) bytes differ")
+      }
+      for (index, port) in event.ports.enumerated() { ports[b + UInt64(index)] = port }
+      value = UInt64(event.ports.count)
     case .echo:
       let port = try port(a)
       port.onMessage = { [weak port] event in try? port?.postMessage(bytes: event.bytes, transfer: event.ports) }
@@ -229,7 +235,7 @@ public final class AgentServer {
     case .pause: usleep(UInt32(a) * 1000)
     case .exit: exitProcess(CInt(a))
     case .die: raise(SIGKILL)
-    case .stayEmpty:
+    case .expectNothing:
       guard case .empty = try port(a).tryReceive() else { throw Agent.Failure(description: "not empty") }
     }
     return Agent.Answer(value: value, ports: returned)

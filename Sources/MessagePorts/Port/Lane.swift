@@ -11,6 +11,9 @@ import Synchronization
 /// takes another one's only under ``Departure``'s lock, so there is no order to get wrong.
 final class Lane: Sendable {
   let state: Mutex<LaneState>
+  /// The lane is locked because its channel is becoming shared. Of use only under ``Departure``'s lock, whose holder
+  /// comes by again if ports wait in each other's channels; relaxed for the same reason.
+  let isMoving = Atomic<Bool>(false)
 
   /// A port's reader tells what it has read in small steps: a poster that finds the ring full waits a moment if it sees
   /// that the reader gets on, and that is better than to make the ring grow.

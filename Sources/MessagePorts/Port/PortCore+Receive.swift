@@ -15,7 +15,7 @@ extension PortCore {
   /// Takes the next message if there is one. Does not start the port and never blocks.
   func tryReceive() throws(PortError) -> ReceiveResult {
     let result = try receiveOrPrepare(nil).result
-    // Somebody has to hear the other end go; for a port that has no handlers, nobody does so far.
+    // Whoever only ever looks has to hear of the other end's death as well.
     if case .empty = result { watchIfShared() }
     return result
   }

@@ -197,6 +197,8 @@ struct DepartedPorts: Sendable {
 extension PortCore {
   /// Lets this end go over to a new port in this process, which takes its lanes, its queue, everything but the handlers.
   fileprivate func handOver() -> (successor: MessagePort, remains: DepartedPorts.Remains) {
+    // Before anyone can see the successor: its own watch would be of the same socket.
+    stopWatching()
     let successor = PortCore(succeeding: self)
     let receiver = incoming.state.withLock { lane in
       let old = lane.receiver

@@ -1,4 +1,6 @@
+import Glibc
 import SharedRing
+import Synchronization
 
 // A channel becomes shared when its first port leaves. Until then it needs nothing from the kernel.
 
@@ -7,6 +9,10 @@ extension PortCore {
   ///
   /// Only within ``Departure/exclusively(_:)``, because it locks both lanes, and those of ports that wait in them.
   func share() throws(PortError) {
+    // A port waits, by way of other channels, in its own channel: neither can be first.
+    if outgoing.isMoving.load(ordering: .relaxed) || incoming.isMoving.load(ordering: .relaxed) {
+      throw .system(SystemError(call: "sendmsg", errno: ELOOP))
+    }
     let isShared = outgoing.state.withLock { $0.sendingChannel != nil }
     if isShared { return }
     let channels: (SharedChannel, SharedChannel)
@@ -17,6 +23,8 @@ extension PortCore {
     }
     let (mine, theirs) = end == 0 ? (channels.0, channels.1) : (channels.1, channels.0)
 
+    for lane in [outgoing, incoming] { lane.isMoving.store(true, ordering: .relaxed) }
+    defer { for lane in [outgoing, incoming] { lane.isMoving.store(false, ordering: .relaxed) } }
     let leftovers = try outgoing.state.withLock { (outgoing) throws(PortError) -> Leftovers in
       try incoming.state.withLock { (incoming) throws(PortError) -> Leftovers in
         var toThem = RingProducer(memory: mine.memory, lane: end)
@@ -46,7 +54,10 @@ extension PortCore {
     }
     for lane in [outgoing, incoming] {
       guard let core = lane.state.withLock({ $0.receiver.core }) else { continue }
-      if lane.state.withLock({ $0.receiver.wantsEvents }) { core.watchIfShared() }
+      let waitsForSpace = core.outgoing.state.withLock { !$0.spaceWaiters.isEmpty }
+      if waitsForSpace || lane.state.withLock({ $0.receiver.wantsEvents }) { core.watchIfShared() }
+      // So far the receiver would have let a poster that waits go on. Now the loop has to announce it on the ring.
+      if waitsForSpace { core.loop.schedule(core) }
       lane.state.withLock { $0.receiver.notify() }.perform()
     }
   }

@@ -1,2 +1,0 @@
-public protocol MessageCoder: Sendable { func encode<T: Encodable>(_ value: T) throws -> [UInt8]; func decode<T: Decodable>(_ type: T.Type, from bytes: RawSpan) throws -> T }
-public struct BinaryMessageCoder: MessageCoder { public init() {}; public func encode<T: Encodable>(_ value: T) throws -> [UInt8] {[]}; public func decode<T: Decodable>(_ type: T.Type, from bytes: RawSpan) throws -> T { fatalError() } }

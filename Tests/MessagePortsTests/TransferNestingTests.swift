@@ -1,0 +1,124 @@
+import MessagePorts
+import TestSupport
+import Testing
+
+/// Ports inside messages that wait inside ports.
+@Suite("Transfer nesting", .timeLimit(.minutes(1)))
+struct TransferNestingTests {
+  /// A chain: each channel's `port2` waits in a message at the one before; the last holds the number 4711.
+  /// Returns what is left in hand: the first `port2`, and all `port1`s, which stay open.
+  private func makeChain(depth: Int) throws -> (outermost: MessagePort, others: [MessagePort]) {
+    var others: [MessagePort] = []
+    let innermost = try MessageChannel()
+    try innermost.port1.postMessage(bitwise: 4711 as UInt64)
+    others.append(innermost.port1)
+    var inner = innermost.port2
+    for level in 1..<depth {
+      let channel = try MessageChannel()
+      try channel.port1.postMessage(bitwise: UInt64(level), transfer: [inner])
+      others.append(channel.port1)
+      inner = channel.port2
+    }
+    return (inner, others)
+  }
+
+  @Test("6.5 A hundred ports, each in a message at the next, come out in one process, in order")
+  func deepChainHere() async throws {
+    let (outermost, others) = try makeChain(depth: 100)
+    try await onThread {
+      var port = outermost
+      for level in stride(from: 99, to: 0, by: -1) {
+        let event = try port.receive(timeout: .seconds(1))
+        guard try event.load(as: UInt64.self) == level, event.ports.count == 1 else {
+          throw Agent.Failure(description: "level \(level)")
+        }
+        port = event.ports[0]
+      }
+      try port.expect(4711)
+      try port.postMessage(bitwise: 1 as UInt64)
+      try others[0].expect(1)
+    }
+  }
+
+  @Test("6.5 Twenty ports, each in a message at the next, cross to another process and back",
+    arguments: [1, 2, 3, 4, 5, 6, 20])
+  func deepChainCrosses(_ depth: Int) async throws {
+    let agent = try Agent(.anotherProcess)
+    let (outermost, others) = try makeChain(depth: depth)
+    try await agent.call(.keep, 0, transfer: [outermost])
+    for step in 0..<depth - 1 {
+      try await agent.call(.take, UInt64(step), UInt64(step + 1), UInt64(depth - 1 - step))
+    }
+    let innermost = UInt64(depth - 1)
+    try await agent.call(.expect, innermost, 4711, 1)
+    try await agent.call(.post, innermost, 1, 1)
+    try await onThread { try others[0].expect(1) }
+    for key in 0..<UInt64(depth) { try await agent.call(.close, key) }
+    try await onThread { for port in others { try port.expectEnd() } }
+  }
+
+  @Test("6.5 A chain that was unpacked to the middle goes on to a third process")
+  func chainMovesOn() async throws {
+    let (one, other) = (try Agent(.anotherProcess), try Agent(.anotherProcess))
+    let link = try MessageChannel()
+    try await one.call(.keep, 100, transfer: [link.port1])
+    try await other.call(.keep, 100, transfer: [link.port2])
+    let (outermost, others) = try makeChain(depth: 8)
+    try await one.call(.keep, 0, transfer: [outermost])
+    for step in 0..<4 { try await one.call(.take, UInt64(step), UInt64(step + 1), UInt64(7 - step)) }
+    try await one.call(.pass, 4, 100, 55)
+    try await other.call(.take, 100, 4, 55)
+    for step in 4..<7 { try await other.call(.take, UInt64(step), UInt64(step + 1), UInt64(7 - step)) }
+    try await one.kill()
+    try await other.call(.expect, 7, 4711, 1)
+    try await other.call(.post, 7, 2, 1)
+    try await onThread { try others[0].expect(2) }
+  }
+
+  @Test("6.5 Many ports that wait in one local channel cross together with it", arguments: [10, 200])
+  func manyWaitingPorts(_ count: Int) async throws {
+    let agent = try Agent(.anotherProcess)
+    let channel = try MessageChannel()
+    let carried = try (0..<count).map { _ in try MessageChannel() }
+    for (index, one) in carried.enumerated() {
+      try channel.port1.postMessage(bitwise: UInt64(index), transfer: [one.port2])
+      try one.port1.postMessage(bitwise: UInt64(1000 + index))
+    }
+    try await agent.call(.keep, 0, transfer: [channel.port2])
+    for index in 0..<UInt64(count) {
+      try await agent.call(.take, 0, 1, index)
+      try await agent.call(.expect, 1, 1000 + index, 1)
+    }
+  }
+
+  @Test("2.2 A channel in which, by way of another, its own end waits is refused if it cannot cross, and nothing changes")
+  func channelsInEachOther() async throws {
+    // In a process of its own: this was a way to crash.
+    await #expect(processExitsWith: .success) {
+      let agent = try Agent(.anotherProcess)
+      try await agent.call(.processIdentifier)
+      let (x, y) = (try MessageChannel(), try MessageChannel())
+      try x.port1.postMessage(bitwise: 1 as UInt64, transfer: [y.port1])  // y.port1 waits at x.port2
+      try y.port2.postMessage(bitwise: 2 as UInt64, transfer: [x.port2])  // x.port2 waits at y.port1
+      // Nobody can take either message out again, but the other two ends are ports like all others.
+      #expect(throws: PortError.self) { try agent.begin(.keep, 0, transfer: [x.port1]) }
+      #expect(!x.port1.isDetached && !x.port1.isPeerClosed && !y.port2.isPeerClosed)
+      try x.port1.postMessage(bitwise: 3 as UInt64)
+      try y.port2.postMessage(bitwise: 3 as UInt64)
+      try await agent.call(.processIdentifier)
+    }
+  }
+
+  @Test("6.5 A port crosses while its peer waits, inside a message, at a port that crosses too")
+  func peersCrossInDifferentMessages() async throws {
+    let agent = try Agent(.anotherProcess)
+    let (x, y) = (try MessageChannel(), try MessageChannel())
+    try x.port1.postMessage(bitwise: 1 as UInt64)
+    try y.port1.postMessage(bitwise: 2 as UInt64, transfer: [x.port1])
+    try await agent.call(.keep, 0, transfer: [x.port2, y.port2])
+    try await agent.call(.expect, 0, 1, 1)
+    try await agent.call(.take, 1, 2, 2)
+    try await agent.call(.post, 2, 5, 1)
+    try await agent.call(.expect, 0, 5, 1)
+  }
+}
