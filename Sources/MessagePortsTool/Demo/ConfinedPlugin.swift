@@ -96,25 +96,37 @@ enum ConfinedPlugin {
     let (port, line) = (request.ports[0], request.ports[1])
     let attempts = try request.decode(ConfinementProbe.self)
 
+    let (plugin, confinement, complaints) = try await startPlugin()
+    // The port has waited as it came: never started, nothing taken from it.
+    let wasUnopened = !port.isStarted && !port.isClosed
+    try plugin.connection.postMessage("port", transfer: [port])
+    try line.postMessage(
+      PluginStarted(
+        processIdentifier: plugin.processIdentifier, confinement: confinement, complaints: complaints,
+        files: try await Confinement.neededFiles(), portWasUnopened: wasUnopened, probe: await attempts.carryOut()))
+    await parent.closed()
+  }
+
+  /// Starts the plug-in under the first confinement that works, and waits until it is ready.
+  private static func startPlugin() async throws -> (WorkerProcess, Confinement, complaints: [String]) {
+    let environment = try await Confinement.environment()
     var complaints: [String] = []
     for confinement in Confinement.allCases {
       do {
-        let command = try await confinement.command(for: .plugin)
-        let plugin = try WorkerProcess.spawn(
-          command.program, arguments: command.arguments, environment: try await Confinement.environment())
+        let (program, arguments) = try await confinement.command(for: .plugin)
+        let plugin = try WorkerProcess.spawn(program, arguments: arguments, environment: environment)
         try await within(.seconds(5), "a sign of life") { _ = try await plugin.connection.next("ready") }
-        let wasUnopened = !port.isStarted && !port.isClosed
-        try plugin.connection.postMessage("port", transfer: [port])
-        try line.postMessage(
-          PluginStarted(
-            processIdentifier: plugin.processIdentifier, confinement: confinement, complaints: complaints,
-            files: try await Confinement.neededFiles(), portWasUnopened: wasUnopened, probe: await attempts.carryOut()))
-        break
+        return (plugin, confinement, complaints)
       } catch {
-        complaints.append("\(confinement.rawValue): \(error)")
+        complaints.append("\(confinement): \(error)")
       }
     }
-    await parent.closed()
+    throw PluginFailure(complaints: complaints)
+  }
+
+  struct PluginFailure: Error, CustomStringConvertible {
+    let complaints: [String]
+    var description: String { "the plug-in does not start: \(complaints.joined(separator: "; "))" }
   }
 
   // MARK: The plug-in
