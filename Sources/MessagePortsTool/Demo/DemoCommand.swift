@@ -1,0 +1,99 @@
+import ArgumentParser
+import Foundation
+import MessagePorts
+
+/// `messageports demo`: programs that show what ports are for, each played by real processes and checked.
+struct Demo: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "demo",
+    abstract: "Plays four model programs, each with several processes, and checks what they do.",
+    discussion: DemoProgram.allCases.map { "  \($0.rawValue): \($0.summary)" }.joined(separator: "\n"))
+
+  @Argument(help: "The one program to play; all of them if there is none.")
+  var name: DemoProgram?
+
+  @Argument(help: "What worker-with-clients works on; by default the sources of this package.", completion: .file())
+  var files: [String] = []
+
+  @Flag(help: "Print only what is the same each time: no process numbers, no times, no progress.")
+  var plain = false
+
+  func validate() throws {
+    for file in files where !FileManager.default.isReadableFile(atPath: file) {
+      throw ValidationError("cannot read \(file)")
+    }
+  }
+
+  func run() async throws {
+    let output = DemoOutput(plain ? .plain : isatty(STDOUT_FILENO) == 1 ? .terminal : .lines)
+    let playing = Task { await play(output) }
+    let signals = Interruption.watch { playing.cancel() }
+    let reports = await playing.value
+    signals.forEach { $0.cancel() }
+
+    if playing.isCancelled {
+      output.line("interrupted: what was started has been ended")
+      throw Interruption.exitCode
+    }
+    output.showSummary(of: reports)
+    if reports.contains(where: \.hasFailed) { throw ExitCode.failure }
+  }
+
+  private func play(_ output: DemoOutput) async -> [DemoReport] {
+    // On the loop that serves the ports: a message that this task waits for wakes one thread and not two, and handlers
+    // that are set without an `await` in between are all in place before the next message is delivered.
+    await withTaskExecutorPreference(EventLoop.default) {
+      var reports: [DemoReport] = []
+      for program in name.map({ [$0] }) ?? DemoProgram.allCases where !Task.isCancelled {
+        let report = await DemoRun.play(program, files: files, output)
+        if Task.isCancelled { break }
+        output.show(report)
+        reports.append(report)
+      }
+      return reports
+    }
+  }
+}
+
+/// Control-C, and a polite request to end: the processes of the demo are ended first.
+private enum Interruption {
+  /// As of a program that SIGINT has ended.
+  static let exitCode = ExitCode(128 + SIGINT)
+
+  /// Calls `body` instead of ending the process, for as long as the result is kept.
+  static func watch(_ body: @escaping @Sendable () -> Void) -> [any DispatchSourceSignal] {
+    [SIGINT, SIGTERM].map { number in
+      signal(number, SIG_IGN)
+      let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
+      source.setEventHandler(handler: body)
+      source.resume()
+      return source
+    }
+  }
+}
+
+/// The programs that can be played.
+enum DemoProgram: String, CaseIterable, Sendable, ExpressibleByArgument {
+  case twoWorkers = "two-workers"
+  case workerWithClients = "worker-with-clients"
+  case replyStream = "reply-stream"
+  case confinedPlugin = "confined-plugin"
+
+  var summary: String {
+    switch self {
+    case .twoWorkers: "a host makes a channel between two workers, and is then not needed any more"
+    case .workerWithClients: "clients get a channel each to one worker, which dies and is replaced"
+    case .replyStream: "a request brings the port for its answers, however many there are"
+    case .confinedPlugin: "a plug-in that can reach nothing is handed a port to the host"
+    }
+  }
+
+  func play(_ run: DemoRun, files: [String]) async throws {
+    switch self {
+    case .twoWorkers: try await TwoWorkers.play(run)
+    case .workerWithClients: try await WorkerWithClients.play(run, files: files)
+    case .replyStream: try await ReplyStream.play(run)
+    case .confinedPlugin: try await ConfinedPlugin.play(run)
+    }
+  }
+}

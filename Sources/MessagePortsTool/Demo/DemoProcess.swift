@@ -1,0 +1,43 @@
+import CSupport
+import Foundation
+import MessagePorts
+
+/// A process of a demo, whoever has started it; it is not mistaken for another one that gets its number later.
+final class DemoProcess: Sendable {
+  let name: String
+  let identifier: Int32
+  private let descriptor: CInt
+
+  /// `nil` if it has ended already.
+  init?(name: String, identifier: Int32) {
+    self.name = name
+    self.identifier = identifier
+    descriptor = csupport_pidfd_open(identifier)
+    if descriptor < 0 { return nil }
+  }
+
+  deinit { _ = csupport_close(descriptor) }
+
+  /// Also if its parent has not asked yet how.
+  var hasEnded: Bool {
+    var event = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+    return unsafe poll(&event, 1, 0) == 1
+  }
+
+  func kill() { _ = csupport_pidfd_signal(descriptor, SIGKILL) }
+
+  /// One letter, as in `ps`: R runs, S sleeps, T is stopped, Z has ended.
+  var state: Character? {
+    // The name in parentheses may contain anything, so what counts is what follows the last one.
+    let line = try? String(contentsOfFile: "/proc/\(identifier)/stat", encoding: .utf8)
+    return line?.split(separator: ")").last?.dropFirst().first
+  }
+}
+
+/// The executable that is running, which is also that of all other processes.
+enum DemoExecutable {
+  static let path: String = {
+    let link = "/proc/self/exe"
+    return (try? FileManager.default.destinationOfSymbolicLink(atPath: link)) ?? link
+  }()
+}

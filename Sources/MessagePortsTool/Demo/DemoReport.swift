@@ -1,0 +1,55 @@
+import MessagePorts
+
+/// What a program of the demo has shown. A value, complete as soon as the program has ended, well or not.
+struct DemoReport: Sendable {
+  let program: DemoProgram
+  var processes: [Process] = []
+  var findings: [Finding] = []
+  var traffic = DemoTraffic()
+  var duration = Duration.zero
+
+  struct Process: Sendable {
+    let name: String
+    let identifier: Int32
+    /// What is not the same on every machine.
+    let note: String?
+
+    /// As it is shown to a person.
+    var description: String { "\(name) \(identifier)\(note.map { " (\($0))" } ?? "")" }
+  }
+
+  /// Something that has to be so, and whether it was.
+  struct Finding: Sendable {
+    let claim: String
+    let result: Result
+  }
+
+  enum Result: Sendable {
+    case verified
+    /// This machine does not let it be tried; the text says why.
+    case notVerified(String)
+    case differed(String)
+  }
+
+  var hasFailed: Bool { differedCount > 0 }
+
+  var verifiedCount: Int { findings.count { if case .verified = $0.result { true } else { false } } }
+  var differedCount: Int { findings.count { if case .differed = $0.result { true } else { false } } }
+  var notVerifiedCount: Int { findings.count - verifiedCount - differedCount }
+}
+
+/// Messages that were received on the channels that a program is about, as their receivers have counted them.
+struct DemoTraffic: Codable, Hashable, Sendable {
+  private(set) var messages = 0
+  private(set) var bytes = 0
+
+  mutating func add(_ message: MessageEvent) {
+    messages += 1
+    bytes += message.byteCount
+  }
+
+  static func += (total: inout DemoTraffic, part: DemoTraffic) {
+    total.messages += part.messages
+    total.bytes += part.bytes
+  }
+}

@@ -1,0 +1,49 @@
+import ArgumentParser
+import MessagePorts
+
+/// `messageports demo-role NAME`: one of the other processes of a demo. Started by the demo, never by hand.
+struct DemoRoleCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "demo-role", abstract: "Plays one process of a demo.", shouldDisplay: false)
+
+  @Argument var role: DemoRole
+
+  func run() async throws {
+    let parent = try Connection.parent
+    // As in `Demo`: on the loop that serves the ports.
+    try await withTaskExecutorPreference(EventLoop.default) { try await role.play(parent) }
+  }
+}
+
+/// What the tool's executable can be started again as. A process ends when its role's function returns.
+enum DemoRole: String, CaseIterable, Sendable, ExpressibleByArgument {
+  case twoWorkersHost = "two-workers-host"
+  case twoWorkersA = "two-workers-a"
+  case twoWorkersB = "two-workers-b"
+  case fileWorker = "file-worker"
+  case fileClient = "file-client"
+  case streamServer = "stream-server"
+  case pluginWorker = "plugin-worker"
+  case plugin = "plugin"
+
+  func play(_ parent: Connection) async throws {
+    switch self {
+    case .twoWorkersHost: try await TwoWorkers.playHost(parent)
+    case .twoWorkersA: try await TwoWorkers.playA(parent)
+    case .twoWorkersB: try await TwoWorkers.playB(parent)
+    case .fileWorker: try await WorkerWithClients.playWorker(parent)
+    case .fileClient: try await WorkerWithClients.playClient(parent)
+    case .streamServer: try await ReplyStream.playServer(parent)
+    case .pluginWorker: try await ConfinedPlugin.playWorker(parent)
+    case .plugin: try await ConfinedPlugin.playPlugin(parent)
+    }
+  }
+
+  /// Starts this executable again, in this role.
+  func spawn() throws -> WorkerProcess {
+    try WorkerProcess.spawn(DemoExecutable.path, arguments: commandLine)
+  }
+
+  /// What has to follow the executable's name.
+  var commandLine: [String] { [DemoRoleCommand.configuration.commandName!, rawValue] }
+}

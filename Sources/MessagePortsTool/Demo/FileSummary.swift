@@ -1,0 +1,63 @@
+import Foundation
+
+/// What the worker finds out about a file.
+struct FileSummary: Codable, Hashable, Sendable {
+  var lines = 0
+  var words = 0
+  var bytes = 0
+  /// SHA-256 in hexadecimal digits; `nil` where there is no library for it.
+  var digest: String?
+
+  /// Reads the file and works it out.
+  init(ofFile path: String) throws {
+    let content = [UInt8](try Data(contentsOf: URL(fileURLWithPath: path)))
+    self.init(of: content.span)
+    digest = Digest.sha256(of: content)
+  }
+
+  /// Counts as `wc` does: line feeds, and runs of bytes that are not white space.
+  init(of content: Span<UInt8>) {
+    bytes = content.count
+    var isInWord = false
+    for index in content.indices {
+      switch content[index] {
+      case 0x0A:
+        lines += 1
+        isInWord = false
+      case 0x20, 0x09, 0x0B, 0x0C, 0x0D: isInWord = false
+      default:
+        if !isInWord { words += 1 }
+        isInWord = true
+      }
+    }
+  }
+
+  init(lines: Int, words: Int, bytes: Int, digest: String?) {
+    (self.lines, self.words, self.bytes, self.digest) = (lines, words, bytes, digest)
+  }
+}
+
+/// SHA-256 by OpenSSL's libcrypto, which nearly every system has: looked up when it is first needed, so that building
+/// the tool takes no library, and running it without one costs the digests alone.
+enum Digest {
+  /// `unsigned char *SHA256(const unsigned char *data, size_t count, unsigned char *digest)`
+  private typealias Function = @convention(c) (
+    UnsafePointer<UInt8>?, Int, UnsafeMutablePointer<UInt8>?
+  ) -> UnsafeMutablePointer<UInt8>?
+
+  private static let function: Function? = {
+    for name in ["libcrypto.so.3", "libcrypto.so.1.1"] {
+      guard let library = unsafe dlopen(name, RTLD_NOW), let symbol = unsafe dlsym(library, "SHA256") else { continue }
+      return unsafe unsafeBitCast(symbol, to: Function.self)
+    }
+    return nil
+  }()
+
+  /// `nil` if this system has no libcrypto.
+  static func sha256(of bytes: [UInt8]) -> String? {
+    guard let function = unsafe function else { return nil }
+    var digest = [UInt8](repeating: 0, count: 32)
+    _ = unsafe function(bytes, bytes.count, &digest)
+    return digest.map { String(format: "%02x", $0) }.joined()
+  }
+}
