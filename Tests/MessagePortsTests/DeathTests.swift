@@ -73,7 +73,10 @@ struct DeathTests {
       port.onClose = { _ in ends.append("messages") }
       confirmations.port1.onClose = { _ in ends.append("confirmations") }
       confirmations.port1.onMessage = { event in confirmed.append((try? event.load(as: Int.self)) ?? -1) }
-      port.onMessage = { event in received.append(Self.number(of: event, role)) }
+      port.onMessage = { event in
+        received.append(Self.number(of: event, role))
+        if received.count % 64 == 0 { try? confirmations.port1.postMessage(bitwise: received.count) }
+      }
       try received.wait(for: Int.random(in: 1...(role == .pourForEver ? 3000 : 60), using: &random))
       try process.kill()
       try ends.wait(for: 2)

@@ -36,6 +36,7 @@ public enum LoneProcess {
     case "channels": try channels()
     case "descriptors": try descriptors(parent)
     case "lostPorts": try lostPorts()
+    case "noRing": try noRing()
     case "idle": try idle(parent)
     case "threads": try threads(parent)
     case "pingPong": try pingPong()
@@ -105,6 +106,31 @@ public enum LoneProcess {
       report["errors" + way] = errors.count
     }
     return report
+  }
+
+  /// A loop whose thread starts when there is no descriptor left for a ring.
+  private static func noRing() throws -> [String: Int] {
+    let loop = EventLoop(name: "no ring")
+    let local = try MessageChannel(loop: loop), puppet = try Puppet(in: FarProcess())
+    puppet.port.setEventLoop(loop)
+    let received = EventLog<Int>(), receivedFromPeer = EventLog<Int>(), closed = Promise<Void>()
+    try withoutDescriptors {
+      local.port2.onMessage = { event in received.append((try? event.load(as: Int.self)) ?? -1) }
+      // One at a time, so that the loop sleeps in between.
+      for number in 0..<100 {
+        try local.port1.postMessage(bitwise: number)
+        try received.wait(for: number + 1, within: .seconds(2))
+      }
+    }
+    puppet.port.onClose = { _ in closed.fulfil() }
+    puppet.port.onMessage = { event in receivedFromPeer.append((try? event.load(as: Int.self)) ?? -1) }
+    for number in 0..<100 {
+      try puppet.post(number..<number + 1)
+      try receivedFromPeer.wait(for: number + 1, within: .seconds(2))
+    }
+    try puppet.close()
+    try closed.wait(within: .seconds(2))
+    return ["received": received.count, "receivedFromPeer": receivedFromPeer.count, "closed": 1]
   }
 
   /// Runs `body` while the process cannot have any more descriptors.

@@ -94,12 +94,12 @@ struct LoopRunner {
   private mutating func runTurns() {
     for _ in 0..<ready.count {
       let core = ready.removeFirst()
-      switch core.turn(budget: Self.turnBudget) {
+      switch core.turn(budget: Self.turnBudget, on: loop) {
       case .more: ready.append(core)
       case .wait: hot.append(core)
       case .idle: break
       // For want of resources; there may be some again soon.
-      case .blocked: loop.after(nanoseconds: Self.retryNanoseconds) { [loop] in loop.schedule(core) }
+      case .blocked: loop.after(nanoseconds: Self.retryNanoseconds) { core.loop.schedule(core) }
       }
       prepareSpace(core)
     }
@@ -110,11 +110,11 @@ struct LoopRunner {
   }
 
   private mutating func prepareSpace(_ core: PortCore) {
-    switch core.spaceTurn(driver.doorbell) {
+    switch core.spaceTurn(driver.doorbell, on: loop) {
     case .notNeeded: break
     case .hasWork: ready.append(core)
     case .ready(let word, let memory):
-      if let token = core.binding.withLock({ $0.token }) { unsafe driver.arm(.space, token, word, in: memory) }
+      if let token = core.token(on: loop) { unsafe driver.arm(.space, token, word, in: memory) }
     }
   }
 
@@ -136,11 +136,11 @@ struct LoopRunner {
 
   private mutating func armHot() {
     for core in hot {
-      switch core.prepareToSleep(driver.doorbell) {
+      switch core.prepareToSleep(driver.doorbell, on: loop) {
       case .notNeeded: break
       case .hasWork: ready.append(core)
       case .ready(let word, let memory):
-        if let token = core.binding.withLock({ $0.token }) { unsafe driver.arm(.message, token, word, in: memory) }
+        if let token = core.token(on: loop) { unsafe driver.arm(.message, token, word, in: memory) }
       }
     }
     hot.removeAll(keepingCapacity: true)

@@ -49,22 +49,20 @@ extension PortCore {
     }
   }
 
-  /// Moves the port to another loop; returns whether it could.
+  /// Moves the port to another loop, from its next event on.
   func setLoop(_ loop: EventLoop) {
-    let needsWatch = binding.withLock { binding in
-      guard binding.loop !== loop else { return false }
+    let needsWatch = binding.withLock { binding -> Bool? in
+      guard binding.loop !== loop else { return nil }
       let wasWatched = binding.token != nil
       if let token = binding.token.take() { binding.loop.unwatch(token) }
       binding.loop = loop
       return wasWatched
     }
+    guard let needsWatch else { return }
     if needsWatch { watchIfShared() }
-    let followUp = incoming.state.withLock { lane in
-      var followUp = lane.receiver.notify()
-      followUp.parker = nil
-      return followUp
-    }
-    followUp.perform()
+    // A turn that is under way on the old loop ends; one that it still has to make is passed on, but it may be stopped.
+    incoming.state.withLock { $0.receiver.configuration &+= 1 }
+    loop.schedule(self)
   }
 }
 

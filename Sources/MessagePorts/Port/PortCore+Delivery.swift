@@ -35,12 +35,28 @@ struct Leftovers: Sendable {
 }
 
 extension PortCore {
-  /// Delivers up to `budget` events. Only on the loop's thread, so that a port's handlers never overlap.
-  func turn(budget: Int) -> TurnResult {
+  /// Delivers up to `budget` events, on `runner`'s thread. If that is not the port's loop any more, the port's loop is
+  /// asked to do it.
+  func turn(budget: Int, on runner: EventLoop) -> TurnResult {
+    // A port can be moved to another loop while a handler runs here; that loop has to wait, so that calls never overlap.
+    guard turns.begin() else { return .idle }
+    let result = deliver(upTo: budget, on: runner)
+    let wasAwaited = turns.end()
+    guard let result, !wasAwaited else {
+      loop.schedule(self)
+      return .idle
+    }
+    return result
+  }
+
+  /// `nil`: the port has been moved to another loop.
+  private func deliver(upTo budget: Int, on runner: EventLoop) -> TurnResult? {
     var remaining = budget
     while remaining > 0 {
+      guard loop === runner else { return nil }
       remaining -= deliverPlain(upTo: remaining)
       guard remaining > 0 else { break }
+      guard loop === runner else { return nil }
       remaining -= 1
       let delivery = nextDelivery()
       isAboutToCall.store(false, ordering: .releasing)
@@ -107,9 +123,10 @@ extension PortCore {
   }
 
   /// Says on the doorbell that the loop is going to sleep. `false`: there is something to deliver after all.
-  func prepareToSleep(_ doorbell: UInt32) -> SleepPreparation {
+  func prepareToSleep(_ doorbell: UInt32, on runner: EventLoop) -> SleepPreparation {
     incoming.state.withLock { lane in
-      guard lifecycle.isOpen, lane.receiver.hasTaker, lane.consumer.isAttached,
+      // What another loop says on the doorbell is none of `runner`'s business.
+      guard loop === runner, lifecycle.isOpen, lane.receiver.hasTaker, lane.consumer.isAttached,
         case .open = lane.receiver.end
       else { return .notNeeded }
       let maySleep = lane.consumer.prepareToSleep(doorbell)

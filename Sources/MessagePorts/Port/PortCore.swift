@@ -19,6 +19,7 @@ final class PortCore: Sendable {
   let isAboutToCall = Atomic<Bool>(false)
   /// Which loop runs the handlers, and how it knows this port.
   let binding: Mutex<LoopBinding>
+  let turns = TurnGuard()
 
   init(outgoing: Lane, incoming: Lane, end: Int, options: ChannelOptions, loop: EventLoop) {
     self.outgoing = outgoing
@@ -49,6 +50,9 @@ final class PortCore: Sendable {
   }
 
   var loop: EventLoop { binding.withLock { $0.loop } }
+
+  /// How `loop` knows this port, if it is the port's loop and watches it.
+  func token(on loop: EventLoop) -> EventLoop.Token? { binding.withLock { $0.loop === loop ? $0.token : nil } }
 }
 
 /// What is left to do once the locks are released.

@@ -92,9 +92,9 @@ extension PortCore {
   }
 
   /// Lets those go on for whom there is room, and for the others announces that this end waits. On the loop's thread.
-  func spaceTurn(_ doorbell: UInt32) -> SleepPreparation {
+  func spaceTurn(_ doorbell: UInt32, on runner: EventLoop) -> SleepPreparation {
     outgoing.state.withLock { lane in
-      guard lifecycle.state == .open, lane.producer.isAttached else { return .notNeeded }
+      guard loop === runner, lifecycle.state == .open, lane.producer.isAttached else { return .notNeeded }
       lane.resumeSpaceWaiters()
       guard !lane.spaceWaiters.isEmpty else { return .notNeeded }
       let limit = lane.policy.unreadLimitBytes ?? .max
