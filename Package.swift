@@ -56,14 +56,19 @@ let package = Package(
     .executableTarget(
       name: "TestPeer", dependencies: ["CSupport", "SharedRing", "MessagePorts", "TestSupport"], path: "Tests/TestPeer",
       swiftSettings: settings),
+    // The example of the README, word for word; a test compares and runs it.
+    .executableTarget(
+      name: "ReadmeExample", dependencies: ["MessagePorts"], path: "Tests/ReadmeExample", swiftSettings: settings),
     .testTarget(name: "CSupportTests", dependencies: ["CSupport", "TestSupport"], swiftSettings: settings),
     .testTarget(name: "SharedRingTests", dependencies: ["SharedRing", "CSupport", "TestSupport"], swiftSettings: settings),
     .testTarget(
       name: "MessageCodingTests", dependencies: ["MessageCoding", "MessagePortsFoundation"], swiftSettings: settings),
     .testTarget(
       name: "MessagePortsTests",
-      dependencies: ["MessagePorts", "MessagePortsFoundation", "CSupport", "TestSupport", "TestPeer"],
+      dependencies: ["MessagePorts", "MessagePortsFoundation", "CSupport", "TestSupport", "TestPeer", "ReadmeExample"],
       swiftSettings: settings),
+    .testTarget(
+      name: "ToolTests", dependencies: ["MessagePortsTool", "CSupport", "MessagePorts", "SharedRing"], swiftSettings: settings),
   ],
   swiftLanguageModes: [.v6],
   cLanguageStandard: .gnu11

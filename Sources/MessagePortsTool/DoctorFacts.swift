@@ -62,6 +62,12 @@ package struct MemoryTrial: Codable, Hashable, Sendable {
   package var growth: Outcome
   /// The kernel says that it is sealed against shrinking, and an attempt to shrink it was refused.
   package var refusesToShrink: Bool
+
+  package init(creation: Outcome, growth: Outcome, refusesToShrink: Bool) {
+    self.creation = creation
+    self.growth = growth
+    self.refusesToShrink = refusesToShrink
+  }
 }
 
 package struct FileSystemFacts: Codable, Hashable, Sendable {

@@ -12,8 +12,8 @@ extension Diagnosis {
     else { return Finding(.eventLoop, .ok, "kernel", name) }
     return Finding(
       .eventLoop, .notice, "kernel",
-      "\(name): before Linux 6.17, futex waits on io_uring have a memory error in the kernel (CVE-2025-39698) unless "
-        + "the distribution has mended it",
+      "\(name): before Linux 6.17, futex waits on io_uring can corrupt the kernel's memory (CVE-2025-39698) "
+        + "unless the distribution has mended it",
       advice: [Advice("if it has not, do without io_uring", command: "export MESSAGEPORTS_DRIVER=epoll")])
   }
 
@@ -41,6 +41,8 @@ extension Diagnosis {
     let isFiltered = facts.seccompMode == 2
     let newKernel = Advice("use Linux 6.7 or later")
     switch facts.uring.errno {
+    case nil where facts.epoll.errno == EMFILE:
+      return ("permitted, but no descriptor is left to try it out", [moreOpenFiles])
     case nil where facts.uringPolls:
       let isOld = kernelVersion.map { $0 < (6, 7) } ?? false
       return isOld

@@ -117,13 +117,13 @@ extension Diagnosis {
         advice: facts.sockets.pair == .failed(EMFILE) ? [moreOpenFiles] : [])
     }
     guard let bytes = facts.sockets.raisedSendBufferBytes else { return Finding(.limits, .ok, "sockets", "work") }
-    // Found by trying: what the kernel counts for a packet with a port or a few.
+    // Measured: what the kernel counts for a packet with one port. One with more ports takes more.
     let packetBytes: UInt64 = 768
     let count = bytes / packetBytes
     let initial = facts.sockets.defaultSendBufferBytes.map { ", \(Format.bytes($0)) at first" } ?? ""
     let queue = facts.sockets.datagramQueueLength.map { "; net.unix.max_dgram_qlen = \($0) is no limit to them" } ?? ""
     let text =
-      "up to \(Format.bytes(bytes)) of send buffer\(initial): about \(Format.number(count)) messages with ports "
+      "up to \(Format.bytes(bytes)) of send buffer\(initial): about \(Format.number(count)) messages with a port "
       + "can wait unread in a channel\(queue)"
     guard count < Self.comfortableMessagesWithPorts else { return Finding(.limits, .ok, "sockets", text) }
     return Finding(

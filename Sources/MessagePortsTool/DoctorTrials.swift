@@ -24,9 +24,7 @@ extension MemoryFacts {
 extension MemoryTrial {
   init(_ make: () -> CInt) {
     let fd = retryingOnSignals(make)
-    creation = Outcome(result: fd)
-    growth = creation
-    refusesToShrink = false
+    self.init(creation: Outcome(result: fd), growth: Outcome(result: fd), refusesToShrink: false)
     guard fd >= 0 else { return }
     defer { _ = csupport_close(fd) }
     growth = Outcome(

@@ -1,10 +1,41 @@
 import ArgumentParser
+import Glibc
 
 /// The tool of the package: one subcommand for each thing it can do.
-@main
 struct MessagePortsTool: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "messageports",
     abstract: "Looks at what message ports need and do on this machine.",
     subcommands: [Demo.self, Doctor.self, DemoRoleCommand.self])
+}
+
+/// An asynchronous `main` would start Dispatch's main queue, which traps if no descriptor is left: that is when a doctor
+/// is needed most. So only commands that are asynchronous themselves get a task.
+@main
+enum Main {
+  static func main() {
+    do {
+      var command = try MessagePortsTool.parseAsRoot()
+      guard let asynchronous = command as? any AsyncParsableCommand else {
+        try command.run()
+        return
+      }
+      run(asynchronous)
+    } catch {
+      MessagePortsTool.exit(withError: error)
+    }
+  }
+
+  private static func run(_ command: any AsyncParsableCommand) -> Never {
+    nonisolated(unsafe) var command = command
+    Task {
+      do {
+        try unsafe await command.run()
+        exit(EXIT_SUCCESS)
+      } catch {
+        MessagePortsTool.exit(withError: error)
+      }
+    }
+    while true { pause() }
+  }
 }

@@ -179,6 +179,8 @@ struct TransferRaceTests {
             throw Agent.Failure(description: "not refused")
           } catch PortError.queueFull {
             count += 1
+            // Somebody else must have a chance on a machine with one processor.
+            usleepBriefly(20)
           }
         }
         return count

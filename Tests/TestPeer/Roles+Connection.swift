@@ -1,3 +1,106 @@
+import CSupport
+import Glibc
 import MessagePorts
+import TestSupport
 
-let connectionRoles: [String: Role] = [:]
+let connectionRoles: [String: Role] = [
+  "arguments": arguments,
+  "connect": connect,
+  "exit": exitAtOnce,
+  "grandchild": grandchild,
+  "listen": listen,
+  "postAndExit": postAndExit,
+  "silent": { _, _ in },
+]
+
+/// Says with what it was started.
+@Sendable private func arguments(_ arguments: [String], _ parent: Connection) throws {
+  try parent.postMessage("arguments", bytes: Array(arguments.joined(separator: "\n").utf8))
+  let environment = text(of: "/proc/self/environ").split(separator: "\0")
+  try parent.postMessage("environment", bytes: Array(environment.joined(separator: "\n").utf8))
+  let descriptors = entries(of: "/proc/self/fd").joined(separator: " ")
+  try parent.postMessage("descriptors", bytes: Array(descriptors.utf8))
+}
+
+@Sendable private func exitAtOnce(_ arguments: [String], _ parent: Connection) {
+  exit(arguments.first.flatMap { CInt($0) } ?? 0)
+}
+
+/// Connects to a path, says how that went, and sends what comes back where it came from.
+@Sendable private func connect(_ arguments: [String], _ parent: Connection) {
+  Task {
+    do {
+      let connection = try await Connection.connect(path: arguments[0], timeout: .seconds(5))
+      connection.onUnhandled = { event in
+        try? event.connection.postMessage(event.name, bytes: event.bytes, transfer: event.ports)
+      }
+      try parent.postMessage("connected")
+    } catch let error as ConnectionError {
+      try parent.postMessage("\(error.caseName)")
+    }
+  }
+}
+
+/// Listens on a path, and sends what comes over any connection back.
+@Sendable private func listen(_ arguments: [String], _ parent: Connection) throws {
+  let listener: Listener
+  do {
+    listener = try Listener(path: arguments[0])
+  } catch {
+    return try parent.postMessage("\(error.caseName)")
+  }
+  Task {
+    for await connection in listener.connections {
+      connection.onUnhandled = { event in
+        try? event.connection.postMessage(event.name, bytes: event.bytes, transfer: event.ports)
+      }
+    }
+  }
+  try parent.postMessage("listening")
+}
+
+/// Posts numbers under changing names, and ends.
+@Sendable private func postAndExit(_ arguments: [String], _ parent: Connection) throws {
+  let count = UInt64(arguments[0])!
+  for number in 0..<count { try parent.postMessage("name \(number % 7)", bitwise: number) }
+  switch arguments[1] {
+  case "exit": exit(3)
+  case "close": parent.close()
+  default: raise(SIGKILL)
+  }
+}
+
+/// Starts a process that outlives it, with a pipe to it as any program might have, and says which.
+@Sendable private func grandchild(_ arguments: [String], _ parent: Connection) throws {
+  let channel = try MessageChannel()
+  try parent.postMessage("port", transfer: [channel.port2])
+  // The library's way to start a process, and the C library's.
+  let worker = try WorkerProcess.spawn("sleep", arguments: ["60"])
+  try parent.postMessage("grandchild", bitwise: UInt64(worker.processIdentifier))
+  var pid: pid_t = 0
+  var argv: [UnsafeMutablePointer<CChar>?] = unsafe [strdup("sleep"), strdup("60"), nil]
+  let result = unsafe posix_spawnp(&pid, "sleep", nil, nil, &argv, environ)
+  precondition(result == 0)
+  try parent.postMessage("grandchild", bitwise: UInt64(pid))
+  parent.on("keep") { _ in _ = (channel, worker) }
+}
+
+extension ConnectionError {
+  /// The case alone, for the other side to compare.
+  fileprivate var caseName: String {
+    switch self {
+    case .noServer: "noServer"
+    case .nameInUse: "nameInUse"
+    case .foreignFile: "foreignFile"
+    case .pathTooLong: "pathTooLong"
+    case .notPermitted: "notPermitted"
+    case .versionDiffers: "versionDiffers"
+    case .notAMessagePort: "notAMessagePort"
+    case .cancelled: "cancelled"
+    case .noParent: "noParent"
+    case .executableNotFound: "executableNotFound"
+    case .invalidOption: "invalidOption"
+    case .system: "system"
+    }
+  }
+}

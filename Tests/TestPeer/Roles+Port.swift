@@ -20,4 +20,6 @@ let portRoles: [String: Role] = [
 @Sendable private func far(_ arguments: [String], _ parent: Connection) { parent.on("play", FarProcess.play) }
 
 /// Measures something in a process in which nothing else happens, see `LoneProcess`.
-@Sendable private func lone(_ arguments: [String], _ parent: Connection) { LoneProcess.play(arguments[0], parent) }
+@Sendable private func lone(_ arguments: [String], _ parent: Connection) throws {
+  try LoneProcess.play(arguments[0], parent)
+}

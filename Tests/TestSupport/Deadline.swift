@@ -1,6 +1,7 @@
 /// A wait of a test took longer than it may.
 public struct DeadlineExceeded: Error {
   public let what: String
+  public init(what: String) { self.what = what }
 }
 
 /// Polls until `condition` holds. For what cannot be awaited otherwise: counts of descriptors, states of processes.

@@ -95,12 +95,17 @@ public enum FarRole: String, Sendable {
     return 8 + Int.random(in: 0...(number % 4 == 0 ? 300_000 : 2000), using: &random)
   }
 
+  /// Message `number` of the two roles that go on for ever.
+  public static func killMessage(_ number: Int, byteCount: Int) -> [UInt8] {
+    var bytes = Payload.make(number, byteCount: byteCount)
+    unsafe withUnsafeBytes(of: number) { unsafe bytes.replaceSubrange(0..<8, with: $0) }
+    return bytes
+  }
+
   private static func pourForEver(_ port: MessagePort, _ confirmations: MessagePort, size: (Int) -> Int) {
     var number = 0
     while !confirmations.isPeerClosed {
-      var bytes = Payload.make(number, byteCount: size(number))
-      unsafe withUnsafeBytes(of: number) { unsafe bytes.replaceSubrange(0..<8, with: $0) }
-      try? port.postMessage(bytes: bytes)
+      try? port.postMessage(bytes: killMessage(number, byteCount: size(number)))
       try? confirmations.postMessage(bitwise: number)
       number += 1
     }

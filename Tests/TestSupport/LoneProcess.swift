@@ -23,19 +23,12 @@ public enum LoneProcess {
     return try report.wait(within: limit, "report of \(experiment)")
   }
 
-  /// What `TestPeer` does.
-  public static func play(_ experiment: String, _ parent: Connection) {
-    _ = TestThread {
-      let report: [String: Int]
-      do {
-        report = try perform(experiment, parent)
-      } catch {
-        print("\(experiment): \(error)")
-        exit(66)
-      }
-      let text = report.map { "\($0.key)=\($0.value)" }.joined(separator: " ")
-      try parent.postMessage("report", bytes: Array(text.utf8))
-    }
+  /// What `TestPeer` does, on its main thread, until its parent closes the connection.
+  public static func play(_ experiment: String, _ parent: Connection) throws -> Never {
+    let report = try perform(experiment, parent)
+    let text = report.map { "\($0.key)=\($0.value)" }.joined(separator: " ")
+    try parent.postMessage("report", bytes: Array(text.utf8))
+    while true { pause() }
   }
 
   private static func perform(_ experiment: String, _ parent: Connection) throws -> [String: Int] {

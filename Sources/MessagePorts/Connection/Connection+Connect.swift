@@ -60,8 +60,8 @@ extension Connection {
     do throws(SystemError) {
       try Handshake.sayHello(channel, options)
     } catch {
-      if error.errno == EPIPE || error.errno == ECONNRESET { return nil }
-      throw .system(error)
+      // A server that turns this user away hangs up without waiting for the hello; what it has said can still be read.
+      if error.errno != EPIPE && error.errno != ECONNRESET { throw .system(error) }
     }
     switch await WelcomeReader.wait(socket, until: deadline, loop) {
     case .cancelled: throw .cancelled

@@ -111,6 +111,7 @@ enum Handshake {
 
   private static func receive(_ socket: CInt, _ words: inout [UInt64], _ fds: inout ReceivedDescriptors) -> Packet {
     var received = csupport_received()
+    var wasReset = false
     while true {
       let result = unsafe words.withUnsafeMutableBytes { bytes in
         unsafe fds.withStorage { storage in
@@ -122,6 +123,8 @@ enum Handshake {
         fds.arrived(Int(received.fd_count))
         return .packet(byteCount: received.bytes_truncated ? 0 : received.byte_count)
       case -EINTR: continue
+      // The other side closed with our packet unread; its own is still there, behind this one report.
+      case -ECONNRESET where !wasReset: wasReset = true
       case -EAGAIN: return .none
       default: return .end
       }

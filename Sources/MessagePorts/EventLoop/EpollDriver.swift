@@ -18,8 +18,9 @@ final class EpollDriver: LoopDriver {
   func arm(_ wait: LoopWait, _ token: EventLoop.Token, _ word: UnsafeMutableRawPointer, in memory: ChannelMemory) {}
   func disarm(_ token: EventLoop.Token) {}
 
-  func collect(sleepingSince ticket: UInt32?, timeoutNanoseconds: Int64, into events: inout [LoopEvent]) {
+  func collect(sleepingSince ticket: UInt32?, timeoutNanoseconds: Int64, into events: inout [LoopEvent]) -> Bool {
     poll(timeoutNanoseconds: ticket == nil ? 0 : timeoutNanoseconds, into: &events)
+    return true
   }
 
   func poll(timeoutNanoseconds: Int64, into events: inout [LoopEvent]) {

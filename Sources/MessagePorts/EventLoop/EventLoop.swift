@@ -31,8 +31,9 @@ public final class EventLoop: Sendable {
   }
 
   /// What this loop sleeps on: the one given when it was made, else what the environment variable `MESSAGEPORTS_DRIVER`
-  /// says (`uring` or `epoll`), else what the probe at start-up found to work.
-  public let driver: Driver
+  /// says (`uring` or `epoll`), else what the probe at start-up found to work. If the system refuses io_uring later, the
+  /// loop goes over to epoll.
+  public var driver: Driver { state.withLock { $0.driver } }
   /// The thread's name.
   public let name: String
 
@@ -40,6 +41,9 @@ public final class EventLoop: Sendable {
   typealias Token = UInt64
 
   struct State: Sendable {
+    var driver: Driver
+    /// Open once the thread runs.
+    var epoll: CInt = -1
     var isStarted = false
     var isStopped = false
     /// The thread sleeps, or is about to: whoever adds something has to wake it.
@@ -59,12 +63,18 @@ public final class EventLoop: Sendable {
 
   struct Watch: Sendable {
     let fd: CInt
+    let events: UInt32
     let watcher: any LoopWatcher
+
+    /// On epoll, a port's doorbell is its socket.
+    func events(_ driver: Driver) -> UInt32 {
+      guard driver == .epoll, watcher is PortCore else { return events }
+      return events | UInt32(CSUPPORT_EVENT_IN) | UInt32(CSUPPORT_EVENT_EDGE)
+    }
   }
 
-  let state = Mutex(State())
-  let epoll: CInt
-  let waker: LoopWaker
+  let state: Mutex<State>
+  let waker = LoopWaker()
   /// The thread's number, once it runs.
   private let threadID = Atomic<UInt64>(0)
 
@@ -75,14 +85,13 @@ public final class EventLoop: Sendable {
   ///   - driver: what to sleep on; `nil`: see ``driver``.
   public init(name: String, driver: Driver? = nil) {
     self.name = name
-    self.driver = LoopProbe.choose(driver)
-    epoll = csupport_epoll_create()
-    precondition(epoll >= 0, "no descriptor left for an event loop")
-    waker = LoopWaker()
-    if self.driver == .epoll { _ = csupport_epoll_add(epoll, waker.eventfd, UInt32(CSUPPORT_EVENT_IN), 0) }
+    state = Mutex(State(driver: LoopProbe.choose(driver)))
   }
 
-  deinit { _ = csupport_close(epoll) }
+  deinit {
+    let epoll = state.withLock { $0.epoll }
+    if epoll >= 0 { _ = csupport_close(epoll) }
+  }
 
   /// Whether the caller runs on this loop's thread.
   public var isCurrent: Bool { threadID.load(ordering: .relaxed) == csupport_thread_id() }
@@ -90,7 +99,10 @@ public final class EventLoop: Sendable {
   /// Ends the loop's thread after what it is doing now. For loops that a program has made itself; ports that it serves
   /// receive nothing any more, and what is scheduled on it later never runs.
   public func stop() {
-    state.withLock { $0.isStopped = true }
+    let driver = state.withLock { state in
+      state.isStopped = true
+      return state.driver
+    }
     waker.wake(driver)
   }
 
@@ -130,25 +142,51 @@ public final class EventLoop: Sendable {
   }
 
   func add(_ change: (inout State) -> Void) {
-    let (mustWake, mustStart) = state.withLock { state in
+    let driverToWake = state.withLock { state -> Driver? in
       change(&state)
-      defer {
-        state.isAsleep = false
-        state.isStarted = true
-      }
-      return (state.isAsleep, !state.isStarted)
+      if !state.isStarted { start(&state) }
+      defer { state.isAsleep = false }
+      return state.isAsleep ? state.driver : nil
     }
-    if mustStart { start() }
-    if mustWake { waker.wake(driver) }
+    if let driverToWake { waker.wake(driverToWake) }
   }
 
-  private func start() {
-    let loop = unsafe Unmanaged.passRetained(self)
-    let result = unsafe name.withCString { name in
-      unsafe csupport_thread_start(
-        name, { unsafe Unmanaged<EventLoop>.fromOpaque($0!).takeRetainedValue().runThread() }, loop.toOpaque())
+  /// Starts the thread. Without a descriptor or a thread for it, everything waits, and whoever adds something next tries
+  /// again.
+  private func start(_ state: inout State) {
+    do throws(SystemError) {
+      if state.epoll < 0 { state.epoll = try check("epoll_create1") { csupport_epoll_create() } }
+      try waker.open()
+      let loop = unsafe Unmanaged.passRetained(self)
+      let result = unsafe name.withCString { name in
+        unsafe csupport_thread_start(
+          name, { unsafe Unmanaged<EventLoop>.fromOpaque($0!).takeRetainedValue().runThread() }, loop.toOpaque())
+      }
+      if result < 0 { unsafe loop.release() }
+      try checkOnce("pthread_create", result)
+      state.isStarted = true
+      for (token, watch) in state.watchers { register(watch, token, state) }
+    } catch {
+      Log.logger.error("an event loop cannot start yet: \(error)")
     }
-    precondition(result >= 0, "no thread for an event loop: \(SystemError(call: "pthread_create", errno: -result))")
+  }
+
+  private func register(_ watch: Watch, _ token: Token, _ state: borrowing State) {
+    let result = csupport_epoll_add(state.epoll, watch.fd, watch.events(state.driver), token)
+    if result < 0 { Log.logger.error("\(SystemError(call: "epoll_ctl", errno: -result))") }
+  }
+
+  /// Goes over to epoll: the sockets are the doorbells from now on, and every port has to say so anew. On the loop's
+  /// thread.
+  func fallBackToEpoll() {
+    state.withLock { state in
+      state.driver = .epoll
+      for (token, watch) in state.watchers {
+        _ = csupport_epoll_remove(state.epoll, watch.fd)
+        register(watch, token, state)
+        if let core = watch.watcher as? PortCore { state.scheduled.append(core) }
+      }
+    }
   }
 
   private func runThread() {
@@ -174,27 +212,26 @@ public final class EventLoop: Sendable {
   ///
   /// The descriptor stays with the caller, who calls ``unwatch(_:)`` before closing it.
   func watch(_ fd: CInt, _ watcher: any LoopWatcher, events: UInt32 = 0) -> Token {
-    var events = events
-    if driver == .epoll, watcher is PortCore {
-      events |= UInt32(CSUPPORT_EVENT_IN) | UInt32(CSUPPORT_EVENT_EDGE)
-    }
     var token: Token = 0
     add { state in
       state.lastToken += 1
       token = state.lastToken
-      state.watchers[token] = Watch(fd: fd, watcher: watcher)
+      let watch = Watch(fd: fd, events: events, watcher: watcher)
+      state.watchers[token] = watch
+      if state.isStarted { register(watch, token, state) }
     }
-    let result = csupport_epoll_add(epoll, fd, events, token)
-    if result < 0 { Log.logger.error("epoll_ctl failed: \(SystemError(call: "epoll_ctl", errno: -result))") }
     return token
   }
 
   /// Takes effect at once: nobody but the caller refers to the descriptor afterwards. A watcher that is being told
   /// something at this moment may still be told it.
   func unwatch(_ token: Token) {
-    let watch = state.withLock { state in state.watchers.removeValue(forKey: token) }
+    let watch = state.withLock { state in
+      let watch = state.watchers.removeValue(forKey: token)
+      if let watch, state.epoll >= 0 { _ = csupport_epoll_remove(state.epoll, watch.fd) }
+      return watch
+    }
     guard let watch else { return }
-    _ = csupport_epoll_remove(epoll, watch.fd)
     // The wait on the doorbell, if one is armed, keeps the memory: let the thread take it down.
     if watch.watcher is PortCore { add { $0.abandoned.append(token) } }
   }

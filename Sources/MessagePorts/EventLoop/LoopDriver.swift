@@ -20,7 +20,8 @@ protocol LoopDriver: AnyObject {
   /// Ends the waits of a port that is gone.
   func disarm(_ token: EventLoop.Token)
   /// Collects what has happened; if `ticket` is given, sleeps until something does, or the waker has counted past it.
-  func collect(sleepingSince ticket: UInt32?, timeoutNanoseconds: Int64, into events: inout [LoopEvent])
+  /// `false`: the kernel will not let this driver work any more.
+  func collect(sleepingSince ticket: UInt32?, timeoutNanoseconds: Int64, into events: inout [LoopEvent]) -> Bool
 }
 
 enum LoopWait: UInt64 {

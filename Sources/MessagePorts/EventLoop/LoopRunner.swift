@@ -1,11 +1,12 @@
 import CSupport
 import DequeModule
+import Logging
 import SharedRing
 
 /// What an event loop's thread does. Belongs to that thread.
 struct LoopRunner {
   private let loop: EventLoop
-  private let driver: any LoopDriver
+  private var driver: any LoopDriver
   /// Ports whose turn it is, in order.
   private var ready = Deque<PortCore>()
   /// Ports that have just run dry: looked at for a moment longer before their doorbells are armed, which costs the
@@ -17,14 +18,22 @@ struct LoopRunner {
 
   init(_ loop: EventLoop) {
     self.loop = loop
-    // If io_uring is refused now, though the probe found it working, there is still epoll.
-    driver =
-      (loop.driver == .uring ? UringDriver(epoll: loop.epoll, waker: loop.waker) : nil)
-      ?? EpollDriver(epoll: loop.epoll, waker: loop.waker)
+    let (wanted, epoll) = loop.state.withLock { ($0.driver, $0.epoll) }
+    let epollDriver = EpollDriver(epoll: epoll, waker: loop.waker)
+    // Registered in any case: should io_uring be refused later, there is still epoll.
+    _ = csupport_epoll_add(epoll, loop.waker.descriptor, UInt32(CSUPPORT_EVENT_IN), 0)
+    if wanted == .uring, let uring = UringDriver(epollDriver, epoll: epoll, waker: loop.waker) {
+      driver = uring
+    } else {
+      driver = epollDriver
+      if wanted == .uring { loop.fallBackToEpoll() }
+    }
   }
 
   /// How many events a port may have before the others get their turn.
   private static let turnBudget = 64
+  /// How many ports are looked at in each round of a busy loop.
+  private static let mostHot = 32
   /// How soon a port that lacked resources tries again.
   private static let retryNanoseconds: UInt64 = 10_000_000
 
@@ -37,9 +46,23 @@ struct LoopRunner {
         spinOnHot()
         if ready.isEmpty { sleep() }
       } else {
+        lookAtHot()
         collect(sleepingSince: nil)
       }
     }
+  }
+
+  /// While others keep the loop from sleeping, ports that have just run dry get their turn as well. A few are looked at
+  /// in each round, which costs their peers nothing; if there are many, their doorbells are armed.
+  private mutating func lookAtHot() {
+    guard hot.count <= Self.mostHot else { return armHot() }
+    var claimed: [PortCore] = []
+    hot.removeAll { core in
+      guard core.claimTurnIfReady() else { return false }
+      claimed.append(core)
+      return true
+    }
+    ready.append(contentsOf: claimed)
   }
 
   private var inboxIsEmpty: Bool {
@@ -110,7 +133,7 @@ struct LoopRunner {
     spin.failed()
   }
 
-  private mutating func sleep() {
+  private mutating func armHot() {
     for core in hot {
       switch core.prepareToSleep(driver.doorbell) {
       case .notNeeded: break
@@ -120,6 +143,10 @@ struct LoopRunner {
       }
     }
     hot.removeAll(keepingCapacity: true)
+  }
+
+  private mutating func sleep() {
+    armHot()
     guard ready.isEmpty else { return }
     let ticket = loop.waker.count
     let maySleep = loop.state.withLock { state in
@@ -140,7 +167,11 @@ struct LoopRunner {
 
   private mutating func collect(sleepingSince ticket: UInt32?) {
     events.removeAll(keepingCapacity: true)
-    driver.collect(sleepingSince: ticket, timeoutNanoseconds: nanosecondsToNextTimer, into: &events)
+    if !driver.collect(sleepingSince: ticket, timeoutNanoseconds: nanosecondsToNextTimer, into: &events) {
+      Log.logger.notice("event loop goes over to epoll: io_uring is refused")
+      driver = EpollDriver(epoll: loop.state.withLock { $0.epoll }, waker: loop.waker)
+      loop.fallBackToEpoll()
+    }
     for event in events {
       switch event {
       case .message(let token), .space(let token):

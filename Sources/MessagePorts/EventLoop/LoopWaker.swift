@@ -1,4 +1,5 @@
 import CSupport
+import SharedRing
 import Synchronization
 
 /// What wakes a sleeping loop from within its own process.
@@ -6,19 +7,27 @@ import Synchronization
 final class LoopWaker: @unchecked Sendable {  // an atomic word at a fixed address, and a descriptor
   /// For a loop on io_uring, which sleeps on this word among others. Counts the wake-ups.
   private let word: UnsafeMutablePointer<Atomic<UInt32>>
-  /// For a loop on epoll.
-  let eventfd: CInt
+  /// For a loop on epoll; -1 until ``open()``.
+  private let eventfd = Atomic<CInt>(-1)
 
   init() {
     unsafe word = .allocate(capacity: 1)
     unsafe word.initialize(to: Atomic(0))
-    eventfd = csupport_eventfd_create()
-    precondition(eventfd >= 0, "no descriptor left for an event loop")
   }
 
   deinit {
     unsafe word.deallocate()
-    _ = csupport_close(eventfd)
+    let fd = descriptor
+    if fd >= 0 { _ = csupport_close(fd) }
+  }
+
+  /// Relaxed: set once, under the loop's lock, before the thread starts.
+  var descriptor: CInt { eventfd.load(ordering: .relaxed) }
+
+  /// Makes the descriptor, unless it is there.
+  func open() throws(SystemError) {
+    if descriptor >= 0 { return }
+    eventfd.store(try check("eventfd") { csupport_eventfd_create() }, ordering: .relaxed)
   }
 
   @unsafe var address: UnsafeRawPointer { unsafe UnsafeRawPointer(word) }
@@ -30,9 +39,9 @@ final class LoopWaker: @unchecked Sendable {  // an atomic word at a fixed addre
     case .uring:
       unsafe word.pointee.wrappingAdd(1, ordering: .releasing)
       _ = unsafe csupport_futex_wake_all(word)
-    case .epoll: _ = csupport_eventfd_signal(eventfd)
+    case .epoll: _ = csupport_eventfd_signal(descriptor)
     }
   }
 
-  func drain() { _ = csupport_eventfd_drain(eventfd) }
+  func drain() { _ = csupport_eventfd_drain(descriptor) }
 }

@@ -1,4 +1,5 @@
 import CSupport
+import Glibc
 import SharedRing
 
 /// Sleeps on io_uring: one futex wait for each port that waits, one for the waker, and one poll on the epoll
@@ -12,20 +13,20 @@ final class UringDriver: LoopDriver {  // the pointer is the ring that this owns
   private let ring: OpaquePointer
   private let epoll: CInt
   private let waker: LoopWaker
-  private var epollDriver: EpollDriver
+  private let epollDriver: EpollDriver
   /// The waits that the kernel has, and the memory that each needs to stay mapped.
   private var armed: [UInt64: ChannelMemory] = [:]
   private var isWakerArmed = false
   private var isEpollArmed = false
   private var completions = [csupport_completion](repeating: csupport_completion(), count: 256)
 
-  init?(epoll: CInt, waker: LoopWaker) {
+  init?(_ epollDriver: EpollDriver, epoll: CInt, waker: LoopWaker) {
     var ring: OpaquePointer?
     guard unsafe csupport_uring_create(256, &ring) >= 0, let ring = unsafe ring else { return nil }
     unsafe self.ring = unsafe ring
     self.epoll = epoll
     self.waker = waker
-    epollDriver = EpollDriver(epoll: epoll, waker: waker)
+    self.epollDriver = epollDriver
   }
 
   deinit { unsafe csupport_uring_destroy(ring) }
@@ -57,19 +58,23 @@ final class UringDriver: LoopDriver {  // the pointer is the ring that this owns
     }
   }
 
-  func collect(sleepingSince ticket: UInt32?, timeoutNanoseconds: Int64, into events: inout [LoopEvent]) {
+  func collect(sleepingSince ticket: UInt32?, timeoutNanoseconds: Int64, into events: inout [LoopEvent]) -> Bool {
     if let ticket, !isWakerArmed {
       isWakerArmed = unsafe csupport_uring_futex_wait(ring, Tag.waker, waker.address, ticket) >= 0
     }
     if !isEpollArmed {
       isEpollArmed = unsafe csupport_uring_poll(ring, Tag.epoll, epoll, UInt32(CSUPPORT_EVENT_IN)) >= 0
     }
-    // An error is an interruption, or a moment without memory: the loop comes again.
     let count = unsafe completions.withUnsafeMutableBufferPointer { buffer in
       unsafe csupport_uring_enter(ring, ticket != nil, timeoutNanoseconds, buffer.baseAddress, CInt(buffer.count))
     }
-    guard count > 0 else { return }
-    for completion in completions[..<Int(count)] { note(completion, into: &events) }
+    switch -count {
+    case ..<0: for completion in completions[..<Int(count)] { note(completion, into: &events) }
+    // Nothing, an interruption, or a moment without memory: the loop comes again.
+    case 0, EINTR, EAGAIN, EBUSY, ENOMEM: break
+    default: return false
+    }
+    return true
   }
 
   private func note(_ completion: csupport_completion, into events: inout [LoopEvent]) {

@@ -102,7 +102,9 @@ extension PortCore: LoopWatcher {
       return lane.receiver.notify()
     }
     followUp.perform()
-    let waiters = outgoing.state.withLock { lane in
+    let waiters = outgoing.state.withLock { lane -> [SpaceWaiter] in
+      // It may be our own hang-up that was heard: then those who wait are told that this port is closed.
+      guard lifecycle.isOpen else { return [] }
       lane.isReceiverGone = true
       return lane.spaceWaiters.removeAll()
     }
@@ -114,8 +116,18 @@ extension PortCore: LoopWatcher {
 
 extension PortCore {
   func close() {
+    var unread = closeAlone()
+    // Ports in unread messages close as well, and those in their unread messages. One after the other, rather than each
+    // by the release of the message that it is in: a nesting may be deeper than the stack.
+    while let message = unread.popLast() {
+      for port in message.ports { unread += port.core.closeAlone() }
+    }
+  }
+
+  /// Returns the messages that were waiting here.
+  private func closeAlone() -> [QueuedMessage] {
     while let state = lifecycle.change(from: .open, to: .closed) {
-      guard state == .departing else { return }
+      guard state == .departing else { return [] }
       Departure.waitForOthers()
     }
     let outgoingFollowUp = outgoing.state.withLock { lane -> FollowUp in
@@ -131,20 +143,23 @@ extension PortCore {
       return lane.receivingChannel
     }
     channel?.hangUp()
-    takeApart(because: .closed)
+    let unread = takeApart(because: .closed)
     outgoingFollowUp.perform()
+    return unread
   }
 
-  /// Empties this core after its end was closed, or moved to another owner.
-  func takeApart(because reason: PortError) {
+  /// Empties this core after its end was closed, or moved to another owner. Returns the messages that were waiting.
+  @discardableResult
+  func takeApart(because reason: PortError) -> [QueuedMessage] {
     stopWatching()
     let (producer, spaceWaiters) = takeSendingHalf()
     _ = consume producer
     for waiter in spaceWaiters { waiter.resume(.failure(reason)) }
+    // What else is left over is released here, outside the locks.
     let (leftovers, waiters, parker) = takeReceivingHalf()
     for waiter in waiters { waiter.resumption.resume(nil) }
     parker?.wakeAll()
-    _ = consume leftovers
+    return leftovers.queue
   }
 
   private func takeSendingHalf() -> (SharedChannel?, [SpaceWaiter]) {

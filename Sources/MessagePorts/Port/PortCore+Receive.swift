@@ -14,7 +14,10 @@ public enum ReceiveResult: Sendable {
 extension PortCore {
   /// Takes the next message if there is one. Does not start the port and never blocks.
   func tryReceive() throws(PortError) -> ReceiveResult {
-    try receiveOrPrepare(nil).result
+    let result = try receiveOrPrepare(nil).result
+    // Whoever only ever looks has to hear of the other end's death as well.
+    if case .empty = result { watchIfShared() }
+    return result
   }
 
   private enum Preparation: Sendable {

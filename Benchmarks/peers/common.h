@@ -1,0 +1,334 @@
+// What every C and C++ program here shares: options, pinning, a clock, a histogram, JSON lines, and children that
+// cannot outlive their parent. Valid C11 and C++17, with _GNU_SOURCE. Nothing in this file knows what is being measured.
+#ifndef PEERS_COMMON_H
+#define PEERS_COMMON_H
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef PEERS_BUILD
+#define PEERS_BUILD "unknown"  // compiler and flags; the Makefile says
+#endif
+
+// MARK: - Failing
+
+/// Says why on standard error and ends this process. A program that cannot be right must not print a figure.
+__attribute__((noreturn, format(printf, 1, 2))) static inline void peers_die(const char *format, ...) {
+  int saved = errno;
+  va_list arguments;
+  va_start(arguments, format);
+  vfprintf(stderr, format, arguments);
+  va_end(arguments);
+  fprintf(stderr, saved != 0 ? " (last errno: %s)\n" : "\n", strerror(saved));
+  _exit(1);
+}
+
+/// For calls that return -1 and set errno: the result, or the end of this process.
+static inline long peers_check(long result, const char *call) {
+  if (result < 0) peers_die("%s failed", call);
+  return result;
+}
+
+// MARK: - Options
+
+struct peers_options {
+  int cpus[2];         // producer (or pinger), consumer (or answerer)
+  const char *metric;  // NULL: all
+  long size;           // -1: all
+  double seconds;      // measured time per figure, after the warm-up
+  bool awake;          // keep the CPUs from halting: one SCHED_IDLE spinner on each
+};
+
+static inline struct peers_options peers_parse(int argc, char **argv) {
+  struct peers_options options = {{0, 1}, NULL, -1, 0.4, false};
+  for (int i = 1; i < argc; i++) {
+    const char *value = i + 1 < argc ? argv[i + 1] : NULL;
+    if (strcmp(argv[i], "--awake") == 0) {
+      options.awake = true;
+      continue;
+    }
+    bool ok = value != NULL;
+    if (ok && strcmp(argv[i], "--cpus") == 0) {
+      ok = sscanf(value, "%d,%d", &options.cpus[0], &options.cpus[1]) == 2;
+    } else if (ok && strcmp(argv[i], "--metric") == 0) {
+      options.metric = value;
+    } else if (ok && strcmp(argv[i], "--size") == 0) {
+      options.size = atol(value);
+    } else if (ok && strcmp(argv[i], "--seconds") == 0) {
+      options.seconds = atof(value);
+      ok = options.seconds > 0 && options.seconds <= 60;
+    } else {
+      ok = false;
+    }
+    if (!ok) {
+      fprintf(stderr, "usage: %s [--cpus 0,1] [--metric NAME] [--size BYTES] [--seconds S] [--awake]\n", argv[0]);
+      exit(2);
+    }
+    i++;
+  }
+  return options;
+}
+
+/// Whether the options ask for this figure. `size` is -1 for a figure that has none.
+static inline bool peers_wanted(const struct peers_options *options, const char *metric, long size) {
+  if (options->metric != NULL && strcmp(options->metric, metric) != 0) return false;
+  return options->size < 0 || options->size == size;
+}
+
+// MARK: - Pinning
+
+/// Pins the calling thread and proves it: the kernel's own mask is read back, and the thread runs there now.
+static inline void peers_pin(int cpu) {
+  cpu_set_t wanted, actual;
+  CPU_ZERO(&wanted);
+  CPU_SET(cpu, &wanted);
+  if (sched_setaffinity(0, sizeof wanted, &wanted) != 0) peers_die("cannot pin to CPU %d", cpu);
+  if (sched_getaffinity(0, sizeof actual, &actual) != 0 || !CPU_EQUAL(&wanted, &actual)) {
+    peers_die("pinned to CPU %d, but the mask read back differs", cpu);
+  }
+  if (sched_getcpu() != cpu) peers_die("pinned to CPU %d, but running on %d", cpu, sched_getcpu());
+}
+
+// MARK: - Clock
+
+static inline uint64_t peers_now_ns(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+__attribute__((weak)) double peers_ns_per_tick = 1;  // weak: one for all files of a program
+
+/// A cheap time stamp, in ticks of `peers_ns_per_tick`. About 10 ns where clock_gettime takes 25.
+static inline uint64_t peers_ticks(void) {
+#if defined(__x86_64__)
+  return __builtin_ia32_rdtsc();
+#else
+  return peers_now_ns();
+#endif
+}
+
+/// Once per program, before it starts others (they inherit the answer).
+static inline void peers_calibrate(void) {
+#if defined(__x86_64__)
+  struct timespec pause = {0, 30000000};
+  uint64_t ns = peers_now_ns(), ticks = peers_ticks();
+  nanosleep(&pause, NULL);
+  uint64_t ns_after = peers_now_ns(), ticks_after = peers_ticks();
+  peers_ns_per_tick = (double)(ns_after - ns) / (double)(ticks_after - ticks);
+#endif
+}
+
+static inline uint64_t peers_ticks_in(double seconds) { return (uint64_t)(seconds * 1e9 / peers_ns_per_tick); }
+
+static inline void peers_relax(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+/// Microseconds since start-up in which some thread on this machine had to wait for a CPU. 0 if the kernel does not say.
+static inline uint64_t peers_waited_us(void) {
+  unsigned long long total = 0;
+  FILE *file = fopen("/proc/pressure/cpu", "r");
+  if (file == NULL) return 0;
+  if (fscanf(file, "some avg10=%*f avg60=%*f avg300=%*f total=%llu", &total) != 1) total = 0;
+  fclose(file);
+  return total;
+}
+
+// MARK: - Histogram
+
+// Log-linear, as HdrHistogram: 128 buckets per doubling, so a percentile is within 0.8 % of the sample it stands for.
+#define PEERS_SUB_BUCKETS 128
+#define PEERS_BUCKETS (PEERS_SUB_BUCKETS * 36)
+
+struct peers_histogram {
+  uint64_t count, sum, minimum, maximum;  // in ticks
+  uint32_t buckets[PEERS_BUCKETS];
+};
+
+static inline void peers_record(struct peers_histogram *histogram, uint64_t ticks) {
+  uint64_t index = ticks;
+  if (ticks >= PEERS_SUB_BUCKETS) {
+    int shift = 63 - __builtin_clzll(ticks) - 7;
+    index = (uint64_t)(shift + 1) * PEERS_SUB_BUCKETS + ((ticks >> shift) - PEERS_SUB_BUCKETS);
+    if (index >= PEERS_BUCKETS) index = PEERS_BUCKETS - 1;
+  }
+  if (histogram->count == 0 || ticks < histogram->minimum) histogram->minimum = ticks;
+  if (ticks > histogram->maximum) histogram->maximum = ticks;
+  histogram->count++;
+  histogram->sum += ticks;
+  histogram->buckets[index]++;
+}
+
+static inline double peers_percentile_ns(const struct peers_histogram *histogram, double percent) {
+  uint64_t rank = (uint64_t)((double)histogram->count * percent / 100.0), seen = 0;
+  for (uint64_t i = 0; i < PEERS_BUCKETS; i++) {
+    seen += histogram->buckets[i];
+    if (seen <= rank) continue;
+    double low = (double)i, width = 1;
+    if (i >= PEERS_SUB_BUCKETS) {
+      width = (double)(1ull << (i / PEERS_SUB_BUCKETS - 1));
+      low = (double)(i % PEERS_SUB_BUCKETS + PEERS_SUB_BUCKETS) * width;
+    }
+    return (low + (width - 1) / 2) * peers_ns_per_tick;
+  }
+  return (double)histogram->maximum * peers_ns_per_tick;
+}
+
+// MARK: - Output
+
+struct peers_figure {
+  const char *who, *tier, *metric;
+  const char *variant;  // "" if there is only one way
+  long size;            // bytes per message; -1 prints none
+  double value;
+  const char *unit, *note;
+  const int *cpus;
+  bool awake;
+  const struct peers_histogram *latency;  // NULL for a rate; otherwise `value` is ignored and the median printed
+  long preempted;   // how often the two sides lost their CPU to another thread, start included
+  double pressure;  // share of the time in which some thread on this machine had to wait for a CPU
+};
+
+static inline void peers_print_string(const char *text) {
+  putchar('"');
+  for (; *text; text++) {
+    if (*text == '"' || *text == '\\') putchar('\\');
+    putchar(*text == '\n' ? ' ' : *text);
+  }
+  putchar('"');
+}
+
+static inline void peers_print_head(const struct peers_figure *figure) {
+  printf("{\"who\":\"%s\",\"tier\":\"%s\",\"metric\":\"%s\"", figure->who, figure->tier, figure->metric);
+  if (figure->variant != NULL && figure->variant[0] != 0) printf(",\"variant\":\"%s\"", figure->variant);
+  if (figure->size >= 0) printf(",\"size\":%ld", figure->size);
+}
+
+static inline void peers_print(const struct peers_figure *figure) {
+  peers_print_head(figure);
+  const struct peers_histogram *latency = figure->latency;
+  if (latency != NULL && latency->count > 0) {
+    printf(",\"value\":%.1f,\"unit\":\"%s\"", peers_percentile_ns(latency, 50), figure->unit);
+    printf(",\"p50\":%.1f,\"p99\":%.1f,\"p99.9\":%.1f,\"p99.99\":%.1f", peers_percentile_ns(latency, 50),
+           peers_percentile_ns(latency, 99), peers_percentile_ns(latency, 99.9), peers_percentile_ns(latency, 99.99));
+    printf(",\"mean\":%.1f,\"min\":%.1f,\"max\":%.1f,\"samples\":%llu",
+           (double)latency->sum / (double)latency->count * peers_ns_per_tick,
+           (double)latency->minimum * peers_ns_per_tick, (double)latency->maximum * peers_ns_per_tick,
+           (unsigned long long)latency->count);
+  } else {
+    printf(",\"value\":%.6g,\"unit\":\"%s\"", figure->value, figure->unit);
+  }
+  if (figure->cpus != NULL) printf(",\"cpus\":\"%d,%d\"", figure->cpus[0], figure->cpus[1]);
+  if (figure->awake) printf(",\"awake\":true");
+  printf(",\"preempted\":%ld,\"pressure\":%.2f", figure->preempted, figure->pressure);
+  printf(",\"build\":\"%s\",\"note\":", PEERS_BUILD);
+  peers_print_string(figure->note);
+  printf("}\n");
+  fflush(stdout);
+}
+
+/// Instead of a figure. The harness sees that the run was tried and why there is no number.
+static inline void peers_print_failure(const struct peers_figure *figure, const char *why) {
+  peers_print_head(figure);
+  printf(",\"value\":null,\"unit\":\"%s\",\"error\":", figure->unit);
+  peers_print_string(why);
+  printf("}\n");
+  fflush(stdout);
+}
+
+// MARK: - Children
+
+/// Forks a child that the kernel kills when this process ends, whatever ends it. The child returns 0 here.
+static inline pid_t peers_fork(void) {
+  pid_t parent = getpid();
+  fflush(stdout);
+  pid_t child = fork();
+  if (child < 0) peers_die("fork failed");
+  if (child > 0) return child;
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, NULL);
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != parent) _exit(1);  // The parent ended before the line above took effect.
+  return 0;
+}
+
+static inline void peers_kill(pid_t child) {
+  if (child <= 0) return;
+  kill(child, SIGKILL);
+  while (waitpid(child, NULL, 0) < 0 && errno == EINTR) continue;
+}
+
+/// A process of the lowest class on one CPU, which any other thread preempts at once: the CPU never halts, so a
+/// wake-up costs what the kernel does and not what the hypervisor does.
+static inline pid_t peers_start_spinner(int cpu) {
+  pid_t child = peers_fork();
+  if (child != 0) return child;
+  peers_pin(cpu);
+  struct sched_param parameter;
+  memset(&parameter, 0, sizeof parameter);
+  if (sched_setscheduler(0, SCHED_IDLE, &parameter) != 0) peers_die("SCHED_IDLE refused");
+  for (;;) peers_relax();
+}
+
+/// Waits for `count` children and forgets each as it ends well. Returns NULL, or why it gave up.
+/// Adds to `preempted` how often they lost their CPU against their will, unless it is NULL.
+/// SIGCHLD, SIGINT and SIGTERM must be blocked (see peers_block_signals), so that no wake-up can be missed.
+static inline const char *peers_await(pid_t *children, int count, double seconds, long *preempted) {
+  uint64_t deadline = peers_now_ns() + (uint64_t)(seconds * 1e9);
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGCHLD);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGTERM);
+  for (;;) {
+    int left = 0;
+    for (int i = 0; i < count; i++) {
+      if (children[i] <= 0) continue;
+      int status = 0;
+      struct rusage usage;
+      pid_t ended = wait4(children[i], &status, WNOHANG, &usage);
+      if (ended == 0) {
+        left++;
+      } else {
+        children[i] = 0;
+        if (ended > 0 && preempted != NULL) *preempted += usage.ru_nivcsw;
+        if (ended < 0 || !WIFEXITED(status) || WEXITSTATUS(status) != 0) return "a side ended with an error";
+      }
+    }
+    if (left == 0) return NULL;
+    uint64_t now = peers_now_ns();
+    if (now >= deadline) return "not done before the deadline";
+    struct timespec rest = {(time_t)((deadline - now) / 1000000000u), (long)((deadline - now) % 1000000000u)};
+    int signal = sigtimedwait(&signals, NULL, &rest);
+    if (signal == SIGINT || signal == SIGTERM) return "interrupted";
+  }
+}
+
+static inline void peers_block_signals(void) {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGCHLD);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGTERM);
+  sigprocmask(SIG_BLOCK, &signals, NULL);
+}
+
+#endif

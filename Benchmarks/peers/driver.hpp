@@ -1,0 +1,354 @@
+// The two measurements that every C++ peer shares, and the supervisor that runs them.
+//
+// A peer supplies one type per way of using it, an End: one side's end of a two-way connection.
+//
+//     End(Side side, Job &job)      opens this side; both sides exist and are pinned
+//     uint8_t *source()             where the next message is to be written: job.size bytes, kept between calls
+//     void send()                   hands that message over; its bytes are copied into the peer's memory
+//     void flush()                  nothing may stay behind in a batch
+//     const uint8_t *receive()      the next message, copied out into this side's memory
+//
+// Whether `send` and `receive` spin or sleep is the End's business; the deadline is the supervisor's.
+//
+//     supervisor ── forks ──> producer, pinned to the first CPU   (pinger)
+//                └─ forks ──> consumer, pinned to the second CPU  (answerer)
+//
+// The supervisor runs none of the measured code, so it can always clean up after either side.
+#pragma once
+
+#include "common.h"
+
+#include <sys/mman.h>
+
+#include <atomic>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace peers {
+
+enum class Side { producer, consumer };
+enum class Placement { processes, threads, launched };
+
+/// What the two sides and the supervisor share. Zero-filled by the kernel.
+struct Control {
+  alignas(128) std::atomic<uint32_t> sidesReady;
+  std::atomic<uint32_t> sidesDone;
+  alignas(128) std::atomic<uint32_t> stop;  // the consumer's word to the producer
+  alignas(128) double value;                // of a rate
+  bool isLatency;
+  peers_histogram latency;
+  char error[200];
+};
+
+struct Job {
+  Control *control;
+  size_t size;
+  double seconds;
+  int cpus[2];
+  void *shared;      // Peer::sharedBytes of memory mapped by both sides
+  std::string name;  // no other run on this machine has it
+};
+
+using Body = void (*)(Side, Job &);
+
+struct Case {
+  const char *metric;
+  long size;
+  const char *variant;
+  Body body;
+  const char *note;
+};
+
+struct Peer {
+  const char *who;
+  Placement placement;
+  size_t sharedBytes;
+  std::vector<Case> cases;
+  void (*prepare)(Job &) = nullptr;                       // in the supervisor, before the sides exist
+  void (*cleanUp)(Job &) = nullptr;                       // in the supervisor, after both are gone; also after failures
+  pid_t (*launch)(Job &, size_t caseIndex) = nullptr;     // Placement::launched: starts both sides, as one child
+};
+
+[[noreturn]] inline void fail(Job &job, const char *why) {
+  snprintf(job.control->error, sizeof job.control->error, "%s", why);
+  fprintf(stderr, "%s\n", why);
+  _exit(1);
+}
+
+/// Both sides are open and pinned before either starts. Yields, because both may be on one CPU.
+inline void meet(Job &job) {
+  job.control->sidesReady.fetch_add(1);
+  while (job.control->sidesReady.load() < 2) sched_yield();
+}
+
+/// Neither side closes before both are done: ZeroMQ, for one, drops what a closed connection still holds.
+inline void part(Job &job) {
+  job.control->sidesDone.fetch_add(1);
+  while (job.control->sidesDone.load() < 2) usleep(100);
+}
+
+// MARK: - Messages
+
+// | sequence: 8 | body: a pattern | sequence again, mixed: 8 |     8-byte messages are the sequence alone.
+// The consumer checks both ends of every message and the body of one in 256, so a run that loses, repeats, reorders
+// or tears messages ends without a figure.
+
+constexpr uint64_t lastMessage = uint64_t(1) << 63;
+constexpr uint64_t tailMix = 0x9e3779b97f4a7c15;
+
+inline void fillPattern(uint8_t *message, size_t size) {
+  for (size_t i = 0; i < size; i++) message[i] = uint8_t(i * 131 + 7);
+}
+
+inline void stamp(uint8_t *message, size_t size, uint64_t sequence) {
+  uint64_t tail = sequence ^ tailMix;
+  if (size >= 16) memcpy(message + size - 8, &tail, 8);
+  memcpy(message, &sequence, 8);
+}
+
+class Checker {
+ public:
+  Checker(Job &job) : job_(job), pattern_(job.size) { fillPattern(pattern_.data(), job.size); }
+
+  /// The sequence number of a message that is whole and is the one expected next.
+  uint64_t check(const uint8_t *message, uint64_t expected) {
+    asm volatile("" : : "r"(message) : "memory");  // The copy must happen, though most of it is never looked at.
+    uint64_t sequence, tail;
+    memcpy(&sequence, message, 8);
+    if ((sequence & ~lastMessage) != expected) fail(job_, "a message is missing, repeated or out of order");
+    if (job_.size >= 16) {
+      memcpy(&tail, message + job_.size - 8, 8);
+      if (tail != (sequence ^ tailMix)) fail(job_, "the end of a message is not its own");
+      if (expected % 256 == 0 && memcmp(message + 8, pattern_.data() + 8, job_.size - 16) != 0) {
+        fail(job_, "the body of a message is damaged");
+      }
+    }
+    return sequence;
+  }
+
+ private:
+  Job &job_;
+  std::vector<uint8_t> pattern_;
+};
+
+/// A message to send again and again, for an End whose `send` copies it out before it returns.
+class Buffer {
+ public:
+  explicit Buffer(size_t size) : bytes_(static_cast<uint8_t *>(aligned_alloc(4096, (size + 4095) / 4096 * 4096))) {
+    fillPattern(bytes_, size);
+  }
+  ~Buffer() { free(bytes_); }
+  Buffer(const Buffer &) = delete;
+  uint8_t *data() { return bytes_; }
+
+ private:
+  uint8_t *bytes_;
+};
+
+constexpr double warmUpSeconds = 0.1;
+
+// MARK: - One way
+
+/// As many messages as the pair manages. Counted and timed where they arrive: a message counts once its bytes are
+/// copied out and checked.
+template <class End>
+void oneWay(Side side, Job &job, bool countsBytes) {
+  End end(side, job);
+  meet(job);
+  if (side == Side::producer) {
+    for (uint64_t sequence = 0;; sequence++) {
+      bool isLast = sequence % 64 == 0 && job.control->stop.load(std::memory_order_relaxed) != 0;
+      stamp(end.source(), job.size, isLast ? sequence | lastMessage : sequence);
+      end.send();
+      if (isLast) break;
+    }
+    end.flush();
+    part(job);
+    return;
+  }
+  Checker checker(job);
+  uint64_t clockMask = job.size <= 1024 ? 63 : 0;
+  uint64_t begin = 0, until = 0, counted = 0, next = peers_ticks() + peers_ticks_in(warmUpSeconds);
+  for (uint64_t expected = 0;; expected++) {
+    if (checker.check(end.receive(), expected) & lastMessage) break;
+    if ((expected & clockMask) != 0 || until != 0) continue;
+    uint64_t now = peers_ticks();
+    if (now < next) continue;
+    if (begin == 0) {
+      begin = now;
+      counted = expected;
+      next = now + peers_ticks_in(job.seconds);
+    } else {
+      until = now;
+      counted = expected - counted;
+      job.control->stop.store(1, std::memory_order_relaxed);
+    }
+  }
+  part(job);
+  double perSecond = double(counted) / (double(until - begin) * peers_ns_per_tick / 1e9);
+  job.control->value = countsBytes ? perSecond * double(job.size) : perSecond;
+}
+
+template <class End>
+void oneWayMessages(Side side, Job &job) { oneWay<End>(side, job, false); }
+
+template <class End>
+void oneWayBytes(Side side, Job &job) { oneWay<End>(side, job, true); }
+
+// MARK: - Round trip
+
+/// One message there, the same message back, one at a time. Both sides copy in, copy out and check.
+template <class End>
+void roundTrip(Side side, Job &job) {
+  End end(side, job);
+  Checker checker(job);
+  meet(job);
+  if (side == Side::consumer) {
+    for (uint64_t expected = 0;; expected++) {
+      const uint8_t *question = end.receive();
+      uint64_t sequence = checker.check(question, expected);
+      if (sequence & lastMessage) break;
+      stamp(end.source(), job.size, sequence);
+      end.send();
+      end.flush();
+    }
+    part(job);
+    return;
+  }
+  auto histogram = &job.control->latency;
+  uint64_t sequence = 0, before = peers_ticks();
+  uint64_t begin = before + peers_ticks_in(warmUpSeconds), until = begin + peers_ticks_in(job.seconds);
+  while (before < until) {
+    stamp(end.source(), job.size, sequence);
+    end.send();
+    end.flush();
+    checker.check(end.receive(), sequence);
+    uint64_t after = peers_ticks();
+    if (before >= begin) peers_record(histogram, after - before);
+    before = after;
+    sequence++;
+  }
+  job.control->isLatency = true;
+  stamp(end.source(), job.size, sequence | lastMessage);
+  end.send();
+  end.flush();
+  part(job);
+}
+
+// MARK: - Rate of one side's own work
+
+/// Calls `work` for the measured time. For figures such as channels created per second, which need one side only.
+template <class Work>
+void rate(Side side, Job &job, Work work) {
+  if (side != Side::producer) return;
+  for (uint64_t end = peers_ticks() + peers_ticks_in(warmUpSeconds); peers_ticks() < end;) work();
+  uint64_t count = 0, begin = peers_ticks(), now = begin;
+  for (uint64_t end = begin + peers_ticks_in(job.seconds); now < end; now = peers_ticks(), count++) work();
+  job.control->value = double(count) / (double(now - begin) * peers_ns_per_tick / 1e9);
+}
+
+// MARK: - Supervisor
+
+inline void runSide(Side side, Job job, Body body) {
+  peers_pin(job.cpus[side == Side::producer ? 0 : 1]);
+  body(side, job);
+}
+
+inline void *mapShared(size_t bytes) {
+  void *memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+  if (memory == MAP_FAILED) peers_die("cannot map %zu bytes", bytes);
+  return memory;
+}
+
+/// Runs one case and prints its line. Returns whether there is a figure.
+inline bool runCase(const Peer &peer, size_t index, const peers_options &options, Control *control, Job job) {
+  const Case &measured = peer.cases[index];
+  bool oneCore = strstr(measured.metric, "onecore") != nullptr;
+  bool latency = strstr(measured.metric, "_ns") != nullptr;
+  if (oneCore) job.cpus[1] = job.cpus[0];
+  memset(static_cast<void *>(control), 0, sizeof *control);
+  if (peer.prepare) peer.prepare(job);
+
+  pid_t spinners[2] = {0, 0};
+  if (options.awake) {
+    spinners[0] = peers_start_spinner(job.cpus[0]);
+    if (job.cpus[1] != job.cpus[0]) spinners[1] = peers_start_spinner(job.cpus[1]);
+  }
+  pid_t children[2] = {0, 0};
+  uint64_t waited = peers_waited_us(), began = peers_now_ns();
+  switch (peer.placement) {
+    case Placement::processes:
+      for (int i = 0; i < 2; i++) {
+        children[i] = peers_fork();
+        if (children[i] != 0) continue;
+        runSide(i == 0 ? Side::producer : Side::consumer, job, measured.body);
+        exit(0);
+      }
+      break;
+    case Placement::threads:
+      children[0] = peers_fork();
+      if (children[0] == 0) {
+        std::thread producer(runSide, Side::producer, job, measured.body);
+        std::thread consumer(runSide, Side::consumer, job, measured.body);
+        producer.join();
+        consumer.join();
+        exit(0);
+      }
+      break;
+    case Placement::launched:
+      children[0] = peer.launch(job, index);
+      break;
+  }
+  long preempted = 0;
+  const char *why = peers_await(children, 2, options.seconds * 2 + 10, &preempted);
+  double pressure = double(peers_waited_us() - waited) * 1e3 / double(peers_now_ns() - began);
+  for (pid_t child : children) {
+    if (child > 0 && peer.placement == Placement::launched) {  // A launcher gets the chance to end what it started.
+      kill(child, SIGTERM);
+      if (peers_await(&child, 1, 3, nullptr) == nullptr) continue;
+    }
+    peers_kill(child);
+  }
+  for (pid_t spinner : spinners) peers_kill(spinner);
+  if (peer.cleanUp) peer.cleanUp(job);
+
+  std::string note = measured.note;
+  if (measured.size >= 0) {
+    note += peer.placement == Placement::threads ? "; two threads of one process" : "; two processes";
+  }
+  const char *unit = latency ? "ns" : strstr(measured.metric, "bytes") ? "B/s" : "1/s";
+  peers_figure figure = {peer.who, "peer", measured.metric, measured.variant, measured.size, control->value, unit,
+                         note.c_str(), job.cpus, options.awake, control->isLatency ? &control->latency : nullptr,
+                         preempted, pressure};
+  if (why == nullptr && !control->isLatency && !(control->value > 0)) why = "no figure came back";
+  if (why == nullptr) {
+    peers_print(&figure);
+  } else {
+    peers_print_failure(&figure, control->error[0] ? control->error : why);
+  }
+  if (why != nullptr && strcmp(why, "interrupted") == 0) exit(130);
+  return why == nullptr;
+}
+
+/// The whole program: every case the options ask for, in order. Exit status 1 if any ended without a figure.
+inline int run(const Peer &peer, int argc, char **argv, Control *control = nullptr) {
+  peers_options options = peers_parse(argc, argv);
+  peers_block_signals();
+  peers_calibrate();
+  if (control == nullptr) control = static_cast<Control *>(mapShared(sizeof(Control)));
+  bool allWell = true;
+  for (size_t i = 0; i < peer.cases.size(); i++) {
+    const Case &measured = peer.cases[i];
+    if (!peers_wanted(&options, measured.metric, measured.size)) continue;
+    Job job = {control, size_t(measured.size < 0 ? 0 : measured.size), options.seconds,
+               {options.cpus[0], options.cpus[1]}, nullptr,
+               "peers-" + std::to_string(getpid()) + "-" + std::to_string(i)};
+    if (peer.sharedBytes > 0) job.shared = mapShared(peer.sharedBytes);
+    allWell &= runCase(peer, i, options, control, job);
+    if (job.shared != nullptr) munmap(job.shared, peer.sharedBytes);
+  }
+  return allWell ? 0 : 1;
+}
+
+}  // namespace peers

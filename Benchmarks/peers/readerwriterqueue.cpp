@@ -1,0 +1,39 @@
+// moodycamel's ReaderWriterQueue. It allocates blocks and links them by pointer, so it cannot lie in memory that two
+// processes share: the two sides are threads. The sleeping figures use its blocking form, which spins up to 1024
+// times before it sleeps.
+#include <readerwriterqueue/readerwriterqueue.h>
+
+#include "slots.hpp"
+
+using namespace peers;
+
+template <size_t bytesPerMessage>
+struct MoodyRing {
+  static constexpr size_t size = bytesPerMessage;
+  moodycamel::ReaderWriterQueue<Message<size>> queue{slotCount(size) - 1};
+  // try_enqueue, not enqueue: the queue keeps its first size instead of growing.
+  bool push(const Message<size> &message) { return queue.try_enqueue(message); }
+  bool pop(Message<size> &message) { return queue.try_dequeue(message); }
+};
+
+template <size_t bytesPerMessage>
+struct MoodyBlockingRing {
+  static constexpr size_t size = bytesPerMessage;
+  moodycamel::BlockingReaderWriterQueue<Message<size>> queue{slotCount(size) - 1};
+  bool push(const Message<size> &message) { return queue.try_enqueue(message); }
+  bool pop(Message<size> &message) {
+    queue.wait_dequeue(message);
+    return true;
+  }
+};
+
+int main(int argc, char **argv) {
+  Peer peer = {"readerwriterqueue", Placement::threads, slotMemoryBytes,
+               slotCases<MoodyRing>("not made for shared memory; one copy in, one out, no batching, both sides spin; " PEERS_SLOTS_NOTE)};
+  const char *sleeping = "BlockingReaderWriterQueue: spins up to 1024 times, then sleeps on a semaphore; not made for shared memory; one copy in, one out";
+  for (const char *metric : {"rtt_sleep_ns", "rtt_sleep_onecore_ns"}) {
+    peer.cases.push_back({metric, 8, "", roundTrip<SlotEnd<MoodyBlockingRing<8>>>, sleeping});
+    peer.cases.push_back({metric, 1024, "", roundTrip<SlotEnd<MoodyBlockingRing<1024>>>, sleeping});
+  }
+  return run(peer, argc, argv);
+}

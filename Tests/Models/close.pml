@@ -1,0 +1,427 @@
+/* Closing against posting, against being killed, against a receiver. See README.md for what is abstracted.
+ *
+ * PortCore+Control.swift (close, ready, peerHungUp, watchIfShared), PortCore+Delivery.swift (turn, nextDelivery,
+ * prepareToSleep), PortCore+Receive.swift (receive, sleepOnDoorbell), LoopRunner.swift, SharedChannel.swift.
+ *
+ * The far end posts, and closes or is killed at any step. The near end receives on its event loop (default), or in a
+ * thread that blocks in receive() while the loop listens for the hang-up (RECEIVE_THREAD).
+ */
+
+#ifndef MESSAGES
+#define MESSAGES 3
+#endif
+
+/* Doorbell */
+#define awake 0
+#define asleepOnFutex 1
+#define asleepOnSocket 2
+#ifdef EPOLL_DRIVER
+#define DRIVER_DOORBELL asleepOnSocket
+#else
+#define DRIVER_DOORBELL asleepOnFutex
+#endif
+
+/* PortLifecycle.State of the near end */
+#define open 0
+#define departing 1
+#define closed 2
+
+/* ---- the lane, and the socket -------------------------------------------------------------------------------------- */
+
+byte committed;           /* records in the ring */
+byte whole;               /* those with all of their payload */
+byte doorbell;
+bool loopWaits, threadWaits; /* in the kernel, on the doorbell's futex */
+byte packets;             /* doorbell packets at the near end */
+bool isClosedByOwner;     /* sayClosed */
+bool isHungUp;            /* the kernel's word: nobody holds the far end any more */
+
+/* ---- the far end ----------------------------------------------------------------------------------------------------- */
+
+byte returned;            /* posts that have returned */
+bool isKilled;
+bool isPosting;           /* the lock of the lane on which it posts */
+bool farIsClosed;         /* its lifecycle */
+bool secondPosterLives;
+
+/* ---- the near end ---------------------------------------------------------------------------------------------------- */
+
+bool lane;                /* the lane's lock */
+byte lifecycle = open;
+byte taken;
+bool hasMessageHandler, hasCloseHandler, isScheduled;
+#define endOpen 0
+#define endGone 1
+#define endDelivered 2
+byte receiverEnd;
+bool inbox;               /* the loop has to give the port a turn */
+bool isWatched;           /* the socket is in the loop's epoll */
+bool edge;                /* with an edge-triggered watch: something happened since it was last told */
+
+byte delivered, closes;   /* what the program has seen */
+bool hasReturnedFromClose;
+bool configured;
+
+#define hasTaker hasMessageHandler
+#define wantsEvents (hasMessageHandler || hasCloseHandler)
+#define isEmpty (committed == taken)
+
+inline lock() { atomic { !lane -> lane = true } }
+inline unlock() { lane = false }
+
+/* ---- posting --------------------------------------------------------------------------------------------------------- */
+
+/* Under the lane's lock, which the caller has. */
+inline post() {
+#ifdef COMMIT_BEFORE_PAYLOAD
+  committed++;
+  whole++;
+#else
+  whole++;     /* the payload, in as many stores as it takes: none of them shows */
+  committed++; /* the header */
+#endif
+  word = doorbell;
+  if
+  :: word == asleepOnFutex || word == asleepOnSocket ->
+     d_step {
+       wins = (doorbell == word);
+       if
+       :: wins -> doorbell = awake
+       :: else -> skip
+       fi
+     };
+     if
+     :: wins && word == asleepOnFutex -> d_step { loopWaits = false; threadWaits = false }
+     :: wins && word == asleepOnSocket -> d_step { packets = 1; edge = true }
+     :: else -> skip
+     fi
+  :: else -> skip
+  fi;
+  returned++
+}
+
+inline hangUp() { d_step { isHungUp = true; edge = true } }
+
+inline lockedPost() {
+  atomic { !isPosting -> isPosting = true };
+  if
+  :: farIsClosed -> isPosting = false; break /* throws */
+  :: !farIsClosed && committed == MESSAGES -> isPosting = false; break
+  :: !farIsClosed && committed < MESSAGES -> post(); isPosting = false
+  fi
+}
+
+/* One thread posts, then closes, or is killed wherever it is. */
+proctype FarEnd() {
+  byte word;
+  bool wins;
+  {
+    do
+    :: lockedPost()
+    :: true -> break
+    od;
+    farIsClosed = true; /* close */
+#ifndef CLOSE_WITHOUT_LOCK
+    atomic { !isPosting -> isPosting = true };
+    isClosedByOwner = true; /* sayClosed */
+    isPosting = false;
+#endif
+    hangUp()
+  } unless { isKilled -> !secondPosterLives -> hangUp() }
+}
+
+/* Another thread of the far end, which posts while the first one closes. */
+proctype SecondPoster() {
+  byte word;
+  bool wins;
+  { do
+    :: lockedPost()
+    od
+  } unless { isKilled };
+  secondPosterLives = false
+}
+
+proctype Killer() {
+end:
+  if
+  :: isKilled = true
+  fi
+}
+
+/* ---- hearing of the hang-up ------------------------------------------------------------------------------------------- */
+
+/* Receiver.notify, and loop.schedule once the lock is released; the loop takes its inbox up in one go. */
+inline notify() {
+  if
+  :: !isScheduled && wantsEvents -> d_step { isScheduled = true; inbox = true }
+  :: else -> skip
+  fi
+}
+
+inline stopWatching() { d_step { isWatched = false; edge = false } }
+
+/* Level-triggered, so a hang-up that came before is reported as well. */
+inline watchIfShared() {
+  if
+  :: lifecycle == open && receiverEnd == endOpen && !isWatched ->
+#ifdef WATCH_AFTER_LOOK_WITHOUT_LEVEL
+     d_step { isWatched = true; edge = false }
+#else
+     d_step { isWatched = true; edge = true }
+#endif
+  :: else -> skip
+  fi
+}
+
+#ifdef WATCH_AFTER_LOOK_WITHOUT_LEVEL
+#define HANG_UP_IS_REPORTED (isWatched && isHungUp && edge)
+#else
+#define HANG_UP_IS_REPORTED (isWatched && isHungUp)
+#endif
+#define SOCKET_IS_READABLE (isWatched && packets > 0 && edge)
+
+inline peerHungUp() {
+  lock();
+  if
+  :: lifecycle == open && receiverEnd == endOpen ->
+     receiverEnd = endGone;
+     /* wakeSleepers */
+#ifndef HANGUP_WITHOUT_WAKING_SLEEPERS
+     doorbell = awake;
+     d_step { loopWaits = false; threadWaits = false };
+#endif
+     notify()
+  :: else -> skip
+  fi;
+  unlock()
+}
+
+/* ---- the event loop --------------------------------------------------------------------------------------------------- */
+
+#define waitResult 1
+#define idleResult 2
+
+inline deliverMessage() {
+  assert(closes == 0);                      /* nothing after close */
+#ifdef CLOSE_FROM_ANOTHER_THREAD
+  assert(!hasReturnedFromClose);            /* nothing after one's own close */
+#endif
+  delivered++;
+  assert(delivered == taken)
+}
+
+inline deliverClose() {
+#ifdef CLOSE_FROM_ANOTHER_THREAD
+  assert(!hasReturnedFromClose);
+#endif
+  closes++;
+  assert(closes == 1);                      /* once */
+  assert(isHungUp);                         /* the far end is really gone */
+  assert(delivered >= returned);            /* what was posted came first */
+  assert(delivered == committed)
+}
+
+/* turn(budget:), nextDelivery, finish */
+inline turn() {
+  result = 0;
+  do
+  :: result != 0 -> break
+  :: result == 0 ->
+     lock();
+     if
+     :: lifecycle != open -> isScheduled = false; unlock(); result = idleResult
+     :: lifecycle == open && hasTaker && !isEmpty ->
+        assert(taken < whole); /* never part of a message */
+        taken++;
+        unlock();
+        deliverMessage()
+     :: lifecycle == open && !(hasTaker && !isEmpty) && receiverEnd != endGone ->
+        isScheduled = false;
+        result = (hasTaker -> waitResult : idleResult);
+        unlock()
+#ifdef HANGUP_WITHOUT_DRAIN
+     :: lifecycle == open && receiverEnd == endGone ->
+#else
+     :: lifecycle == open && !(hasTaker && !isEmpty) && receiverEnd == endGone && !isEmpty -> /* hasMessage */
+        isScheduled = false;
+        unlock();
+        result = idleResult
+     :: lifecycle == open && receiverEnd == endGone && isEmpty ->
+#endif
+        if
+        :: hasCloseHandler ->
+#ifndef CLOSE_NOT_REMEMBERED
+           receiverEnd = endDelivered;
+#endif
+           unlock();
+           stopWatching();
+           deliverClose()
+        :: !hasCloseHandler -> /* whoever asks later is still told */
+           isScheduled = false;
+           unlock();
+           stopWatching();
+           result = idleResult
+        fi
+     fi
+  od
+}
+
+/* prepareToSleep of the port */
+inline prepareToSleep() {
+  lock();
+  if
+  :: lifecycle == open && hasTaker && receiverEnd == endOpen ->
+     doorbell = DRIVER_DOORBELL;
+     if
+     :: isEmpty ->
+        if
+        :: DRIVER_DOORBELL == asleepOnFutex -> arms = true
+        :: DRIVER_DOORBELL != asleepOnFutex -> skip
+        fi
+     :: !isEmpty -> doorbell = awake; d_step { isScheduled = true; inbox = true }
+     fi
+  :: else -> skip
+  fi;
+  unlock()
+}
+
+proctype Loop() {
+  byte result;
+  bool arms, isArmed;
+end:
+  do
+  :: inbox ->
+     inbox = false;
+     turn();
+     if
+     :: result == waitResult -> prepareToSleep()
+     :: else -> skip
+     fi;
+     /* The kernel compares the doorbell when the wait is submitted. A wait that it still has does for this sleep too. */
+     if
+     :: arms ->
+        d_step {
+          arms = false;
+          if
+          :: !isArmed -> isArmed = true; loopWaits = (doorbell == asleepOnFutex)
+          :: else -> skip
+          fi
+        }
+     :: else -> skip
+     fi
+  :: isArmed && !loopWaits -> isArmed = false; inbox = true
+  :: atomic { SOCKET_IS_READABLE && !isHungUp -> edge = false }; /* ready: drainDoorbells */
+     packets = 0;
+     inbox = true
+  :: atomic { HANG_UP_IS_REPORTED -> edge = false }; /* ready: IN and HUP */
+     packets = 0;
+     stopWatching();
+#ifdef HANGUP_AS_THE_LAST_EVENT
+     /* close is delivered as soon as the kernel says so */
+     lock();
+     receiverEnd = endDelivered;
+     unlock();
+     deliverClose();
+#else
+     peerHungUp();
+#endif
+     inbox = true
+  od
+}
+
+/* ---- the program ------------------------------------------------------------------------------------------------------ */
+
+/* configure: sets handlers, at any time and in any order. */
+inline configure(handler) {
+  lock();
+  handler = true;
+  if
+  :: !isScheduled -> isScheduled = true; mustSchedule = true
+  :: else -> skip
+  fi;
+  unlock();
+  if
+  :: mustSchedule -> watchIfShared(); inbox = true; mustSchedule = false
+  :: else -> skip
+  fi
+}
+
+proctype Program() {
+  bool mustSchedule;
+  if
+  :: configure(hasMessageHandler); configure(hasCloseHandler)
+  :: configure(hasCloseHandler); configure(hasMessageHandler)
+  fi;
+  configured = true;
+#ifdef CLOSE_FROM_ANOTHER_THREAD
+  /* close, on a thread that is not the loop's */
+  lifecycle = closed;
+  lock(); unlock(); /* the outgoing lane, then the incoming one, and takeApart; a call for each in truth */
+  hasReturnedFromClose = true
+#endif
+#ifdef FAILED_TRANSFER
+  /* A post that lists this port fails after describe(in:). */
+  lifecycle = departing;
+  lock(); unlock(); /* begin */
+  lock();
+  doorbell = awake; /* describe: stayAwake */
+  unlock();
+  lifecycle = open;
+#ifdef REPAIRED
+  watchIfShared();
+  inbox = true
+#endif
+#endif
+}
+
+/* receive(), again and again, until it says that there will be no more. */
+proctype ReceiveThread() {
+  byte preparation;
+  do
+  :: lock(); /* receiveOrPrepare */
+     if
+     :: !isEmpty -> assert(taken < whole); taken++; unlock(); deliverMessage()
+     :: isEmpty && receiverEnd != endOpen -> unlock(); deliverClose(); break
+     :: isEmpty && receiverEnd == endOpen ->
+        doorbell = asleepOnFutex; /* prepareToSleep */
+        if
+        :: isEmpty -> preparation = 1
+        :: !isEmpty -> doorbell = awake
+        fi;
+        unlock()
+     fi;
+     if
+     :: preparation == 1 -> /* sleepOnDoorbell */
+        preparation = 0;
+        watchIfShared();
+        threadWaits = (doorbell == asleepOnFutex);
+        !threadWaits
+     :: else -> skip
+     fi
+  od
+}
+
+/* Whoever is left when nothing happens any more must have heard of everything. */
+#define SETTLED (hasReturnedFromClose || (closes == 1 && delivered == committed))
+
+proctype Observer() {
+  SETTLED /* blocked for ever, in an invalid end state, if it never comes */
+}
+
+init {
+  atomic {
+    run FarEnd();
+#ifdef SECOND_POSTER
+    secondPosterLives = true;
+    run SecondPoster();
+#endif
+    run Killer();
+    run Loop();
+#ifdef RECEIVE_THREAD
+    run ReceiveThread();
+#else
+    run Program();
+#endif
+    run Observer()
+  }
+}
