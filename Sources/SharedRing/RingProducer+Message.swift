@@ -37,10 +37,13 @@ extension RingProducer {
   package mutating func stage(
     _ bytes: RawSpan, policy: GrowthPolicy, contact: some RingConsumerContact
   ) throws(RingError) -> RecordHeader {
-    if let limit = policy.unreadLimitBytes, unreleasedBytes() + RecordHeader.recordBytes(payloadBytes: bytes.byteCount) > limit {
+    let unreleased = unreleasedBytes()
+    if isCorrupt { throw .corruptPeer("it released more than was written") }
+    if let limit = policy.unreadLimitBytes, unreleased + RecordHeader.recordBytes(payloadBytes: bytes.byteCount) > limit {
       throw .limitReached
     }
-    if capacity > policy.steadyCapacity, unreleasedBytes() == 0 {
+    // Only a segment that the lane grew into: initial data of that size is what the channel's maker asked for.
+    if segmentOffset != 0, capacity > policy.steadyCapacity, unreleased == 0 {
       // What overflowed has been read: give the big segment back. If that fails, there is still the big one.
       try? grow(capacity: policy.steadyCapacity)
     }

@@ -29,7 +29,8 @@ import Testing
     #expect(result.exitCode == 0)
   }
 
-  @Test("Clients of a worker that dies lose nothing, and count as the standard tools do") func workerWithClients() async throws {
+  @Test("Clients of a worker that dies lose nothing, and count as the standard tools do")
+  func workerWithClients() async throws {
     let files = try SampleFiles()
     let result = try await Tool.run(["demo", "worker-with-clients", "--plain"] + files.paths)
     #expect(result.output == Self.workerWithClientsOutput(messages: 3 * files.paths.count))
@@ -186,7 +187,8 @@ private enum Tool {
   /// Whether one of the ways that the demo knows works here.
   static func canConfine() async -> Bool {
     let bubblewrap = ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "true"]
-    let namespaces = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "mount", "-t", "proc", "proc", "/proc"]
+    let namespaces =
+      ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "mount", "-t", "proc", "proc", "/proc"]
     for command in [bubblewrap, namespaces] {
       if let result = try? await run("/usr/bin/env", command, [:]), result.exitCode == 0 { return true }
     }
@@ -194,7 +196,9 @@ private enum Tool {
   }
 
   /// Runs a program to its end. It ends by itself: all waits of the demo have a limit.
-  private static func run(_ path: String, _ arguments: [String], _ environment: [String: String]) async throws -> Result {
+  private static func run(
+    _ path: String, _ arguments: [String], _ environment: [String: String]
+  ) async throws -> Result {
     let process = Process()
     process.executableURL = URL(fileURLWithPath: path)
     process.arguments = arguments

@@ -347,9 +347,13 @@ proctype Consumer() {
            fi
 #endif
 #ifdef AWAKE_FROM_POLLING
-        :: load(CONSUMER, MESSAGE_DOORBELL, doorbell); /* stayAwake, as SharedChannel.send does for a port that leaves */
+        :: load(CONSUMER, MESSAGE_DOORBELL, doorbell); /* stayAwake, while the doorbell may say that this side polls */
            if
+#ifdef REPAIRED
+           :: IS_ASLEEP(doorbell) -> store(CONSUMER, MESSAGE_DOORBELL, awake, RELAXED)
+#else
            :: doorbell != awake -> store(CONSUMER, MESSAGE_DOORBELL, awake, RELAXED)
+#endif
            :: else -> skip
            fi
 #endif

@@ -14,10 +14,11 @@ struct LoopRunner {
   private var hot: [PortCore] = []
   private var jobs = Deque<LoopJob>()
   private var events: [LoopEvent] = []
-  private var spin = AdaptiveSpin()
+  private var spin: LoopSpin
 
   init(_ loop: EventLoop) {
     self.loop = loop
+    spin = LoopSpin(loop.spinPolicy)
     let (wanted, epoll) = loop.state.withLock { ($0.driver, $0.epoll) }
     let epollDriver = EpollDriver(epoll: epoll, waker: loop.waker)
     // Registered in any case: should io_uring be refused later, there is still epoll.
@@ -180,27 +181,4 @@ struct LoopRunner {
       }
     }
   }
-}
-
-/// How long to look around before sleeping: longer while that has recently been worth it.
-struct AdaptiveSpin {
-  /// Waking a sleeper costs tens of microseconds; looking around for longer than that is never worth it.
-  private static let most: UInt64 = 50_000
-  private static let least: UInt64 = 1_000
-  private var nanoseconds: UInt64 = 20_000
-
-  struct Remaining {
-    let end: UInt64
-    func goesOn() -> Bool {
-      for _ in 0..<8 { csupport_cpu_relax() }
-      return csupport_monotonic_ns() < end
-    }
-  }
-
-  func begin() -> Remaining? {
-    Processors.areSeveral ? Remaining(end: csupport_monotonic_ns() + nanoseconds) : nil
-  }
-
-  mutating func succeeded() { nanoseconds = min(Self.most, nanoseconds * 2) }
-  mutating func failed() { nanoseconds = max(Self.least, nanoseconds / 2) }
 }

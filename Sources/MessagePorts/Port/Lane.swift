@@ -143,9 +143,10 @@ extension LaneState {
         let arrival: Arrival
         switch record.kind {
         case .message:
-          let payload = consumer.withPayload(of: record) { bytes in
-            bytes.byteCount <= options.messageLimitBytes ? MessagePayload(copying: bytes) : nil
+          guard record.byteCount <= options.messageLimitBytes else {
+            return .violation("message of \(record.byteCount) bytes, over the limit")
           }
+          let payload = consumer.withPayload(of: record) { MessagePayload(copying: $0) }
           arrival = finish(record, payload, loop: loop)
           consumer.consume(record)
         case .lastFragment:

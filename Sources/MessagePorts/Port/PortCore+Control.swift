@@ -155,6 +155,7 @@ extension PortCore {
     for waiter in spaceWaiters { waiter.resume(.failure(reason)) }
     // What else is left over is released here, outside the locks.
     let (leftovers, waiters, parker) = takeReceivingHalf()
+    waitForCallToBegin()
     for waiter in waiters { waiter.resumption.resume(nil) }
     parker?.wakeAll()
     return leftovers.queue

@@ -1,4 +1,6 @@
+import CSupport
 import SharedRing
+import Synchronization
 
 /// What the loop has to do for a port once its lane is unlocked again.
 private enum Delivery {
@@ -56,7 +58,9 @@ extension PortCore {
       guard remaining > 0 else { break }
       guard loop === runner else { return nil }
       remaining -= 1
-      switch nextDelivery() {
+      let delivery = nextDelivery()
+      isAboutToCall.store(false, ordering: .releasing)
+      switch delivery {
       case .message(let handler, let event): handler(event)
       case .resume(let waiter, let event): waiter.resumption.resume(event)
       case .messageError(let handler, let error): handler?(error)
@@ -86,13 +90,25 @@ extension PortCore {
     var event = MessageEvent(payload: MessagePayload(), ports: [])
     for delivered in 0..<limit {
       let wasTaken = incoming.state.withLock { lane in
-        lifecycle.isOpen && lane.receiver.configuration == configuration && lane.receiver.waiters.isEmpty
-          && lane.queue.isEmpty && lane.takePlain(into: &event)
+        guard lifecycle.isOpen, lane.receiver.configuration == configuration, lane.receiver.waiters.isEmpty,
+          lane.queue.isEmpty, lane.takePlain(into: &event)
+        else { return false }
+        isAboutToCall.store(true, ordering: .relaxed)
+        return true
       }
       guard wasTaken else { return delivered }
+      isAboutToCall.store(false, ordering: .releasing)
       handler(event)
     }
     return limit
+  }
+
+  /// Returns once no handler of this port is about to be called: after that, with the lifecycle changed, none will be. A
+  /// call that has begun may still be running. Not to be called with a lane locked.
+  func waitForCallToBegin() {
+    // The flag is set under the lane's lock, by a loop that found the port open; whoever closes the port has had that
+    // lock since. It is up for some instructions only, unless the loop's thread is preempted.
+    while isAboutToCall.load(ordering: .acquiring), !loop.isCurrent { csupport_cpu_relax() }
   }
 
   private func nextDelivery() -> Delivery {
@@ -101,6 +117,7 @@ extension PortCore {
         lane.receiver.isScheduled = false
         return .nothing(.idle)
       }
+      isAboutToCall.store(true, ordering: .relaxed)
       return lane.nextDelivery(loop: loop)
     }
   }

@@ -15,6 +15,8 @@ final class PortCore: Sendable {
   let end: Int
   let options: ChannelOptions
   let lifecycle: PortLifecycle
+  /// The loop has taken something for a handler, and is about to call it.
+  let isAboutToCall = Atomic<Bool>(false)
   /// Which loop runs the handlers, and how it knows this port.
   let binding: Mutex<LoopBinding>
   let turns = TurnGuard()

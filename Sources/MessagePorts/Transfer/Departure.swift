@@ -183,6 +183,7 @@ struct DepartedPorts: Sendable {
   func finish(old cores: [PortCore]) {
     for core in cores {
       core.stopWatching()
+      core.waitForCallToBegin()
       if isInAnotherProcess { core.takeApart(because: .detached) }
     }
     for remains in remains {
