@@ -101,10 +101,10 @@ struct HandlerFreedomTests {
       calls.append("error")
       port.close()
     }
-    port.onMessage(of: [String].self) { value, _ in calls.append(value.joined()) }
     for message in [["a"], nil, ["b"], nil] {
       if let message { try port.postMessage(message) } else { try port.postMessage(bytes: [0xff, 0xff, 0xff]) }
     }
+    port.onMessage(of: [String].self) { value, _ in calls.append(value.joined()) }
     try calls.wait(for: 2)
     try settle(place)
     #expect(calls.all == ["a", "error"])
