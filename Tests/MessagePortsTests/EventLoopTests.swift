@@ -108,6 +108,24 @@ struct EventLoopTests {
     #expect(overlap.violations == 0)
   }
 
+  @Test("A port can be moved away from a loop that was stopped, with what waits in it", arguments: FarEnd.allCases)
+  func moveFromStopped(_ place: FarEnd) throws {
+    let stopped = EventLoop(name: "stopped")
+    let puppet = try Puppet(place)
+    puppet.port.setEventLoop(stopped)
+    let received = Received(on: puppet.port)
+    try puppet.post(0..<10)
+    try received.wait(for: 10)
+    stopped.stop()
+    try puppet.post(10..<20)
+    try settle(place)
+    puppet.port.setEventLoop(.default)
+    try puppet.post(20..<30)
+    #expect(try received.wait(for: 30) == Array(0..<30))
+    try puppet.close()
+    try received.waitForClose()
+  }
+
   @Test("Both drivers serve ports alike", arguments: EventLoop.Driver.allCases, FarEnd.allCases)
   func drivers(_ driver: EventLoop.Driver, _ place: FarEnd) throws {
     let loop = EventLoop(name: "driver", driver: driver)

@@ -87,14 +87,17 @@ struct HandlerCallTests {
     let received = Received()
     port.onMessage = { event in overlap.during { received.messageHandler(event) } }
     let total = 2000
+    let isMoving = Promise<Void>()
     let mover = TestThread {
       var moves = 0
       while received.events.count < total {
         port.setEventLoop(loops[moves % 3])
         moves += 1
+        isMoving.fulfil()
       }
       return moves
     }
+    try isMoving.wait()
     // What waits for space gives the port turns as well.
     let waiter = Task { while received.events.count < total { try await port.waitForSpace(byteCount: 8) } }
     for number in 0..<total {

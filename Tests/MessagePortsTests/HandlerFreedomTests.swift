@@ -101,10 +101,10 @@ struct HandlerFreedomTests {
       calls.append("error")
       port.close()
     }
-    port.onMessage(of: [String].self) { value, _ in calls.append(value.joined()) }
     for message in [["a"], nil, ["b"], nil] {
       if let message { try port.postMessage(message) } else { try port.postMessage(bytes: [0xff, 0xff, 0xff]) }
     }
+    port.onMessage(of: [String].self) { value, _ in calls.append(value.joined()) }
     try calls.wait(for: 2)
     try settle(place)
     #expect(calls.all == ["a", "error"])
@@ -142,7 +142,8 @@ struct HandlerFreedomTests {
     }
     let moved = try carrier.receive(timeout: patience).ports[0]
     try channel.port2.post(50..<60)
-    #expect(port.isDetached)
+    // The message may be here before the handler's post has returned.
+    try waitUntil("the old object to be detached") { port.isDetached }
     #expect(try moved.receiveNumbers(60 - countBefore - 1) == Array(countBefore + 1..<60))
     #expect(received.events.all == (0...countBefore).map { .message($0) })
     channel.port2.close()

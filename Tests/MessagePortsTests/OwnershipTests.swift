@@ -132,6 +132,22 @@ struct OwnershipTests {
     try waitUntil("the ports to be released") { first == nil && second == nil }
   }
 
+  @Test("7.1, 7.2 A kept port hears of its peer's release, though nobody refers to either", arguments: [false, true])
+  func keptWithoutPeer(_ isShared: Bool) throws {
+    let received = Received()
+    weak var port: MessagePort?
+    do {
+      let channel = try MessageChannel()
+      let (port1, port2) = isShared ? try share(channel) : (channel.port1, channel.port2)
+      port1.onClose = received.closeHandler
+      port1.onMessage = received.messageHandler
+      try port2.post(0..<3)
+      port = port1
+    }
+    #expect(try received.waitForClose() == (0..<3).map { .message($0) } + [.close(.closedByPeer)])
+    try waitUntil("the port to be released") { port == nil }
+  }
+
   @Test("7.2 Iterating a port's messages keeps it as long as the iteration lasts", arguments: FarEnd.allCases)
   func iterationKeeps(_ place: FarEnd) async throws {
     let numbers = EventLog<Int>()

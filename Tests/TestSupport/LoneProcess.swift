@@ -37,6 +37,7 @@ public enum LoneProcess {
     case "descriptors": try descriptors(parent)
     case "lostPorts": try lostPorts()
     case "noRing": try noRing()
+    case "errorAfterClose": try errorAfterClose()
     case "idle": try idle(parent)
     case "threads": try threads(parent)
     case "pingPong": try pingPong()
@@ -131,6 +132,29 @@ public enum LoneProcess {
     try puppet.close()
     try closed.wait(within: .seconds(2))
     return ["received": received.count, "receivedFromPeer": receivedFromPeer.count, "closed": 1]
+  }
+
+  /// A message error whose report waits for the loop while the port is closed.
+  private static func errorAfterClose() throws -> [String: Int] {
+    let loop = EventLoop(name: "busy")
+    let puppet = try Puppet(in: FarProcess())
+    let isBlocked = Promise<Void>(), mayGoOn = Promise<Void>(), isFree = Promise<Void>(), errors = EventLog<Int>()
+    puppet.port.setEventLoop(loop)
+    puppet.port.onMessageError = { _ in errors.append(0) }
+    try puppet.postPorts(1)
+    Task(executorPreference: loop) {
+      isBlocked.fulfil()
+      try mayGoOn.wait()
+    }
+    try isBlocked.wait()
+    var report: [String: Int] = [:]
+    try withoutDescriptors { if case .empty = try puppet.port.tryReceive() { report["empty"] = 1 } }
+    puppet.port.close()
+    mayGoOn.fulfil()
+    Task(executorPreference: loop) { isFree.fulfil() }
+    try isFree.wait()
+    report["errors"] = errors.count
+    return report
   }
 
   /// Runs `body` while the process cannot have any more descriptors.

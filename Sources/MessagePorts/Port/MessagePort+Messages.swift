@@ -32,14 +32,17 @@ extension MessagePort {
 
 extension PortCore {
   fileprivate func nextMessage(for port: MessagePort) async throws(PortError) -> MessageEvent? {
-    switch lifecycle.state {
-    case .closed, .detached: return nil
-    case .open, .departing: break
-    }
-    switch try tryReceive() {
-    case .message(let event): return event
-    case .closed: return nil
-    case .empty: break
+    do throws(PortError) {
+      switch try tryReceive() {
+      case .message(let event): return event
+      case .closed: return nil
+      case .empty: break
+      }
+    } catch {
+      switch error {
+      case .closed, .detached: return nil
+      default: throw error
+      }
     }
     let id = WaiterID.next()
     return await withTaskCancellationHandler {
