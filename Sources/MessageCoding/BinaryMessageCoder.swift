@@ -64,12 +64,16 @@ public struct BinaryMessageCoder: MessageCoder {
   ///   a finished container moves the bytes behind it. Makes no system call other than for memory.
   public func encode<T: Encodable>(_ value: T) throws -> [UInt8] {
     let slot = SessionPool<EncodingSession>.currentSlot()
-    var session = Self.encodingSessions.take(slot) ?? EncodingSession()
-    defer {
-      // Code outside of this call may have kept an encoder.
-      if isKnownUniquelyReferenced(&session) { Self.encodingSessions.put(session, slot) }
+    let session = Self.encodingSessions.take(slot) ?? EncodingSession()
+    do {
+      let bytes = try session.encodeMessage(
+        value, maximumDepth: maximumNestingDepth, maximumBytes: maximumMessageBytes)
+      Self.finish(session, slot)
+      return bytes
+    } catch {
+      Self.finish(session, slot)
+      throw error
     }
-    return try session.encodeMessage(value, maximumDepth: maximumNestingDepth, maximumBytes: maximumMessageBytes)
   }
 
   /// Returns the value that `bytes` contain, which must be one whole message.
@@ -82,21 +86,38 @@ public struct BinaryMessageCoder: MessageCoder {
   public func decode<T: Decodable>(_ type: T.Type, from bytes: RawSpan) throws -> T {
     try unsafe bytes.withUnsafeBytes { buffer in
       let slot = SessionPool<DecodingSession>.currentSlot()
-      var session = Self.decodingSessions.take(slot) ?? DecodingSession()
-      defer {
-        if isKnownUniquelyReferenced(&session) {
-          session.state.close()
-          Self.decodingSessions.put(session, slot)
-        } else {
-          // Code outside of this call has kept a decoder, but not the bytes.
-          session.state.copyBytes()
-        }
+      let session = Self.decodingSessions.take(slot) ?? DecodingSession()
+      do {
+        let value = try unsafe session.decodeMessage(
+          type, ByteReader(borrowing: buffer), maximumDepth: maximumNestingDepth, maximumBytes: maximumMessageBytes)
+        Self.finish(session, slot)
+        return value
+      } catch {
+        Self.finish(session, slot)
+        throw error
       }
-      return try unsafe session.decodeMessage(
-        type, ByteReader(borrowing: buffer), maximumDepth: maximumNestingDepth, maximumBytes: maximumMessageBytes)
     }
   }
 
+  // MARK: Sessions
+
   private static let encodingSessions = SessionPool<EncodingSession>()
   private static let decodingSessions = SessionPool<DecodingSession>()
+
+  /// Keeps a session for the next message, unless code outside of it has kept an encoder.
+  @inline(__always)
+  private static func finish(_ session: consuming EncodingSession, _ slot: Int) {
+    if isKnownUniquelyReferenced(&session) { encodingSessions.put(session, slot) }
+  }
+
+  /// Keeps a session for the next message, unless code outside of it has kept a decoder: but it does not have the bytes.
+  @inline(__always)
+  private static func finish(_ session: consuming DecodingSession, _ slot: Int) {
+    if isKnownUniquelyReferenced(&session) {
+      session.state.close()
+      decodingSessions.put(session, slot)
+    } else {
+      session.state.copyBytes()
+    }
+  }
 }

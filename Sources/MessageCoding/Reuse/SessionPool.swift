@@ -32,7 +32,7 @@ import Synchronization
   ///
   /// [session-handed-over] Release: pairs with the acquire in `take`.
   @inline(__always)
-  func put(_ session: Session, _ slot: Int) {
+  func put(_ session: consuming Session, _ slot: Int) {
     let reference = unsafe Unmanaged.passRetained(session)
     let (isStored, _) = unsafe slots[slot].compareExchange(
       expected: nil, desired: reference, successOrdering: .releasing, failureOrdering: .relaxed)
