@@ -23,6 +23,9 @@
 /// **Hostile bytes** give a `DecodingError`, never a trap, and neither time nor memory beyond a constant factor of their
 /// number (the time and memory of `init(from:)` is the type's own affair).
 ///
+/// **Memory.** For speed, buffers of up to 64 KiB and containers stay allocated between calls: at most 16 times for
+/// encoding, and 16 times for decoding, in the whole process.
+///
 /// **Thread safety.** A value without mutable state: use it from any thread. Encoders, decoders and their containers
 /// belong to the thread that runs `encode(to:)` or `init(from:)`.
 public struct BinaryMessageCoder: MessageCoder {
@@ -34,8 +37,8 @@ public struct BinaryMessageCoder: MessageCoder {
 
   /// How many containers may be inside one another, both when encoding and when decoding.
   ///
-  /// This bounds the stack that hostile bytes can make a recursive type use. At the default, recursive types as the
-  /// compiler derives them fit into a stack of 512 KiB.
+  /// This bounds the stack that hostile bytes can make a recursive type use: half a kilobyte to one kilobyte per container
+  /// for types with derived conformances, in optimized code. At the default, that fits into a stack of 512 KiB.
   public let maximumNestingDepth: Int
 
   /// The size of the longest message, both when encoding and when decoding.

@@ -28,8 +28,8 @@ final class EncodingSession {
 
   // MARK: Parts
 
-  // A recursive type has one of these functions on the stack for each level of its value. Out-of-order writes are outside,
-  // as closures, to keep its frame small.
+  // A recursive type has one of these functions on the stack for each level of its value. Out-of-order writes are
+  // outside, as closures, to keep its frame small.
 
   @inline(never)
   func encode<T: Encodable>(_ value: T, forKey key: KeyBytes, in frame: FrameReference) throws {
