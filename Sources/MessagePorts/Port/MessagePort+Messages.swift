@@ -59,7 +59,9 @@ extension PortCore {
       }
     } onCancel: {
       let waiter = incoming.state.withLock { lane in
-        lane.receiver.waiters.firstIndex { $0.id == id }.map { lane.receiver.waiters.remove(at: $0) }
+        let waiter = lane.receiver.waiters.firstIndex { $0.id == id }.map { lane.receiver.waiters.remove(at: $0) }
+        if waiter != nil, !lane.receiver.hasTaker { _ = lane.passDoorbellOn() }
+        return waiter
       }
       waiter?.resumption.resume(nil)
     }
