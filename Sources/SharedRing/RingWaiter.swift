@@ -68,9 +68,6 @@ extension RingConsumer {
       words.doorbellWord(.message), Doorbell.asleepOnFutex, timeoutNanoseconds)
   }
 
-  /// Whether whoever sleeps on the futex will be woken by the next message.
-  package var isAnnouncedOnFutex: Bool { isAttached && words.loadDoorbell(.message) == Doorbell.asleepOnFutex }
-
   /// Wakes every thread of this process or another that sleeps on the doorbell's futex.
   package func wakeSleepers() { words.wakeSleepers(.message) }
 

@@ -59,9 +59,7 @@ extension PortCore {
       }
     } onCancel: {
       let waiter = incoming.state.withLock { lane in
-        let waiter = lane.receiver.waiters.firstIndex { $0.id == id }.map { lane.receiver.waiters.remove(at: $0) }
-        if waiter != nil, !lane.receiver.hasTaker { _ = lane.passDoorbellOn() }
-        return waiter
+        lane.receiver.waiters.firstIndex { $0.id == id }.map { lane.receiver.waiters.remove(at: $0) }
       }
       waiter?.resumption.resume(nil)
     }

@@ -20,7 +20,6 @@ extension PortCore {
       } else {
         leftovers.retained = lane.receiver.retained.take()
       }
-      if !lane.receiver.hasTaker { _ = lane.passDoorbellOn() }
       var followUp = lane.receiver.notify()
       followUp.parker = nil
       return followUp

@@ -187,7 +187,6 @@ extension LaneState {
     }
     guard case .gone(let reason) = receiver.end else {
       receiver.isScheduled = false
-      if !receiver.hasTaker { _ = passDoorbellOn() }
       return .nothing(receiver.hasTaker && consumer.isAttached ? .wait : .idle)
     }
     switch hasMessage() {

@@ -59,9 +59,7 @@ extension PortCore {
         }
         let maySleep = lane.consumer.prepareToSleep(Doorbell.asleepOnFutex)
         if lane.consumer.takeOwedRing() { lane.receivingChannel?.ring() }
-        guard maySleep else { return .again }
-        lane.receiver.sleepers += 1
-        return .empty(.sleepOnDoorbell)
+        return maySleep ? .empty(.sleepOnDoorbell) : .again
       }
       switch outcome {
       case .message(let event, let followUp):
@@ -97,7 +95,6 @@ extension PortCore {
   /// Waits for the next message, at most until `deadline`.
   func receive(deadline: ContinuousClock.Instant?) throws(PortError) -> MessageEvent {
     var spin = Spin(options.spinPolicy)
-    defer { if spin.isOver { passDoorbellOn() } }
     while true {
       let (result, preparation) = try receiveOrPrepare(spin.isOver ? () : nil)
       switch result {
@@ -105,25 +102,15 @@ extension PortCore {
       case .closed(let reason): throw .peerClosed(reason)
       case .empty: break
       }
+      if let deadline, ContinuousClock.now >= deadline { throw .timedOut }
       switch preparation {
-      case .none:
-        if let deadline, ContinuousClock.now >= deadline { throw .timedOut }
-        spin.pause()
+      case .none: spin.pause()
       case .sleepOn(let parker, let ticket):
-        if let deadline, ContinuousClock.now >= deadline { throw .timedOut }
         parker.wait(since: ticket, timeoutNanoseconds: Self.nanoseconds(until: deadline))
-      case .sleepOnDoorbell:
-        defer { incoming.state.withLock { if $0.receiver.core === self { $0.receiver.sleepers -= 1 } } }
-        // Also if the time is up: what was announced here is passed on to the others.
-        if let deadline, ContinuousClock.now >= deadline { throw .timedOut }
-        sleepOnDoorbell(until: deadline)
+      case .sleepOnDoorbell: sleepOnDoorbell(until: deadline)
       }
     }
   }
-
-  /// A thread that has announced itself on the doorbell, or has taken an announcement back, waits no longer: sees to it
-  /// that the next message wakes those who still do.
-  func passDoorbellOn() { incoming.state.withLock { $0.passDoorbellOn() }.perform() }
 
   private func sleepOnDoorbell(until deadline: ContinuousClock.Instant?) {
     watchIfShared()
@@ -150,16 +137,6 @@ extension PortCore {
 }
 
 extension LaneState {
-  /// There is one doorbell, and the last who announces himself says how he is to be woken. If that was not the event
-  /// loop and the loop has something to do here, the loop announces itself anew; if it was not a thread and threads
-  /// sleep, these do.
-  mutating func passDoorbellOn() -> FollowUp {
-    guard consumer.isAttached else { return .none }
-    if receiver.hasTaker { return receiver.notify() }
-    if receiver.sleepers > 0, !consumer.isAnnouncedOnFutex { consumer.wakeSleepers() }
-    return .none
-  }
-
   /// After a message was taken by hand: if it was the last, `close` is due.
   fileprivate mutating func closeFollowUp() -> FollowUp {
     // The port's turn works it out; here it is only made to have one.

@@ -21,8 +21,6 @@ struct Receiver: Sendable {
   var waiters: [MessageWaiter] = []
   /// Threads that wait for the next message while the channel is local; those of a shared one sleep on its doorbell.
   var parker: Parker?
-  /// How many threads sleep on the doorbell of a shared channel, or are about to.
-  var sleepers = 0
   /// On the loop's run queue.
   var isScheduled = false
   /// The library's own reference to a started port with a message handler: the program need not hold one.
