@@ -1,5 +1,6 @@
 # make run    sets everything up and shows the four model programs between real processes
 # make test   sets everything up and passes the tests
+# make model  checks the models of the lock-free protocols
 #
 # Both work on a fresh Debian 12 or Ubuntu 24.04 with a Swift toolchain. `swift build` and `swift test` work as well,
 # once liburing-dev is installed.
@@ -7,7 +8,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help setup build run doctor test test-modes clean
+.PHONY: help setup build run doctor test model model-quick clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^$$/q'
@@ -31,6 +32,11 @@ test: setup
 	swift build --build-tests
 	swift test --skip-build
 	scripts/test-modes.sh
+
+## The models of the lock-free protocols, and their broken variants, which have to fail.
+model model-quick:
+	@scripts/setup.sh spin gcc
+	Tests/Models/run.sh $(if $(filter model-quick,$@),--quick)
 
 clean:
 	rm -rf .build .build-*

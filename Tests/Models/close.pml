@@ -245,7 +245,7 @@ inline turn() {
         hasWaiter = false; /* it comes before the handler */
         unlock();
         deliverMessage()
-#ifdef REPAIRED
+#ifndef UNREPAIRED
      :: lifecycle == open && receiverEnd == endDelivered && hasWaiter -> hasWaiter = false; unlock()
      :: lifecycle == open && !(hasTaker && !isEmpty) && receiverEnd != endGone && !(receiverEnd == endDelivered && hasWaiter) ->
 #else
@@ -371,7 +371,7 @@ inline failedTransfer() {
   unlock();
   lifecycle = open;
 #ifndef NO_GO_ON_AFTER_REFUSAL
-#ifdef REPAIRED
+#ifndef UNREPAIRED
   lock();
   doorbell = awake; /* wakeSleepers: threads asleep on the doorbell would not be rung any more */
   d_step { loopWaits = false; threadWaits = false };

@@ -21,9 +21,7 @@ memory_mb=3000
 #   holds     the code as it is: no error may be found
 #   broken    made wrong on purpose: an error must be found; “stuck”: somebody sleeps for ever, “assert”: something
 #             wrong was seen
-#   defect    the code as it is, and the error is a known one (README.md); when the code is repaired, this becomes
-#             “holds”, or “broken” if the old way stays as a variant
-#   repair    the defect's entry with the repair that README.md proposes: no error may be found
+#   defect    the code as it is, and the error is a known one (README.md)
 entries() {
   sed -e '/^ *#/d' -e '/^$/d' <<'TABLE'
 holds         |records                        |records   |                              |-DMESSAGES=4
@@ -53,14 +51,14 @@ broken stuck  |NO_FENCE_RELEASE               |sleep_wake|-DNO_FENCE_RELEASE    
 broken stuck  |NO_FENCE_SPACE_SLEEPER         |sleep_wake|-DNO_FENCE_SPACE_SLEEPER      |=
 broken stuck  |LOOK_BEFORE_ANNOUNCE_SPACE     |sleep_wake|-DLOOK_BEFORE_ANNOUNCE_SPACE  |=
 broken stuck  |SLEEP_WITHOUT_RELEASE          |sleep_wake|-DSLEEP_WITHOUT_RELEASE       |=
-defect stuck  |AWAKE_FROM_POLLING             |sleep_wake|-DAWAKE_FROM_POLLING          |=
-repair        |AWAKE_FROM_POLLING-repaired    |sleep_wake|-DAWAKE_FROM_POLLING -DREPAIRED|-
-defect stuck  |MEMBARRIER_FAILS               |sleep_wake|-DMEMBARRIER_FAILS            |=
-repair        |MEMBARRIER_FAILS-repaired      |sleep_wake|-DMEMBARRIER_FAILS -DREPAIRED |-
-defect stuck  |TWO_SLEEPERS                   |sleep_wake|-DTWO_SLEEPERS                |=
-repair        |TWO_SLEEPERS-repaired          |sleep_wake|-DTWO_SLEEPERS -DREPAIRED     |-
-defect stuck  |TWO_SLEEPERS-epoll             |sleep_wake|-DTWO_SLEEPERS -DEPOLL_DRIVER |=
-repair        |TWO_SLEEPERS-epoll-repaired    |sleep_wake|-DTWO_SLEEPERS -DEPOLL_DRIVER -DREPAIRED|-
+broken stuck  |AWAKE_FROM_POLLING             |sleep_wake|-DAWAKE_FROM_POLLING -DUNREPAIRED|=
+holds         |AWAKE_FROM_POLLING-repaired    |sleep_wake|-DAWAKE_FROM_POLLING|-
+broken stuck  |MEMBARRIER_FAILS               |sleep_wake|-DMEMBARRIER_FAILS -DUNREPAIRED|=
+holds         |MEMBARRIER_FAILS-repaired      |sleep_wake|-DMEMBARRIER_FAILS|-
+broken stuck  |TWO_SLEEPERS                   |sleep_wake|-DTWO_SLEEPERS -DUNREPAIRED|=
+holds         |TWO_SLEEPERS-repaired          |sleep_wake|-DTWO_SLEEPERS|-
+broken stuck  |TWO_SLEEPERS-epoll             |sleep_wake|-DTWO_SLEEPERS -DEPOLL_DRIVER -DUNREPAIRED|=
+holds         |TWO_SLEEPERS-epoll-repaired    |sleep_wake|-DTWO_SLEEPERS -DEPOLL_DRIVER|-
 
 holds         |close                          |close     |                              |-DMESSAGES=1
 holds         |close-epoll                    |close     |-DEPOLL_DRIVER                |-DEPOLL_DRIVER -DMESSAGES=1
@@ -75,10 +73,10 @@ broken assert |HANGUP_WITHOUT_DRAIN           |close     |-DHANGUP_WITHOUT_DRAIN
 broken assert |HANGUP_AS_THE_LAST_EVENT       |close     |-DHANGUP_AS_THE_LAST_EVENT    |=
 broken assert |CLOSE_NOT_REMEMBERED           |close     |-DCLOSE_NOT_REMEMBERED        |=
 broken assert |NO_GO_ON_AFTER_REFUSAL         |close     |-DFAILED_TRANSFER -DNO_GO_ON_AFTER_REFUSAL|=
-defect assert |FAILED_TRANSFER-receive-thread |close     |-DFAILED_TRANSFER -DRECEIVE_THREAD -DMESSAGES=2|=
-repair        |FAILED_TRANSFER-rec.-repaired  |close     |-DFAILED_TRANSFER -DRECEIVE_THREAD -DMESSAGES=2 -DREPAIRED|-
-defect assert |ASYNC_WAITER                   |close     |-DASYNC_WAITER -DMESSAGES=1   |-
-repair        |ASYNC_WAITER-repaired          |close     |-DASYNC_WAITER -DMESSAGES=1 -DREPAIRED|-
+broken assert |FAILED_TRANSFER-receive-thread |close     |-DFAILED_TRANSFER -DRECEIVE_THREAD -DMESSAGES=2 -DUNREPAIRED|=
+holds         |FAILED_TRANSFER-rec.-repaired  |close     |-DFAILED_TRANSFER -DRECEIVE_THREAD -DMESSAGES=2|-
+broken assert |ASYNC_WAITER                   |close     |-DASYNC_WAITER -DMESSAGES=1 -DUNREPAIRED|-
+holds         |ASYNC_WAITER-repaired          |close     |-DASYNC_WAITER -DMESSAGES=1|-
 defect assert |CLOSE_FROM_ANOTHER_THREAD      |close     |-DCLOSE_FROM_ANOTHER_THREAD   |=
 
 holds         |transfer-incoming              |transfer  |-DMESSAGES_0=0 -DSTALE_WAITER |-DMESSAGES_0=0 -DMESSAGES_1=1
@@ -92,10 +90,10 @@ broken assert |HANGUP_ON_DETACH               |transfer  |-DMESSAGES_0=0 -DHANGU
 broken assert |QUEUED_PACKETS_DO_NOT_HOLD     |transfer  |-DMESSAGES_0=0 -DQUEUED_PACKETS_DO_NOT_HOLD|=
 broken stuck  |LOOK_BEFORE_ANNOUNCE-new-owner |transfer  |-DMESSAGES_0=0 -DLOOK_BEFORE_ANNOUNCE|=
 broken stuck  |WAKE_ONE_WITH_STALE_WAITER-old |transfer  |-DLAST_HOST_0=1 -DMESSAGES_0=0 -DWAKE_ONE_WITH_STALE_WAITER -DSTALE_WAITER|=
-broken stuck  |DETACH_SILENCES_DOORBELL       |transfer  |-DMESSAGES_0=0 -DEPOLL_DRIVER -DREPAIRED -DDETACH_SILENCES_DOORBELL|=
-defect stuck  |OLD_LOOP_DRAINS                |transfer  |-DMESSAGES_0=0 -DEPOLL_DRIVER |=
-repair        |OLD_LOOP_DRAINS-repaired       |transfer  |-DMESSAGES_0=0 -DEPOLL_DRIVER -DREPAIRED|=
-repair        |OLD_LOOP_DRAINS-mixed-repaired |transfer  |-DMESSAGES_0=0 -DMESSAGES_1=1 -DMIXED_DRIVERS -DREPAIRED|-
+broken stuck  |DETACH_SILENCES_DOORBELL       |transfer  |-DMESSAGES_0=0 -DEPOLL_DRIVER -DDETACH_SILENCES_DOORBELL|=
+broken stuck  |OLD_LOOP_DRAINS                |transfer  |-DMESSAGES_0=0 -DEPOLL_DRIVER -DUNREPAIRED|=
+holds         |OLD_LOOP_DRAINS-repaired       |transfer  |-DMESSAGES_0=0 -DEPOLL_DRIVER|=
+holds         |OLD_LOOP_DRAINS-mixed-repaired |transfer  |-DMESSAGES_0=0 -DMESSAGES_1=1 -DMIXED_DRIVERS|-
 TABLE
 }
 

@@ -264,7 +264,7 @@ proctype Host(byte end; byte host) {
      :: else -> skip /* the receiver died meanwhile, and the packet with it */
      fi;
      AT_ANY_MOMENT;
-#ifndef REPAIRED
+#ifdef UNREPAIRED
      if /* the old owner's loop was being told of a packet: ready, drainDoorbells */
      :: packets[end] > 0 -> packets[end] = 0
      :: skip

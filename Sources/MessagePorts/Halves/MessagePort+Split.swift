@@ -79,6 +79,8 @@ extension PortCore {
       preconditionFailure("a shared channel has a socket")
     }
     let consumer = incoming.state.withLock { lane in
+      // Threads that sleep in a receive find the port detached.
+      lane.wakeThreads()
       var consumer = RingConsumer()
       swap(&consumer, &lane.consumer)
       consumer.releaseStride = .max

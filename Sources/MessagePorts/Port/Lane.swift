@@ -103,6 +103,11 @@ extension LaneState {
 
   struct Violation: Error { let what: String }
 
+  /// Makes threads that sleep in a receive on a shared channel look again.
+  func wakeThreads() {
+    if consumer.isAttached { consumer.wakeSleepers() }
+  }
+
   /// Takes the next message, if there is a whole one.
   mutating func take(loop: @autoclosure () -> EventLoop) -> Arrival {
     if let message = queue.popFirst() {

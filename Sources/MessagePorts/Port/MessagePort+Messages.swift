@@ -48,7 +48,8 @@ extension PortCore {
     return await withTaskCancellationHandler {
       await Resumption.suspend { resumption in
         let mayWait = incoming.state.withLock { lane in
-          guard lifecycle.state == .open || lifecycle.state == .departing, !Task.isCancelled else { return false }
+          guard lane.receiver.core === self, !Task.isCancelled else { return false }
+          if case .delivered = lane.receiver.end { return false }
           lane.receiver.waiters.append(MessageWaiter(id: id, resumption: resumption))
           return true
         }

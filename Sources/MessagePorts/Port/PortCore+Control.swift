@@ -11,7 +11,8 @@ extension PortCore {
   func configure(_ facade: MessagePort, _ change: (inout Receiver) -> Void) {
     var leftovers = Leftovers()
     let followUp: FollowUp = incoming.state.withLock { lane in
-      guard lifecycle.state == .open || lifecycle.state == .departing else { return .none }
+      // After a transfer within the process, the lane is another port's.
+      guard lane.receiver.core === self else { return .none }
       leftovers.handlers = lane.receiver.handlers
       change(&lane.receiver)
       lane.receiver.configuration &+= 1

@@ -164,7 +164,10 @@ extension PortCore {
 
   /// The doorbell rang on the socket.
   func drainDoorbells() {
-    incoming.state.withLock { $0.receivingChannel?.drainDoorbells() }
+    incoming.state.withLock { lane in
+      // Once the port departs, the packets are the next owner's.
+      if lifecycle.isOpen { lane.receivingChannel?.drainDoorbells() }
+    }
   }
 }
 
@@ -187,6 +190,8 @@ extension LaneState {
     }
     guard case .gone(let reason) = receiver.end else {
       receiver.isScheduled = false
+      // The loop may have been rung in the place of a thread that sleeps in a receive.
+      if !receiver.hasTaker, consumer.isAttached, !consumer.isEmpty { wakeThreads() }
       return .nothing(receiver.hasTaker && consumer.isAttached ? .wait : .idle)
     }
     switch hasMessage() {

@@ -55,6 +55,7 @@ extension PortCore {
   /// loop have another look.
   private func goOnAfterRefusal() {
     watchIfShared()
+    incoming.state.withLock { $0.wakeThreads() }
     loop.schedule(self)
   }
 
@@ -205,6 +206,7 @@ extension PortCore {
       let old = lane.receiver
       lane.receiver = Receiver()
       lane.receiver.core = successor
+      lane.wakeThreads()
       // Nobody has heard of the end at the new place.
       if let reason = old.peerClosed { lane.receiver.end = .gone(reason) }
       return old

@@ -70,7 +70,8 @@ extension PortCore {
     let (position, channel, partial) = incoming.state.withLock { lane in
       lane.consumer.release()
       if lane.consumer.takeOwedRing() { lane.receivingChannel?.ring() }
-      lane.consumer.stayAwake()
+      // The announcement was ours; threads that sleep on it find out what became of the port.
+      lane.consumer.wakeSleepers()
       return (lane.consumer.lanePosition, lane.receivingChannel, lane.assembler.partial)
     }
     guard let channel else { throw .closed }
