@@ -85,9 +85,13 @@ public struct PortReader: ~Copyable, Sendable {
   public mutating func read<Result>(
     timeout: Duration? = nil, _ body: (RawSpan) -> Result
   ) throws(PortError) -> Result {
+    if let result = try tryRead(body) { return result }
+    // One deadline for all attempts: what comes meanwhile need not be a whole message.
+    let deadline = Self.deadline(timeout)
     while true {
+      try waitForMessage(until: deadline)
       if let result = try tryRead(body) { return result }
-      try waitForMessage(timeout: timeout)
+      try checkTime(deadline)
     }
   }
 
@@ -95,12 +99,16 @@ public struct PortReader: ~Copyable, Sendable {
   ///
   /// - Throws: ``PortError/timedOut``.
   public mutating func waitForMessage(timeout: Duration? = nil) throws(PortError) {
-    let deadline = timeout.map { ContinuousClock.now + $0 }
+    try waitForMessage(until: Self.deadline(timeout))
+  }
+
+  @usableFromInline
+  mutating func waitForMessage(until deadline: ContinuousClock.Instant?) throws(PortError) {
     var spin = Spin(spinPolicy)
     if case .always = spinPolicy { startPolling() }
     while true {
       if !consumer.isEmpty || isClosing { return }
-      if let deadline, ContinuousClock.now >= deadline { throw .timedOut }
+      try checkTime(deadline)
       if !spin.isOver {
         spin.pause()
         continue
@@ -117,6 +125,14 @@ public struct PortReader: ~Copyable, Sendable {
   /// microseconds.
   public mutating func startPolling() {
     if Membarrier.isRegistered { consumer.startPolling() }
+  }
+
+  @usableFromInline static func deadline(_ timeout: Duration?) -> ContinuousClock.Instant? {
+    timeout.map { ContinuousClock.now + $0 }
+  }
+
+  @usableFromInline func checkTime(_ deadline: ContinuousClock.Instant?) throws(PortError) {
+    if let deadline, ContinuousClock.now >= deadline { throw .timedOut }
   }
 
   // MARK: Off the hot path
