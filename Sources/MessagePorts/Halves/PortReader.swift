@@ -149,7 +149,7 @@ public struct PortReader: ~Copyable, Sendable {
   @usableFromInline @inline(never)
   mutating func readUncommon<Result>(_ body: (RawSpan) -> Result) throws(PortError) -> Result? {
     if let violation { throw .peerClosed(.protocolViolation(violation)) }
-    while true {
+    for _ in 0..<Lane.fragmentsInARow {
       switch consumer.next() {
       case .empty:
         guard end.isPeerGone else { return nil }
@@ -177,6 +177,7 @@ public struct PortReader: ~Copyable, Sendable {
         }
       }
     }
+    return nil
   }
 
   private mutating func receivePorts(_ record: RingRecord) throws(PortError) {

@@ -197,6 +197,7 @@ extension LaneState {
     switch hasMessage() {
     case .failure(let violation): return .hangUp(endReading(violation.what))
     case .success(true):
+      if receiver.hasTaker { return .nothing(.more) }
       receiver.isScheduled = false
       return .nothing(.idle)
     case .success(false): return finish(reason)
