@@ -20,7 +20,11 @@ extension SharedChannel {
     var fds = ReceivedDescriptors(capacity: min(3 * count, CSUPPORT_MAX_PACKET_FDS))
     var received = csupport_received()
     var wasReset = false
+    var attempts = 0
     repeat {
+      // A peer that keeps ringing instead of sending what it announced must not keep us here.
+      attempts += 1
+      guard attempts <= Self.doorbellsInARow else { return .failure(.violation("doorbells without end")) }
       let result = unsafe words.withUnsafeMutableBytes { bytes in
         unsafe fds.withStorage { storage in
           unsafe csupport_receive_packet(socket, bytes.baseAddress, bytes.count, storage.baseAddress, storage.count, &received)
