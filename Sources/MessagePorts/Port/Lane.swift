@@ -52,6 +52,8 @@ struct LaneState: ~Copyable {
   var sendingChannel: SharedChannel?
   /// Nobody will ever receive what is posted: discard it.
   var isReceiverGone = false
+  /// The receiver was hung up on because it lied about what it has read: the reason of the close.
+  var receiverViolation: String?
   /// Posters that wait for space, in the order they came.
   var spaceWaiters = SpaceWaiters()
   let policy: GrowthPolicy
