@@ -162,6 +162,12 @@ extension PortCore {
     }
   }
 
+  /// The other end was found breaking the protocol by whoever had this end before: `close` is all that will come.
+  func endReceiving(_ violation: String) {
+    incoming.state.withLock { _ = $0.endReading(violation) }
+    outgoing.state.withLock { $0.isReceiverGone = true }
+  }
+
   /// The doorbell rang on the socket.
   func drainDoorbells() {
     incoming.state.withLock { lane in

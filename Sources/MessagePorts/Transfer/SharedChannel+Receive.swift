@@ -135,7 +135,8 @@ extension MessagePort {
     do throws(ResumeError) {
       return MessagePort(
         try PortCore(
-          channel: channel, end: port.end, sending: port.outgoing, receiving: port.incoming, partial: partial,
+          channel: channel, end: port.end, sending: port.outgoing,
+          receiving: port.isPeerViolator ? nil : port.incoming, partial: partial,
           options: portOptions, loop: loop))
     } catch {
       switch error {
@@ -148,15 +149,20 @@ extension MessagePort {
 
 extension PortCore {
   /// One end of a shared channel, which goes on where its previous owner stopped.
+  ///
+  /// - Parameter receiving: `nil`: nowhere, because the other end broke the protocol.
   convenience init(
-    channel: SharedChannel, end: Int, sending: LanePosition, receiving: LanePosition,
+    channel: SharedChannel, end: Int, sending: LanePosition, receiving: LanePosition?,
     partial: (bytes: OwnedBytes, filled: Int)?, options: ChannelOptions, loop: EventLoop
   ) throws(ResumeError) {
     let producer = try RingProducer.resume(memory: channel.memory, lane: end, at: sending)
-    let consumer = try RingConsumer.resume(memory: channel.memory, lane: 1 - end, at: receiving)
+    let consumer = try receiving.map { (position) throws(ResumeError) in
+      try RingConsumer.resume(memory: channel.memory, lane: 1 - end, at: position)
+    } ?? RingConsumer()
     self.init(
       outgoing: Lane(options, producer: producer, channel: channel),
       incoming: Lane(options, consumer: consumer, channel: channel), end: end, options: options, loop: loop)
+    if receiving == nil { endReceiving("found by the port's previous owner") }
     if let partial { incoming.state.withLock { $0.assembler.resume(partial.bytes, filled: partial.filled) } }
   }
 }
