@@ -15,17 +15,18 @@ public struct PortReader: ~Copyable, Sendable {
   @usableFromInline var consumer: RingConsumer
   var assembler: MessageAssembler
   /// The other end broke the format: what it writes is not looked at any more.
-  private var violation: String?
+  private(set) var violation: String?
   private var ports: [MessagePort] = []
   /// Looking for the other end's death costs more than looking for a message, so that is done now and then.
   @usableFromInline var emptyLooks: UInt8 = 0
   /// What ``read(timeout:_:)`` does before it sleeps.
   public var spinPolicy: SpinPolicy
 
-  init(_ end: SplitEnd, _ consumer: consuming RingConsumer, _ assembler: MessageAssembler) {
+  init(_ end: SplitEnd, _ consumer: consuming RingConsumer, _ assembler: MessageAssembler, violation: String?) {
     self.end = end
     self.consumer = consumer
     self.assembler = assembler
+    self.violation = violation
     spinPolicy = end.options.spinPolicy
   }
 
