@@ -186,6 +186,8 @@ public struct PortReader: ~Copyable, Sendable {
     case .success(let ports): self.ports += ports
     case .failure(.violation(let what)): throw endReading(what)
     case .failure(.message(let error)):
+      // The message is over, and with it what was put together of it.
+      assembler = MessageAssembler()
       consumer.consume(record)
       throw .decodingFailed(error)
     }
