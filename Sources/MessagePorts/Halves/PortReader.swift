@@ -38,7 +38,11 @@ public struct PortReader: ~Copyable, Sendable {
   ///   ring could not be mapped: nothing is lost, try again.
   @inlinable @inline(__always)
   public mutating func tryRead<Result>(_ body: (RawSpan) -> Result) throws(PortError) -> Result? {
-    if let result = consumer.tryRead(body) { return result }
+    if let result = consumer.tryRead(body) {
+      // The last chance for this: nobody knows whether the caller will ever look again.
+      if consumer.owesRing { payOwedRing() }
+      return result
+    }
     if consumer.isEmpty {
       emptyLooks &+= 1
       if emptyLooks != 0 || !isClosing { return nil }
@@ -146,10 +150,17 @@ public struct PortReader: ~Copyable, Sendable {
     .decodingFailed(BitwiseSizeMismatch(expectedByteCount: expected, actualByteCount: -1))
   }
 
+  /// Whoever posts here sleeps on its socket until there is room.
+  @usableFromInline @inline(never)
+  mutating func payOwedRing() {
+    if consumer.takeOwedRing() { end.channel.ring() }
+  }
+
   /// A message in fragments, with ports, behind a wrap or a link; or the end.
   @usableFromInline @inline(never)
   mutating func readUncommon<Result>(_ body: (RawSpan) -> Result) throws(PortError) -> Result? {
     if let violation { throw .peerClosed(.protocolViolation(violation)) }
+    defer { payOwedRing() }
     for _ in 0..<Lane.fragmentsInARow {
       switch consumer.next() {
       case .empty:
