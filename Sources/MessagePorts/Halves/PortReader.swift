@@ -55,12 +55,16 @@ public struct PortReader: ~Copyable, Sendable {
   /// - Throws: also ``PortError/decodingFailed(_:)`` for a message of another size, which is consumed.
   @inlinable @inline(__always)
   public mutating func tryRead<Value: BitwiseCopyable>(bitwise type: Value.Type) throws(PortError) -> Value? {
+    var byteCount = 0
     let value: Value?? = try tryRead { bytes in
-      guard bytes.byteCount == MemoryLayout<Value>.size else { return nil }
+      guard bytes.byteCount == MemoryLayout<Value>.size else {
+        byteCount = bytes.byteCount
+        return nil
+      }
       return unsafe bytes.unsafeLoadUnaligned(as: Value.self)
     }
     guard let value else { return nil }
-    guard let value else { throw sizeMismatch(MemoryLayout<Value>.size) }
+    guard let value else { throw sizeMismatch(MemoryLayout<Value>.size, byteCount) }
     return value
   }
 
@@ -146,8 +150,8 @@ public struct PortReader: ~Copyable, Sendable {
   @usableFromInline var isClosing: Bool { violation != nil || end.isPeerGone }
 
   @usableFromInline @inline(never)
-  func sizeMismatch(_ expected: Int) -> PortError {
-    .decodingFailed(BitwiseSizeMismatch(expectedByteCount: expected, actualByteCount: -1))
+  func sizeMismatch(_ expected: Int, _ actual: Int) -> PortError {
+    .decodingFailed(BitwiseSizeMismatch(expectedByteCount: expected, actualByteCount: actual))
   }
 
   /// Whoever posts here sleeps on its socket until there is room.
