@@ -357,7 +357,7 @@ struct HostileConductTests {
     farSilent.ring()
     await #expect(throws: PortError.self) { try await onThread { try silent.receive(timeout: .seconds(5)) } }
 
-    let channel = try MessageChannel()
+    let channel = try MessageChannel(options: Scene.options)
     let received = Collected<MessageEvent>()
     try scene.friend.postMessage("echo", transfer: [channel.port2])
     scene.friend.on("echo") { received.append($0.message) }

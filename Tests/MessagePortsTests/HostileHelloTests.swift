@@ -33,7 +33,7 @@ struct HostileHelloTests {
   func hello() async throws {
     let loop = EventLoop(name: "hello")
     defer { loop.stop() }
-    let listener = try Listener(path: freshPath(".socket"), loop: loop)
+    let listener = try Listener(path: freshPath(".socket"), options: Scene.options, loop: loop)
     defer { listener.close() }
     let memory = try ChannelMemory.make(laneCapacity: 0, backing: .memfd)
     let unsealed = try ChannelMemory.make(laneCapacity: 0, backing: .posixSharedMemory)
@@ -81,7 +81,7 @@ struct HostileHelloTests {
       if socket % 2 == 0 { unsafe Glibc.send(socket, [0 as UInt8], 0, 0) }
       _ = csupport_close(socket)
     }
-    let connection = try await Connection.connect(path: listener.path)
+    let connection = try await Connection.connect(path: listener.path, options: Scene.options)
     #expect(!connection.isClosed)
   }
 
@@ -98,7 +98,7 @@ struct HostileHelloTests {
     let use = try await scene.loopUse()
     #expect(use < 0.2, "\(use) of a processor")
     try await scene.checkFriend()
-    _ = try await Connection.connect(path: scene.listener.path)
+    _ = try await Connection.connect(path: scene.listener.path, options: Scene.options)
   }
 
   @Test("A server that answers with something else than a welcome is no message port")

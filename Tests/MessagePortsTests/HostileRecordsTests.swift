@@ -91,7 +91,7 @@ struct HostileRecordsTests {
       return
     }
     try await scene.checkFriend()
-    let another = try await Connection.connect(path: scene.listener.path)
+    let another = try await Connection.connect(path: scene.listener.path, options: Scene.options)
     #expect(!another.isClosed)
     #expect(scene.closes.count == 1)
   }
