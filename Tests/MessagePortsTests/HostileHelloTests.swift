@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// What comes before there is a channel.
-@Suite("Hostile handshakes", .serialized, .timeLimit(.minutes(1)))
+@Suite("Hostile handshakes", .serialized, .timeLimit(.minutes(3)))
 struct HostileHelloTests {
   private static let welcomeMagic: UInt64 = 0x4d4f_434c_4557_4d01
 
@@ -152,7 +152,7 @@ struct HostileHelloTests {
 }
 
 /// Descriptors and mappings, in a process where nothing else goes on.
-@Suite("Hostile peers' leftovers", .serialized, .timeLimit(.minutes(1)))
+@Suite("Hostile peers' leftovers", .serialized, .timeLimit(.minutes(3)))
 struct HostileLeftoverTests {
   @Test("After all kinds of attacks, the victim holds what it held before")
   func leftovers() async {

@@ -7,7 +7,7 @@ import Testing
 
 /// A peer that posts correctly, and then something that no correct peer posts. Every kind of victim says so, and nothing
 /// else suffers.
-@Suite("Hostile peers", .serialized, .timeLimit(.minutes(1)))
+@Suite("Hostile peers", .serialized, .timeLimit(.minutes(3)))
 struct HostileRecordsTests {
   /// What the peer puts on the ring instead of a message.
   enum Record: String, CaseIterable, Sendable, CustomStringConvertible {

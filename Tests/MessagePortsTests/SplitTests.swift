@@ -2,7 +2,7 @@ import MessagePorts
 import TestSupport
 import Testing
 
-@Suite("Split ports", .serialized, .ownThread, .timeLimit(.minutes(1)))
+@Suite("Split ports", .serialized, .ownThread, .timeLimit(.minutes(3)))
 struct SplitTests {
   private static let patience = Duration.seconds(10)
 
