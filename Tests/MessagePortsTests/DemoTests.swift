@@ -167,12 +167,7 @@ private final class SampleFiles {
 }
 
 private enum Tool {
-  struct Result {
-    let output: String
-    let exitCode: Int32
-  }
-
-  static func run(_ arguments: [String], environment: [String: String] = [:]) async throws -> Result {
+  static func run(_ arguments: [String], environment: [String: String] = [:]) async throws -> ProgramRun {
     let directory = URL(fileURLWithPath: PeerProcess.executable).deletingLastPathComponent()
     return try await run(directory.appendingPathComponent("messageports").path, arguments, environment)
   }
@@ -198,23 +193,7 @@ private enum Tool {
   /// Runs a program to its end. It ends by itself: all waits of the demo have a limit.
   private static func run(
     _ path: String, _ arguments: [String], _ environment: [String: String]
-  ) async throws -> Result {
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: path)
-    process.arguments = arguments
-    process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
-    let output = Pipe()
-    process.standardOutput = output
-    return try await withCheckedThrowingContinuation { continuation in
-      DispatchQueue.global().async {
-        continuation.resume(
-          with: Swift.Result {
-            try process.run()
-            let data = try output.fileHandleForReading.readToEnd() ?? Data()
-            process.waitUntilExit()
-            return Result(output: String(decoding: data, as: UTF8.self), exitCode: process.terminationStatus)
-          })
-      }
-    }
+  ) async throws -> ProgramRun {
+    try await ProgramRun.run(path, arguments, environment: environment)
   }
 }

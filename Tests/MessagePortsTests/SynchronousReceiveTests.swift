@@ -183,9 +183,10 @@ struct SynchronousReceiveTests {
     port.setEventLoop(loop)
     for number in 0..<20 {
       let taken = EventLog<Int>()
-      port.onMessage = { event in taken.append((try? event.load(as: Int.self)) ?? -1) }
       let receiver = TestThread { try port.receiveNumber() }
-      // One of the two takes it; the loop has gone to sleep meanwhile, or not.
+      // One of the two takes it. Either may be asleep already, and either may have been the last to say so.
+      if number % 4 == 0 { usleepBriefly(2000) }
+      port.onMessage = { event in taken.append((try? event.load(as: Int.self)) ?? -1) }
       if number % 2 == 0 { try settle(place) }
       try port.postMessage(bitwise: number)
       try waitUntil("somebody to take the message") { taken.count == 1 || receiver.isFinished }

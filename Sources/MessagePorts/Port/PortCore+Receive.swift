@@ -68,7 +68,7 @@ extension PortCore {
       case .messageError(let handler, let error, let followUp):
         followUp.perform()
         // Handlers of a port never overlap, so this one, too, is called on the loop.
-        loop.run { handler?(error) }
+        loop.run { [self] in if lifecycle.isOpen { handler?(error) } }
       case .hangUp(let channel):
         channel?.hangUp()
         loop.schedule(self)
