@@ -165,7 +165,8 @@ public struct PortReader: ~Copyable, Sendable {
   mutating func readUncommon<Result>(_ body: (RawSpan) -> Result) throws(PortError) -> Result? {
     if let violation { throw .peerClosed(.protocolViolation(violation)) }
     defer { payOwedRing() }
-    for _ in 0..<Lane.fragmentsInARow {
+    var budget = Lane.fragmentBudget
+    while budget > 0 {
       switch consumer.next() {
       case .empty:
         guard end.isPeerGone else { return nil }
@@ -175,6 +176,7 @@ public struct PortReader: ~Copyable, Sendable {
       case .blocked(let error): throw .system(error)
       case .violation(let what): throw endReading(what)
       case .record(let record):
+        budget -= Lane.cost(of: record)
         if record.portCount > 0 { try receivePorts(record) }
         if record.kind == .message {
           let result = consumer.withPayload(of: record, body)
