@@ -360,8 +360,8 @@ struct HostileConductTests {
 
     let channel = try MessageChannel(options: Scene.options)
     let received = Collected<MessageEvent>()
-    try scene.friend.postMessage("echo", transfer: [channel.port2])
     scene.friend.on("echo") { received.append($0.message) }
+    try scene.friend.postMessage("echo", transfer: [channel.port2])
     let back = try #require(try await received.wait(for: 1)[0].ports.first)
     for victim in [silent, port] {
       // Over a channel that is shared, and so as to another process.
