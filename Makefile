@@ -30,8 +30,7 @@ doctor: build
 ## processor.
 test: setup
 	swift build --build-tests
-	swift test --skip-build
-	scripts/test-modes.sh
+	scripts/test.sh
 
 ## The models of the lock-free protocols, and their broken variants, which have to fail.
 model model-quick:

@@ -15,17 +15,18 @@ public struct PortReader: ~Copyable, Sendable {
   @usableFromInline var consumer: RingConsumer
   var assembler: MessageAssembler
   /// The other end broke the format: what it writes is not looked at any more.
-  private var violation: String?
+  private(set) var violation: String?
   private var ports: [MessagePort] = []
   /// Looking for the other end's death costs more than looking for a message, so that is done now and then.
   @usableFromInline var emptyLooks: UInt8 = 0
   /// What ``read(timeout:_:)`` does before it sleeps.
   public var spinPolicy: SpinPolicy
 
-  init(_ end: SplitEnd, _ consumer: consuming RingConsumer, _ assembler: MessageAssembler) {
+  init(_ end: SplitEnd, _ consumer: consuming RingConsumer, _ assembler: MessageAssembler, violation: String?) {
     self.end = end
     self.consumer = consumer
     self.assembler = assembler
+    self.violation = violation
     spinPolicy = end.options.spinPolicy
   }
 
@@ -85,9 +86,13 @@ public struct PortReader: ~Copyable, Sendable {
   public mutating func read<Result>(
     timeout: Duration? = nil, _ body: (RawSpan) -> Result
   ) throws(PortError) -> Result {
+    if let result = try tryRead(body) { return result }
+    // One deadline for all attempts: what comes meanwhile need not be a whole message.
+    let deadline = Self.deadline(timeout)
     while true {
+      try waitForMessage(until: deadline)
       if let result = try tryRead(body) { return result }
-      try waitForMessage(timeout: timeout)
+      try checkTime(deadline)
     }
   }
 
@@ -95,12 +100,16 @@ public struct PortReader: ~Copyable, Sendable {
   ///
   /// - Throws: ``PortError/timedOut``.
   public mutating func waitForMessage(timeout: Duration? = nil) throws(PortError) {
-    let deadline = timeout.map { ContinuousClock.now + $0 }
+    try waitForMessage(until: Self.deadline(timeout))
+  }
+
+  @usableFromInline
+  mutating func waitForMessage(until deadline: ContinuousClock.Instant?) throws(PortError) {
     var spin = Spin(spinPolicy)
     if case .always = spinPolicy { startPolling() }
     while true {
       if !consumer.isEmpty || isClosing { return }
-      if let deadline, ContinuousClock.now >= deadline { throw .timedOut }
+      try checkTime(deadline)
       if !spin.isOver {
         spin.pause()
         continue
@@ -119,6 +128,14 @@ public struct PortReader: ~Copyable, Sendable {
     if Membarrier.isRegistered { consumer.startPolling() }
   }
 
+  @usableFromInline static func deadline(_ timeout: Duration?) -> ContinuousClock.Instant? {
+    timeout.map { ContinuousClock.now + $0 }
+  }
+
+  @usableFromInline func checkTime(_ deadline: ContinuousClock.Instant?) throws(PortError) {
+    if let deadline, ContinuousClock.now >= deadline { throw .timedOut }
+  }
+
   // MARK: Off the hot path
 
   /// The other end is gone: what is on the ring is all there will be.
@@ -133,7 +150,7 @@ public struct PortReader: ~Copyable, Sendable {
   @usableFromInline @inline(never)
   mutating func readUncommon<Result>(_ body: (RawSpan) -> Result) throws(PortError) -> Result? {
     if let violation { throw .peerClosed(.protocolViolation(violation)) }
-    while true {
+    for _ in 0..<Lane.fragmentsInARow {
       switch consumer.next() {
       case .empty:
         guard end.isPeerGone else { return nil }
@@ -161,6 +178,7 @@ public struct PortReader: ~Copyable, Sendable {
         }
       }
     }
+    return nil
   }
 
   private mutating func receivePorts(_ record: RingRecord) throws(PortError) {
@@ -168,6 +186,8 @@ public struct PortReader: ~Copyable, Sendable {
     case .success(let ports): self.ports += ports
     case .failure(.violation(let what)): throw endReading(what)
     case .failure(.message(let error)):
+      // The message is over, and with it what was put together of it.
+      assembler = MessageAssembler()
       consumer.consume(record)
       throw .decodingFailed(error)
     }

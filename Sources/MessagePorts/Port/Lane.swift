@@ -19,6 +19,10 @@ final class Lane: Sendable {
   /// that the reader gets on, and that is better than to make the ring grow.
   static let releaseStride = 4096
 
+  /// How many records that are no message are taken in a row before others get their turn: more than the largest message
+  /// has fragments, and some milliseconds of work. A malicious peer must not keep us here.
+  static let fragmentsInARow = 1 << 18
+
   init(_ options: ChannelOptions) { state = Mutex(LaneState(options)) }
 
   /// The lane on which an end that has arrived from another process posts.
@@ -48,6 +52,8 @@ struct LaneState: ~Copyable {
   var sendingChannel: SharedChannel?
   /// Nobody will ever receive what is posted: discard it.
   var isReceiverGone = false
+  /// The receiver was hung up on because it lied about what it has read: the reason of the close.
+  var receiverViolation: String?
   /// Posters that wait for space, in the order they came.
   var spaceWaiters = SpaceWaiters()
   let policy: GrowthPolicy
@@ -88,7 +94,7 @@ extension LaneState {
   /// Whether a whole message waits. Puts fragments together that have come so far; takes nothing out of the queue.
   mutating func hasMessage() -> Result<Bool, Violation> {
     if !queue.isEmpty { return .success(true) }
-    while true {
+    for _ in 0..<Lane.fragmentsInARow {
       switch consumer.next() {
       case .empty, .blocked: return .success(false)
       case .violation(let what): return .failure(Violation(what: what))
@@ -99,6 +105,7 @@ extension LaneState {
         }
       }
     }
+    return .failure(Violation(what: "fragments without end"))
   }
 
   struct Violation: Error { let what: String }
@@ -139,7 +146,7 @@ extension LaneState {
   }
 
   private mutating func takeUncommon(loop: EventLoop) -> Arrival {
-    while true {
+    for _ in 0..<Lane.fragmentsInARow {
       switch consumer.next() {
       case .empty: return .nothing
       case .blocked(let error): return .blocked(error)
@@ -170,6 +177,7 @@ extension LaneState {
         return arrival
       }
     }
+    return .nothing  // for this time; the ring is not empty, so nobody goes to sleep
   }
 
   private mutating func addFragment(_ record: RingRecord) -> MessageAssembler.Progress {

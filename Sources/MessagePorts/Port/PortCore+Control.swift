@@ -83,6 +83,9 @@ extension PortCore: LoopWatcher {
 
   /// The kernel says that nobody holds the other end any more. What it had committed is in the ring.
   func peerHungUp() {
+    if let violation = outgoing.state.withLock({ $0.receiverViolation }) {
+      return peerIsGone(.protocolViolation(violation))
+    }
     let saidSo = incoming.state.withLock { $0.consumer.wasClosedByProducer }
     guard !saidSo, let process = binding.withLock({ $0.process }) else {
       return peerIsGone(saidSo ? .closedByPeer : .peerExited(nil))

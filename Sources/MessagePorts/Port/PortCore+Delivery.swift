@@ -162,6 +162,12 @@ extension PortCore {
     }
   }
 
+  /// The other end was found breaking the protocol by whoever had this end before: `close` is all that will come.
+  func endReceiving(_ violation: String) {
+    incoming.state.withLock { _ = $0.endReading(violation) }
+    outgoing.state.withLock { $0.isReceiverGone = true }
+  }
+
   /// The doorbell rang on the socket.
   func drainDoorbells() {
     incoming.state.withLock { lane in
@@ -197,6 +203,7 @@ extension LaneState {
     switch hasMessage() {
     case .failure(let violation): return .hangUp(endReading(violation.what))
     case .success(true):
+      if receiver.hasTaker { return .nothing(.more) }
       receiver.isScheduled = false
       return .nothing(.idle)
     case .success(false): return finish(reason)

@@ -76,7 +76,8 @@ extension PortCore {
       case .empty(let preparation): return (.empty, preparation)
       case .failed(let error): throw error
       case .departing: Departure.waitForOthers()
-      case .again: continue
+      // Something has come at the last moment. Whoever waits looks at the time first.
+      case .again: return (.empty, .none)
       }
     }
   }

@@ -160,8 +160,9 @@ extension LaneState {
     case .system(let error): throw .system(error)
     // The peer is gone, or of no use any more: what is posted is discarded, as if it had closed just before.
     case .consumerGone: isReceiverGone = true
-    case .corruptPeer:
+    case .corruptPeer(let what):
       isReceiverGone = true
+      receiverViolation = what
       sendingChannel?.hangUp()
     }
   }
