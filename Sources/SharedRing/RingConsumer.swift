@@ -20,7 +20,7 @@ import CSupport
   /// What the producer was told.
   var released: UInt64
   /// The producer was found asleep on its socket while something was released; see ``takeOwedRing()``.
-  package var owesRing: Bool
+  @usableFromInline package var owesRing: Bool
 
   package let laneIndex: Int
   package let memory: ChannelMemory?

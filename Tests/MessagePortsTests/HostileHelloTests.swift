@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// What comes before there is a channel.
-@Suite("Hostile handshakes", .serialized, .timeLimit(.minutes(1)))
+@Suite("Hostile handshakes", .serialized, .timeLimit(.minutes(3)))
 struct HostileHelloTests {
   private static let welcomeMagic: UInt64 = 0x4d4f_434c_4557_4d01
 
@@ -33,7 +33,7 @@ struct HostileHelloTests {
   func hello() async throws {
     let loop = EventLoop(name: "hello")
     defer { loop.stop() }
-    let listener = try Listener(path: freshPath(".socket"), loop: loop)
+    let listener = try Listener(path: freshPath(".socket"), options: Scene.options, loop: loop)
     defer { listener.close() }
     let memory = try ChannelMemory.make(laneCapacity: 0, backing: .memfd)
     let unsealed = try ChannelMemory.make(laneCapacity: 0, backing: .posixSharedMemory)
@@ -81,7 +81,7 @@ struct HostileHelloTests {
       if socket % 2 == 0 { unsafe Glibc.send(socket, [0 as UInt8], 0, 0) }
       _ = csupport_close(socket)
     }
-    let connection = try await Connection.connect(path: listener.path)
+    let connection = try await Connection.connect(path: listener.path, options: Scene.options)
     #expect(!connection.isClosed)
   }
 
@@ -98,7 +98,7 @@ struct HostileHelloTests {
     let use = try await scene.loopUse()
     #expect(use < 0.2, "\(use) of a processor")
     try await scene.checkFriend()
-    _ = try await Connection.connect(path: scene.listener.path)
+    _ = try await Connection.connect(path: scene.listener.path, options: Scene.options)
   }
 
   @Test("A server that answers with something else than a welcome is no message port")
@@ -152,7 +152,7 @@ struct HostileHelloTests {
 }
 
 /// Descriptors and mappings, in a process where nothing else goes on.
-@Suite("Hostile peers' leftovers", .serialized, .timeLimit(.minutes(1)))
+@Suite("Hostile peers' leftovers", .serialized, .timeLimit(.minutes(3)))
 struct HostileLeftoverTests {
   @Test("After all kinds of attacks, the victim holds what it held before")
   func leftovers() async {

@@ -140,9 +140,12 @@ final class Scene: Sendable {
   private let echoes = Collected<UInt64>()
   private let friends = Collected<Connection>()
 
-  init(_ options: ChannelOptions = ChannelOptions()) async throws {
+  /// Sealed memory only, whatever the environment says.
+  static let options = ChannelOptions(backing: .memfd, acceptsUnsealedMemory: false)
+
+  init() async throws {
     loop = EventLoop(name: "victim-\(UInt16.random(in: 0 ... .max))")
-    listener = try Listener(path: freshPath(".socket"), options: options, loop: loop)
+    listener = try Listener(path: freshPath(".socket"), options: Self.options, loop: loop)
     var connections = listener.connections.makeAsyncIterator()
 
     let memory = try ChannelMemory.make(laneCapacity: 0, backing: .memfd)
@@ -160,7 +163,7 @@ final class Scene: Sendable {
     connection.onMessageError = { [errors] in errors.append($0) }
     connection.onUnhandled = { [arrived] in arrived.append($0.message) }
 
-    friend = try await Connection.connect(path: listener.path)
+    friend = try await Connection.connect(path: listener.path, options: Self.options)
     let theirs = try #require(await connections.next())
     theirs.on("echo") { event in try? event.connection.postMessage("echo", bytes: event.bytes, transfer: event.ports) }
     friends.append(theirs)

@@ -1,7 +1,7 @@
 import SharedRing
 import Testing
 
-@Suite("Batches", .timeLimit(.minutes(1)))
+@Suite("Batches", .timeLimit(.minutes(3)))
 struct BatchTests {
   private static let capacity = RingLayout.smallestCapacity
 

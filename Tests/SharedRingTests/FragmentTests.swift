@@ -1,7 +1,7 @@
 import SharedRing
 import Testing
 
-@Suite("Fragments", .timeLimit(.minutes(1)))
+@Suite("Fragments", .timeLimit(.minutes(3)))
 struct FragmentTests {
   @Test("Messages of sizes around multiples of a fragment arrive whole", arguments: [false, true])
   func sizes(_ keepsUp: Bool) throws {

@@ -4,7 +4,7 @@ import SharedRing
 import TestSupport
 import Testing
 
-@Suite("Growth", .timeLimit(.minutes(1)))
+@Suite("Growth", .timeLimit(.minutes(3)))
 struct GrowthTests {
   private static let capacity = RingLayout.smallestCapacity
 

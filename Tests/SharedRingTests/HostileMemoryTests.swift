@@ -19,7 +19,7 @@ private func makeUnsealedMemory() -> CInt {
 }
 
 /// What a peer can send instead of a channel's memory.
-@Suite("Hostile memory", .timeLimit(.minutes(1)))
+@Suite("Hostile memory", .timeLimit(.minutes(3)))
 struct HostileMemoryTests {
   /// What attaching says; the descriptor is gone in any case.
   private func refusal(_ fd: CInt, trusting: Bool = false) -> AttachError? {

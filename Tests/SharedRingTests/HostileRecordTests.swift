@@ -3,7 +3,7 @@ import SharedRing
 import Testing
 
 /// What a peer can write instead of records. The consumer's answer is a value, never a trap, and always comes.
-@Suite("Hostile records", .timeLimit(.minutes(1)))
+@Suite("Hostile records", .timeLimit(.minutes(3)))
 struct HostileRecordTests {
   private static let capacity = RingLayout.smallestCapacity
 

@@ -2,7 +2,7 @@ import CSupport
 import SharedRing
 import Testing
 
-@Suite("Layout", .timeLimit(.minutes(1)))
+@Suite("Layout", .timeLimit(.minutes(3)))
 struct LayoutTests {
   @Test("A channel that asks for nothing gets one page, filled up with two lanes")
   func smallest() throws {

@@ -1,7 +1,7 @@
 import SharedRing
 import Testing
 
-@Suite("Resuming", .timeLimit(.minutes(1)))
+@Suite("Resuming", .timeLimit(.minutes(3)))
 struct ResumeTests {
   @Test("Either side can be handed over after any step, in the initial data and in later segments, and nothing is lost")
   func anywhere() throws {

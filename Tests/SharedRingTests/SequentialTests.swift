@@ -3,7 +3,7 @@ import Testing
 
 /// One thread, every state of the smallest lane. A lane is a cursor, a fill level, and what comes next, so all
 /// combinations can be tried.
-@Suite("Sequential", .timeLimit(.minutes(1)))
+@Suite("Sequential", .timeLimit(.minutes(3)))
 struct SequentialTests {
   private static let capacity = RingLayout.smallestCapacity
   private static let largest = capacity / 4 - 8

@@ -91,7 +91,10 @@ extension PortCore {
       lane.wakeThreads()
       var consumer = RingConsumer()
       swap(&consumer, &lane.consumer)
-      consumer.releaseStride = .max
+      // A poster with a limit has to know of each message that was read.
+      consumer.releaseStride = lane.options.queueLimitBytes == nil ? .max : 1
+      consumer.release()
+      if consumer.takeOwedRing() { channel.ring() }
       return consumer
     }
     return PortHalves(

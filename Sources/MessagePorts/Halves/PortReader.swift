@@ -38,7 +38,11 @@ public struct PortReader: ~Copyable, Sendable {
   ///   ring could not be mapped: nothing is lost, try again.
   @inlinable @inline(__always)
   public mutating func tryRead<Result>(_ body: (RawSpan) -> Result) throws(PortError) -> Result? {
-    if let result = consumer.tryRead(body) { return result }
+    if let result = consumer.tryRead(body) {
+      // The last chance for this: nobody knows whether the caller will ever look again.
+      if consumer.owesRing { payOwedRing() }
+      return result
+    }
     if consumer.isEmpty {
       emptyLooks &+= 1
       if emptyLooks != 0 || !isClosing { return nil }
@@ -51,12 +55,16 @@ public struct PortReader: ~Copyable, Sendable {
   /// - Throws: also ``PortError/decodingFailed(_:)`` for a message of another size, which is consumed.
   @inlinable @inline(__always)
   public mutating func tryRead<Value: BitwiseCopyable>(bitwise type: Value.Type) throws(PortError) -> Value? {
+    var byteCount = 0
     let value: Value?? = try tryRead { bytes in
-      guard bytes.byteCount == MemoryLayout<Value>.size else { return nil }
+      guard bytes.byteCount == MemoryLayout<Value>.size else {
+        byteCount = bytes.byteCount
+        return nil
+      }
       return unsafe bytes.unsafeLoadUnaligned(as: Value.self)
     }
     guard let value else { return nil }
-    guard let value else { throw sizeMismatch(MemoryLayout<Value>.size) }
+    guard let value else { throw sizeMismatch(MemoryLayout<Value>.size, byteCount) }
     return value
   }
 
@@ -142,15 +150,23 @@ public struct PortReader: ~Copyable, Sendable {
   @usableFromInline var isClosing: Bool { violation != nil || end.isPeerGone }
 
   @usableFromInline @inline(never)
-  func sizeMismatch(_ expected: Int) -> PortError {
-    .decodingFailed(BitwiseSizeMismatch(expectedByteCount: expected, actualByteCount: -1))
+  func sizeMismatch(_ expected: Int, _ actual: Int) -> PortError {
+    .decodingFailed(BitwiseSizeMismatch(expectedByteCount: expected, actualByteCount: actual))
+  }
+
+  /// Whoever posts here sleeps on its socket until there is room.
+  @usableFromInline @inline(never)
+  mutating func payOwedRing() {
+    if consumer.takeOwedRing() { end.channel.ring() }
   }
 
   /// A message in fragments, with ports, behind a wrap or a link; or the end.
   @usableFromInline @inline(never)
   mutating func readUncommon<Result>(_ body: (RawSpan) -> Result) throws(PortError) -> Result? {
     if let violation { throw .peerClosed(.protocolViolation(violation)) }
-    for _ in 0..<Lane.fragmentsInARow {
+    defer { payOwedRing() }
+    var budget = Lane.fragmentBudget
+    while budget > 0 {
       switch consumer.next() {
       case .empty:
         guard end.isPeerGone else { return nil }
@@ -160,6 +176,7 @@ public struct PortReader: ~Copyable, Sendable {
       case .blocked(let error): throw .system(error)
       case .violation(let what): throw endReading(what)
       case .record(let record):
+        budget -= Lane.cost(of: record)
         if record.portCount > 0 { try receivePorts(record) }
         if record.kind == .message {
           let result = consumer.withPayload(of: record, body)

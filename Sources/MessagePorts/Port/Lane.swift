@@ -19,9 +19,12 @@ final class Lane: Sendable {
   /// that the reader gets on, and that is better than to make the ring grow.
   static let releaseStride = 4096
 
-  /// How many records that are no message are taken in a row before others get their turn: more than the largest message
-  /// has fragments, and some milliseconds of work. A malicious peer must not keep us here.
-  static let fragmentsInARow = 1 << 18
+  /// How much is taken in a row that is no whole message, before others get their turn: more than the largest message has
+  /// fragments. A malicious peer must not keep us here.
+  static let fragmentBudget = 1 << 18
+
+  /// What a record takes of that. Correct peers write large fragments; a few thousand small ones, or aborts, have to do.
+  static func cost(of record: RingRecord) -> Int { record.byteCount < 1024 ? 64 : 1 }
 
   init(_ options: ChannelOptions) { state = Mutex(LaneState(options)) }
 
@@ -94,12 +97,14 @@ extension LaneState {
   /// Whether a whole message waits. Puts fragments together that have come so far; takes nothing out of the queue.
   mutating func hasMessage() -> Result<Bool, Violation> {
     if !queue.isEmpty { return .success(true) }
-    for _ in 0..<Lane.fragmentsInARow {
+    var budget = Lane.fragmentBudget
+    while budget > 0 {
       switch consumer.next() {
       case .empty, .blocked: return .success(false)
       case .violation(let what): return .failure(Violation(what: what))
       case .record(let record):
         if record.kind == .message || record.kind == .lastFragment { return .success(true) }
+        budget -= Lane.cost(of: record)
         if case .violation(let what) = addFragment(record) {
           return .failure(Violation(what: what))
         }
@@ -146,12 +151,14 @@ extension LaneState {
   }
 
   private mutating func takeUncommon(loop: EventLoop) -> Arrival {
-    for _ in 0..<Lane.fragmentsInARow {
+    var budget = Lane.fragmentBudget
+    while budget > 0 {
       switch consumer.next() {
       case .empty: return .nothing
       case .blocked(let error): return .blocked(error)
       case .violation(let what): return .violation(what)
       case .record(let record):
+        budget -= Lane.cost(of: record)
         let arrival: Arrival
         switch record.kind {
         case .message:
