@@ -64,7 +64,6 @@ struct HandlerCallTests {
       overlap.during { }
       closed.fulfil()
     }
-    port.onMessage(of: [String: [String: Int]].self) { _, _ in }
     port.onMessage = { [weak port] event in
       overlap.during {
         count.withLock { $0 += 1 }
