@@ -246,7 +246,7 @@ private func exitProcess(_ code: CInt) -> Never { exit(code) }
 
 extension MessagePort {
   /// Blocks until the next message, which must be this number.
-  public func expect(_ number: UInt64, within limit: Duration = .seconds(10)) throws {
+  public func expect(_ number: UInt64, within limit: Duration = .seconds(40)) throws {
     let event = try receive(timeout: limit)
     guard event.byteCount == 8, try event.load(as: UInt64.self) == number else {
       let found = (try? event.load(as: UInt64.self)).map { "\($0)" } ?? "\(event.byteCount) bytes"
@@ -255,7 +255,7 @@ extension MessagePort {
   }
 
   /// Blocks until the peer is found closed; a message is an error.
-  public func expectEnd(within limit: Duration = .seconds(10)) throws {
+  public func expectEnd(within limit: Duration = .seconds(40)) throws {
     do {
       let event = try receive(timeout: limit)
       throw Agent.Failure(description: "expected the end, got \(event.byteCount) bytes")

@@ -6,7 +6,7 @@ public struct DeadlineExceeded: Error {
 
 /// Polls until `condition` holds. For what cannot be awaited otherwise: counts of descriptors, states of processes.
 public func eventually(
-  _ what: String, within limit: Duration = .seconds(10), _ condition: () throws -> Bool
+  _ what: String, within limit: Duration = .seconds(40), _ condition: () throws -> Bool
 ) async throws {
   let deadline = ContinuousClock.now + limit
   while try !condition() {
