@@ -108,7 +108,8 @@ struct TransferIntermediaryTests {
     let last = try await rounds(100)
     // Anything that grew with each hop would be ten times as much by now; the rest is the machine's noise.
     #expect(last < first * 5 + .milliseconds(50))
-    #expect(Resources.now().mappings <= before + 50)
+    // Other tests map memory as well, and give it back.
+    try await eventually("the mappings of the transfers to be gone") { Resources.now().mappings <= before + 50 }
     #expect(try await agent.call(.descriptors).value <= remote + 4)
   }
 
