@@ -71,7 +71,6 @@ struct HostileInputTests {
       bytes[bit / 8] ^= 1 << (bit % 8)
       if !sample.attempt.isDecoded(bytes) { refused += 1 }
       _ = Self.attempts[0].isDecoded(bytes)
-      _ = Self.attempts[bit % Self.attempts.count].isDecoded(bytes)
     }
     // All bits of the version at least.
     #expect(refused >= 8)
@@ -100,8 +99,8 @@ struct HostileInputTests {
           bytes += [Bool.random(using: &random) ? 0xC4 : 0xC5] + littleEndian(rest)
         }
       }
-      for attempt in 0..<3 {
-        let index = attempt == 0 ? 0 : (round * 2 + attempt) % Self.attempts.count
+      for attempt in 0..<2 {
+        let index = attempt * round % Self.attempts.count
         if Self.attempts[index].isDecoded(bytes) { decoded += 1 }
       }
     }
@@ -164,7 +163,7 @@ struct HostileInputTests {
     }
   }
 
-  @Test("Many keys, looked up in any order, take time in proportion to their number", .timeLimit(.minutes(1)))
+  @Test("Many keys, looked up in any order, take time in proportion to their number")
   func manyKeys() throws {
     struct Reader: Decodable {
       init(from decoder: any Decoder) throws {
@@ -175,21 +174,38 @@ struct HostileInputTests {
         }
       }
     }
-    let entries = (0..<20_000).map { number in
-      let key = String(number, radix: 36)
-      return (key, [UInt8(key.utf8.count)])
+    try expectProportionalTime { count in
+      let entries = (0..<count).map { number in
+        let key = String(number, radix: 36)
+        return (key, [UInt8(key.utf8.count)])
+      }
+      let bytes = message(keyed(entries))
+      return { _ = try decode(Reader.self, bytes) }
     }
-    let bytes = message(keyed(entries))
-    let clock = ContinuousClock()
-    // One search of the whole container per key would take some hundred million steps: minutes, when not optimized.
-    #expect(try clock.measure { _ = try decode(Reader.self, bytes) } < .seconds(10))
   }
 
-  @Test("An error for each item of a long array takes time in proportion to their number", .timeLimit(.minutes(1)))
+  @Test("An error for each item of a long array takes time in proportion to their number")
   func manyErrors() throws {
-    let bytes = try coder.encode([String](repeating: "x", count: 20_000))
-    let clock = ContinuousClock()
-    #expect(try clock.measure { _ = try decode([Tree].self, bytes) } < .seconds(10))
+    try expectProportionalTime { count in
+      let bytes = try coder.encode([String](repeating: "x", count: count))
+      return { _ = try decode([Tree].self, bytes) }
+    }
+  }
+
+  /// Expects that eight times as many take about eight times as long, rather than sixty-four times.
+  ///
+  /// This is the time that the thread has had a processor, which does not depend on what else is running.
+  private func expectProportionalTime(_ prepare: (Int) throws -> () throws -> Void) throws {
+    func seconds(_ count: Int) throws -> Double {
+      let body = try prepare(count)
+      var (start, end) = (timespec(), timespec())
+      _ = unsafe clock_gettime(CLOCK_THREAD_CPUTIME_ID, &start)
+      try body()
+      _ = unsafe clock_gettime(CLOCK_THREAD_CPUTIME_ID, &end)
+      return Double(end.tv_sec - start.tv_sec) + Double(end.tv_nsec - start.tv_nsec) / 1e9
+    }
+    let (few, many) = (try seconds(1500), try seconds(12_000))
+    #expect(many < few * 24, "\(few) s, then \(many) s")
   }
 
   @Test("A key that is there twice is found, and fails nothing")

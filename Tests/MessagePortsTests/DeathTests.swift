@@ -4,7 +4,7 @@ import Synchronization
 import TestSupport
 import Testing
 
-@Suite("4.7, 4.8 Processes that stop and die", .ownThread, .timeLimit(.minutes(2)))
+@Suite("4.7, 4.8 Processes that stop and die", .ownThread, .timeLimit(.minutes(10)))
 struct DeathTests {
   @Test("4.7 A process that is merely stopped is not dead, and goes on where it was")
   func stoppedIsNotDead() throws {

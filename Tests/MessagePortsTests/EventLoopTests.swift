@@ -3,7 +3,7 @@ import Synchronization
 import TestSupport
 import Testing
 
-@Suite("5.3 Event loops of one's own", .ownThread, .timeLimit(.minutes(2)))
+@Suite("5.3 Event loops of one's own", .ownThread, .timeLimit(.minutes(10)))
 struct EventLoopTests {
   @Test("Handlers of a port run on the loop that its channel was made with, or that it was moved to", arguments: FarEnd.allCases)
   func handlersRunOnTheirLoop(_ place: FarEnd) throws {

@@ -3,7 +3,7 @@ import Synchronization
 import TestSupport
 import Testing
 
-@Suite("5.1, 5.2 What a handler may do", .ownThread, .timeLimit(.minutes(2)))
+@Suite("5.1, 5.2 What a handler may do", .ownThread, .timeLimit(.minutes(10)))
 struct HandlerFreedomTests {
   @Test("5.1 A handler may post, on its own port and on others", arguments: FarEnd.allCases)
   func post(_ place: FarEnd) throws {

@@ -3,7 +3,7 @@ import Synchronization
 import TestSupport
 import Testing
 
-@Suite("7 Ownership", .ownThread, .timeLimit(.minutes(2)))
+@Suite("7 Ownership", .ownThread, .timeLimit(.minutes(10)))
 struct OwnershipTests {
   @Test("7.1 A started port with a message handler needs no reference; it goes when the peer closes", arguments: FarEnd.allCases)
   func keptUntilPeerCloses(_ place: FarEnd) throws {

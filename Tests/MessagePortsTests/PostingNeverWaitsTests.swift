@@ -2,7 +2,7 @@ import MessagePorts
 import TestSupport
 import Testing
 
-@Suite("2.4 Posting never waits", .ownThread, .timeLimit(.minutes(2)))
+@Suite("2.4 Posting never waits", .ownThread, .timeLimit(.minutes(10)))
 struct PostingNeverWaitsTests {
   @Test("2.4 Messages to a receiver that is not started accumulate; none is refused or lost", arguments: FarEnd.allCases)
   func notStarted(_ place: FarEnd) throws {

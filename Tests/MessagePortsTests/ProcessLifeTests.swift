@@ -2,7 +2,7 @@ import MessagePorts
 import TestSupport
 import Testing
 
-@Suite("5.5 The life of a process", .ownThread, .timeLimit(.minutes(2)))
+@Suite("5.5 The life of a process", .ownThread, .timeLimit(.minutes(10)))
 struct ProcessLifeTests {
   @Test("5.5 A process may exit with open ports at any time, in the middle of traffic, without crashing", arguments: [ExitRole.Way.exit, .mainReturns, .exitInHandler])
   func exitInTraffic(_ way: ExitRole.Way) async throws {

@@ -3,7 +3,7 @@ import Synchronization
 import TestSupport
 import Testing
 
-@Suite("3.8 Synchronous receive", .ownThread, .timeLimit(.minutes(2)))
+@Suite("3.8 Synchronous receive", .ownThread, .timeLimit(.minutes(10)))
 struct SynchronousReceiveTests {
   @Test("3.8 It takes from the port's queue, without starting it", arguments: FarEnd.allCases)
   func takesFromQueue(_ place: FarEnd) throws {
@@ -232,9 +232,10 @@ struct SynchronousReceiveTests {
   func allWays(_ place: FarEnd) async throws {
     let port = try place.open(.echo)
     let total = 3000
-    let taken = EventLog<Int>()
+    let taken = EventLog<Int>(), isOver = Flag()
+    defer { isOver.set() }
     let thread = TestThread {
-      while taken.count < total {
+      while taken.count < total, !isOver.isSet {
         if let event = try? port.receive(timeout: .milliseconds(2)) { taken.append(try event.load(as: Int.self)) }
       }
     }

@@ -154,6 +154,7 @@ struct WorkerTests {
     try await agent.call(.keep, 0, transfer: [channel.port2])
     let listener = try Listener(path: freshPath())
     let client = try await Connection.connect(path: listener.path)
+    let guarded = guardedSockets(of: "self")
     // A program that opens nothing of its own lists what it has.
     let directory = freshPath()
     let worker = try WorkerProcess.spawn("sh", arguments: ["-c", "ls -l /proc/$$/fd > \(directory)"])
@@ -161,9 +162,9 @@ struct WorkerTests {
     #expect(await worker.exitStatus == .exited(0))
     let links = lines(of: directory).compactMap { $0.split(separator: ">").last.map(String.init) }
     let sockets = links.filter { $0.contains("socket:") }
-    let foreign = inheritableSockets()
     let strangers = links.filter { $0.contains("memfd") || $0.contains("anon_inode") || $0.contains("/dev/shm") }
-    #expect(sockets.filter { !foreign.contains($0) }.count <= 1, "\(links)")
+    #expect(!guarded.isEmpty)
+    #expect(guarded.isDisjoint(with: sockets), "\(links)")
     #expect(strangers.isEmpty, "\(links)")
     _ = (channel, client)
   }
@@ -182,13 +183,12 @@ struct WorkerTests {
     port.onClose = { closes.append($0) }
     defer { for pid in grandchildren where pid > 1 { kill(pid, SIGKILL) } }
 
-    for (index, pid) in grandchildren.enumerated() {
+    for pid in grandchildren {
       try await eventually("the start of \(pid)") { text(of: "/proc/\(pid)/comm") == "sleep\n" }
       let links = entries(of: "/proc/\(pid)/fd").compactMap { linkTarget("/proc/\(pid)/fd/\($0)") }
       #expect(!links.contains { $0.contains("memfd") || $0.contains("anon_inode") || $0.contains("/dev/shm") }, "\(links)")
-      // The one that the library has started has a connection to its parent, which is the worker.
-      let foreign = inheritableSockets()
-      #expect(links.count { $0.contains("socket:") && !foreign.contains($0) } <= (index == 0 ? 1 : 0), "\(links)")
+      // The first one's connection to the worker is a socket that the worker has one end of, and not this one.
+      #expect(guardedSockets(of: "\(worker.processIdentifier)").isDisjoint(with: links), "\(links)")
     }
     worker.kill()
     #expect(await worker.exitStatus == .signalled(9))
@@ -204,14 +204,14 @@ func linkTarget(_ path: String) -> String? {
   return String(decoding: buffer[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
 }
 
-/// Sockets of this process that every child inherits: those of whoever runs the tests. None of them is the library's.
-private func inheritableSockets() -> Set<String> {
+/// The sockets that a process keeps from its children: all that the library has made are among them, while those of
+/// whoever runs the tests need not be.
+private func guardedSockets(of process: String) -> Set<String> {
   var sockets: Set<String> = []
-  for name in entries(of: "/proc/self/fd") {
-    guard let fd = CInt(name), case let flags = fcntl(fd, F_GETFD), flags >= 0, flags & FD_CLOEXEC == 0,
-      let target = linkTarget("/proc/self/fd/\(fd)"), target.contains("socket:")
-    else { continue }
-    sockets.insert(target)
+  for fd in entries(of: "/proc/\(process)/fd") {
+    guard let target = linkTarget("/proc/\(process)/fd/\(fd)"), target.contains("socket:") else { continue }
+    let flags = lines(of: "/proc/\(process)/fdinfo/\(fd)").first { $0.hasPrefix("flags:") }?.split(separator: "\t").last
+    if let flags, let value = CInt(flags, radix: 8), value & O_CLOEXEC != 0 { sockets.insert(target) }
   }
   return sockets
 }

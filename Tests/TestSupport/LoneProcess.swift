@@ -7,7 +7,7 @@ import Synchronization
 /// other tests run.
 public enum LoneProcess {
   /// Plays `experiment` in a new process, and returns what it reports.
-  public static func run(_ experiment: String, within limit: Duration = .seconds(40)) throws -> [String: Int] {
+  public static func run(_ experiment: String, within limit: Duration = .seconds(90)) throws -> [String: Int] {
     let worker = try PeerProcess.spawn("lone", [experiment])
     let report = Promise<[String: Int]>()
     worker.connection.onClose = { reason in
@@ -120,17 +120,17 @@ public enum LoneProcess {
       // One at a time, so that the loop sleeps in between.
       for number in 0..<100 {
         try local.port1.postMessage(bitwise: number)
-        try received.wait(for: number + 1, within: .seconds(2))
+        try received.wait(for: number + 1, within: patience)
       }
     }
     puppet.port.onClose = { _ in closed.fulfil() }
     puppet.port.onMessage = { event in receivedFromPeer.append((try? event.load(as: Int.self)) ?? -1) }
     for number in 0..<100 {
       try puppet.post(number..<number + 1)
-      try receivedFromPeer.wait(for: number + 1, within: .seconds(2))
+      try receivedFromPeer.wait(for: number + 1, within: patience)
     }
     try puppet.close()
-    try closed.wait(within: .seconds(2))
+    try closed.wait(within: patience)
     return ["received": received.count, "receivedFromPeer": receivedFromPeer.count, "closed": 1]
   }
 
@@ -216,7 +216,7 @@ public enum LoneProcess {
       }
     }
     try channel.port1.postMessage(bitwise: 100_000)
-    _ = try done.wait(within: .seconds(30))
+    _ = try done.wait(within: patience)
     return ["stackBytes": extent.withLock { Int($0.highest - $0.lowest) }]
   }
 
