@@ -679,4 +679,42 @@ struct SplitTests {
     timer.cancel()
     #expect(ContinuousClock.now - began < .seconds(2), "the poster was not woken")
   }
+
+  @Test("A port in a conversation that never pauses does not keep the others of its loop waiting")
+  func fastConversation() async throws {
+    let loop = EventLoop(name: "conversation")
+    defer { loop.stop() }
+    let (fast, slow) = (try MessageChannel(), try MessageChannel())
+    let fastHalves = try Halves(fast.port1)
+    let slowHalves = try Halves(slow.port1)
+    let heard = Collected<Int>()
+    fast.port2.setEventLoop(loop)
+    slow.port2.setEventLoop(loop)
+    fast.port2.onMessage = { [weak port = fast.port2] event in try? port?.postMessage(bytes: event.bytes) }
+    slow.port2.onMessage = { heard.append((try? $0.load(as: Int.self)) ?? -1) }
+    let isOver = Flag()
+    let talker = TestThread { () -> Int in
+      var writer = fastHalves.takeWriter()
+      var reader = fastHalves.takeReader()
+      var rounds = 0
+      while !isOver.isSet {
+        // The answer to an answer comes before the loop would go to sleep.
+        _ = try writer.tryWrite(bitwise: rounds)
+        while try reader.tryRead({ $0.byteCount }) == nil, !isOver.isSet {}
+        rounds += 1
+      }
+      return rounds
+    }
+    defer { isOver.set() }
+    var writer = slowHalves.takeWriter()
+    for number in 0..<10 {
+      // Long enough for its doorbell to be armed.
+      try await Task.sleep(for: .milliseconds(20))
+      let wrote = try writer.tryWrite(bitwise: number)
+      #expect(wrote)
+      try await heard.wait(for: number + 1, within: .seconds(5))
+    }
+    isOver.set()
+    try talker.join()
+  }
 }

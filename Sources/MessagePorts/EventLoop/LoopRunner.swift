@@ -15,6 +15,8 @@ struct LoopRunner {
   private var jobs = Deque<LoopJob>()
   private var events: [LoopEvent] = []
   private var spin: LoopSpin
+  /// How often there was something to do again instead of going to sleep.
+  private var timesBusyAgain: UInt32 = 0
 
   init(_ loop: EventLoop) {
     self.loop = loop
@@ -46,6 +48,11 @@ struct LoopRunner {
       if ready.isEmpty && jobs.isEmpty && inboxIsEmpty {
         spinOnHot()
         if ready.isEmpty { sleep() }
+        // A port that always has something just before the loop would sleep must not keep the others' events from it.
+        if !ready.isEmpty {
+          timesBusyAgain &+= 1
+          if timesBusyAgain % 16 == 0 { collect(sleepingSince: nil) }
+        }
       } else {
         lookAtHot()
         collect(sleepingSince: nil)
