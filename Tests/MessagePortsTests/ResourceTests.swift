@@ -15,7 +15,7 @@ struct ResourceTests {
         let far = try await agent.call(.descriptors).value
         for isClosedHere in [true, false] {
           let channels = try await makeChannels(100, agent, firstKey: 0)
-          #expect(Resources.now().descriptors >= before.descriptors + 200)
+          #expect(Resources.now().descriptors >= before.descriptors + 190)
           for (key, port) in channels.enumerated() {
             if isClosedHere { port.close() } else { try agent.begin(.close, UInt64(key)) }
           }
@@ -267,10 +267,14 @@ struct ResourceTests {
 func settledAgent() async throws -> Agent {
   let agent = try Agent(.anotherProcess)
   let channel = try MessageChannel()
+  let closes = Collected<CloseReason>()
   channel.port1.onMessage = { _ in }
+  channel.port1.onClose = { closes.append($0) }
   try await agent.call(.keep, 1 << 32, transfer: [channel.port2])
   try await agent.call(.post, 1 << 32, 0, 1)
   try await agent.call(.release, 1 << 32)
+  try await closes.wait(for: 1)
+  channel.port1.close()
   return agent
 }
 
