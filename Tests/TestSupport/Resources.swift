@@ -4,13 +4,15 @@ import Glibc
 /// What a process holds of what the system can run out of.
 public struct Resources: Sendable, Hashable {
   public var descriptors: Int
+  /// Of shared memory: those of the heap and of libraries come and go as they like.
   public var mappings: Int
   public var threads: Int
 
   public static func now(of process: Int32? = nil) -> Resources {
     let directory = "/proc/\(process.map { "\($0)" } ?? "self")"
     return Resources(
-      descriptors: entries(of: directory + "/fd").count, mappings: lines(of: directory + "/maps").count,
+      descriptors: entries(of: directory + "/fd").count,
+      mappings: lines(of: directory + "/maps").count { $0.contains("/memfd:") || $0.contains("/dev/shm/") },
       threads: entries(of: directory + "/task").count)
   }
 
