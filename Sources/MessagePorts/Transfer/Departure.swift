@@ -126,6 +126,14 @@ extension PortCore {
   // MARK: To another process
 
   private func transferShared(_ bytes: RawSpan, _ cores: [PortCore]) throws(PortError) -> DepartedPorts {
+    // What is refused should not have made channels shared: that takes descriptors until they close.
+    try outgoing.state.withLock { (lane) throws(PortError) in
+      if let limit = lane.policy.unreadLimitBytes,
+        RecordHeader.recordBytes(payloadBytes: bytes.byteCount) > lane.freeBytes()
+      {
+        throw .queueFull(limit: limit)
+      }
+    }
     for core in cores { try core.share() }
     let wasTaken = try outgoing.state.withLock { (lane) throws(PortError) -> Bool in
       try lifecycle.checkUsable()
