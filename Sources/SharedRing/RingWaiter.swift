@@ -103,6 +103,9 @@ extension RingProducer {
     return false
   }
 
+  /// What is on the doorbell: what this side announced, unless somebody has rung (or the peer has scribbled).
+  package var announcedDoorbell: UInt32 { words.loadDoorbell(.space) }
+
   package func stayAwake() {
     guard isAttached, words.loadDoorbell(.space) != Doorbell.awake else { return }
     words.storeDoorbell(.space, Doorbell.awake)

@@ -131,6 +131,36 @@ struct GrowthTests {
     #expect(try memory.allocatedBytes <= 8192)
   }
 
+  @Test("An overflow that was read is given back at once, wherever the link lies, and the lane goes on behind it")
+  func shrunk() throws {
+    let policy = GrowthPolicy.impatient(steady: 4096)
+    let capacity = 64 << 10
+    let ends = [0..<200, 4000..<4200, capacity - 4200..<capacity - 4000, capacity - 200..<capacity]
+    for offset in ends.joined() where offset % 8 == 0 {
+      let memory = try ChannelMemory.fresh()
+      var producer = RingProducer(memory: memory, lane: 0)
+      var consumer = RingConsumer(memory: try memory.again(), lane: 0)
+      try producer.grow(capacity: capacity)
+      let place = LanePosition(
+        segmentOffset: producer.lanePosition.segmentOffset, capacity: UInt64(capacity), cursorOffset: UInt64(offset),
+        position: UInt64(offset), segmentPosition: 0)
+      producer = try RingProducer.resume(memory: memory, lane: 0, at: place)
+      consumer = try RingConsumer.resume(memory: memory, lane: 0, at: place)
+      memory.words(lane: 0).storeReleased(place.position)
+      try require(producer.hasOverflowed(policy) && producer.unreleasedBytes() == 0, "not set up at \(offset)")
+      try producer.shrink(policy)
+      // Two pages around the link, one at the start, the new segment, and the channel's first page.
+      let kept = try memory.allocatedBytes
+      try require(kept <= 5 * 4096, "\(kept) bytes at \(offset)")
+      let wrote = producer.write(7, 1000)
+      try require(wrote, "no room behind the link")
+      try consumer.expect(7, 1000)
+      try consumer.expectEmpty()
+      let left = try memory.allocatedBytes
+      try require(left <= 2 * 4096, "\(left) bytes left behind")
+    }
+  }
+
   @Test("A lane grows in steps up to its steady size, and stays there while its reader keeps up")
   func steps() throws {
     let memory = try ChannelMemory.fresh()

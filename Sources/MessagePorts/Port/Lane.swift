@@ -59,6 +59,7 @@ struct LaneState: ~Copyable {
   var receiverViolation: String?
   /// Posters that wait for space, in the order they came.
   var spaceWaiters = SpaceWaiters()
+  var overflow = LaneOverflow.none
   let policy: GrowthPolicy
   let options: ChannelOptions
 
@@ -154,7 +155,11 @@ extension LaneState {
     var budget = Lane.fragmentBudget
     while budget > 0 {
       switch consumer.next() {
-      case .empty: return .nothing
+      case .empty:
+        // Who only looks, and never sleeps, has to tell as well when all of an overflow was read.
+        if consumer.hasUnreleased, consumer.capacity > policy.steadyCapacity { consumer.release() }
+        if consumer.takeOwedRing() { receivingChannel?.ring() }
+        return .nothing
       case .blocked(let error): return .blocked(error)
       case .violation(let what): return .violation(what)
       case .record(let record):

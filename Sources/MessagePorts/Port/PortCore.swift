@@ -106,6 +106,7 @@ extension PortCore {
       switch outcome {
       case .done: return
       case .followUp(let followUp): return followUp.perform()
+      case .overflowed: return watchForOverflow()
       case .departing: Departure.waitForOthers()
       }
     }
@@ -115,6 +116,8 @@ extension PortCore {
 enum PostOutcome: Sendable {
   case done
   case followUp(FollowUp)
+  /// Posted, with more memory than is to be kept.
+  case overflowed
   /// The port is being transferred by another thread; whether that succeeds decides.
   case departing
 }
@@ -150,7 +153,7 @@ extension LaneState {
     } catch {
       try handle(error)
     }
-    return .done
+    return noticeOverflow() ? .overflowed : .done
   }
 
   /// What a failure of the ring means to the poster.

@@ -96,11 +96,14 @@ extension PortCore {
     outgoing.state.withLock { lane in
       guard loop === runner, lifecycle.state == .open, lane.producer.isAttached else { return .notNeeded }
       lane.resumeSpaceWaiters()
-      guard !lane.spaceWaiters.isEmpty else { return .notNeeded }
+      let waitsForOverflow = lane.overflowNeedsDoorbell(doorbell, rest: restFromOverflow)
+      guard !lane.spaceWaiters.isEmpty || waitsForOverflow else { return .notNeeded }
       let limit = lane.policy.unreadLimitBytes ?? .max
       let waiters = lane.spaceWaiters
       let maySleep = lane.producer.prepareToSleep(doorbell) { producer in
-        waiters.isSatisfied(freeBytes: limit - producer.unreleasedBytes())
+        let unreleased = producer.unreleasedBytes()
+        return !waiters.isEmpty && waiters.isSatisfied(freeBytes: limit - unreleased)
+          || waitsForOverflow && unreleased == 0
       }
       guard maySleep, let memory = lane.producer.memory else {
         lane.resumeSpaceWaiters()

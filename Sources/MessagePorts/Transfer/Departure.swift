@@ -49,6 +49,7 @@ extension PortCore {
     let departed = try outcome.get()
     // Outside the lock: closing a port, or releasing what its handlers hold, may run any code.
     departed.finish(old: cores)
+    giveBackOverflowWhenRead()
   }
 
   /// While the port was departing, its loop passed over it, and its channel may have become shared meanwhile: let the
@@ -219,7 +220,10 @@ extension PortCore {
       if let reason = old.peerClosed { lane.receiver.end = .gone(reason) }
       return old
     }
-    let spaceWaiters = outgoing.state.withLock { $0.spaceWaiters.removeAll() }
+    let spaceWaiters = outgoing.state.withLock { lane in
+      lane.overflow = .none
+      return lane.spaceWaiters.removeAll()
+    }
     return (MessagePort(successor), DepartedPorts.Remains(receiver: receiver, spaceWaiters: spaceWaiters))
   }
 }

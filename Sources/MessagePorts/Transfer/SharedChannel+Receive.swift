@@ -133,11 +133,12 @@ extension MessagePort {
     portOptions.queueLimitBytes = port.queueLimitBytes
     portOptions.messageLimitBytes = port.messageLimitBytes
     do throws(ResumeError) {
-      return MessagePort(
-        try PortCore(
-          channel: channel, end: port.end, sending: port.outgoing,
-          receiving: port.isPeerViolator ? nil : port.incoming, partial: partial,
-          options: portOptions, loop: loop))
+      let core = try PortCore(
+        channel: channel, end: port.end, sending: port.outgoing,
+        receiving: port.isPeerViolator ? nil : port.incoming, partial: partial,
+        options: portOptions, loop: loop)
+      core.giveBackOverflowWhenRead()
+      return MessagePort(core)
     } catch {
       switch error {
       case .implausible: throw .violation("a port at an impossible position")
