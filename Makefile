@@ -1,5 +1,6 @@
 # make run    sets everything up and shows the four model programs between real processes
 # make test   sets everything up and passes the tests
+# make bench  measures, beside what the machine can do at best; make bench-peers measures others as well
 #
 # Both work on a fresh Debian 12 or Ubuntu 24.04 with a Swift toolchain. `swift build` and `swift test` work as well,
 # once liburing-dev is installed.
@@ -7,7 +8,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help setup build run doctor test test-modes clean
+.PHONY: help setup build run doctor test test-modes bench bench-peers clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^$$/q'
@@ -31,6 +32,12 @@ test: setup
 	swift build --build-tests
 	swift test --skip-build
 	scripts/test-modes.sh
+
+bench: setup
+	Benchmarks/run.sh
+
+bench-peers: setup
+	Benchmarks/run.sh --peers
 
 clean:
 	rm -rf .build .build-*

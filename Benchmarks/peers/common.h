@@ -46,13 +46,14 @@ static inline long peers_check(long result, const char *call) {
 struct peers_options {
   int cpus[2];         // producer (or pinger), consumer (or answerer)
   const char *metric;  // NULL: all
+  const char *who, *variant;  // NULL: all; for programs that measure several mechanisms
   long size;           // -1: all
   double seconds;      // measured time per figure, after the warm-up
   bool awake;          // keep the CPUs from halting: one SCHED_IDLE spinner on each
 };
 
 static inline struct peers_options peers_parse(int argc, char **argv) {
-  struct peers_options options = {{0, 1}, NULL, -1, 0.4, false};
+  struct peers_options options = {{0, 1}, NULL, NULL, NULL, -1, 0.4, false};
   for (int i = 1; i < argc; i++) {
     const char *value = i + 1 < argc ? argv[i + 1] : NULL;
     if (strcmp(argv[i], "--awake") == 0) {
@@ -64,6 +65,10 @@ static inline struct peers_options peers_parse(int argc, char **argv) {
       ok = sscanf(value, "%d,%d", &options.cpus[0], &options.cpus[1]) == 2;
     } else if (ok && strcmp(argv[i], "--metric") == 0) {
       options.metric = value;
+    } else if (ok && strcmp(argv[i], "--who") == 0) {
+      options.who = value;
+    } else if (ok && strcmp(argv[i], "--variant") == 0) {
+      options.variant = value;
     } else if (ok && strcmp(argv[i], "--size") == 0) {
       options.size = atol(value);
     } else if (ok && strcmp(argv[i], "--seconds") == 0) {
@@ -73,7 +78,7 @@ static inline struct peers_options peers_parse(int argc, char **argv) {
       ok = false;
     }
     if (!ok) {
-      fprintf(stderr, "usage: %s [--cpus 0,1] [--metric NAME] [--size BYTES] [--seconds S] [--awake]\n", argv[0]);
+      fprintf(stderr, "usage: %s [--cpus 0,1] [--metric NAME] [--who NAME] [--variant NAME] [--size BYTES] [--seconds S] [--awake]\n", argv[0]);
       exit(2);
     }
     i++;
