@@ -33,7 +33,7 @@ struct Program: Sendable {
   var isMissing: Bool { command == nil }
 
   /// One run. Figures that the program does not have are no error: then there are none.
-  func run(seconds: Double) throws -> (observations: [Observation], failures: [String]) {
+  func run(seconds: Double) throws -> (observations: [Observation], failures: [(who: String, reason: String)]) {
     guard var command else { throw Machine.Failure(description: "missing") }
     command += ["--metric", metric, "--seconds", "\(isJavaScript ? max(seconds, 0.3) : seconds)"]
     if let size { command += ["--size", "\(size)"] }
@@ -41,11 +41,11 @@ struct Program: Sendable {
     if let variant { command += ["--variant", variant] }
     let output = try Self.output(of: command, deadlineSeconds: 120)
     var observations: [Observation] = []
-    var failures: [String] = []
+    var failures: [(who: String, reason: String)] = []
     for line in output.split(separator: "\n") where line.hasPrefix("{") {
       let figure = try JSONDecoder().decode(PeerLine.self, from: Data(line.utf8))
       if let observation = figure.observation(tier) { observations.append(observation) } else {
-        failures.append(figure.error ?? "no figure")
+        failures.append((figure.who, figure.error ?? "no figure"))
       }
     }
     return (observations, failures)

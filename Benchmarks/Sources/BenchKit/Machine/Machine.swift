@@ -58,6 +58,7 @@ public enum Machine {
       ("clock source", firstLine("/sys/devices/system/clocksource/clocksource0/current_clocksource") ?? "unknown"),
       ("frequency governor", firstLine("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") ?? "none visible"),
       ("idle driver", firstLine("/sys/devices/system/cpu/cpuidle/current_driver") ?? "none visible"),
+      ("load before the run", firstLine("/proc/loadavg").map { $0.split(separator: " ").prefix(3).joined(separator: " ") } ?? "unknown"),
       ("huge pages for shared memory", firstLine("/sys/kernel/mm/transparent_hugepage/shmem_enabled") ?? "unknown"),
     ]
   }

@@ -64,8 +64,10 @@ public struct Outcome: Codable, Sendable {
 
   init(_ value: Double) { self.value = value }
 
-  init(_ samples: LatencySamples) {
+  /// Throws if there are none: something kept the processes from running.
+  init(_ samples: LatencySamples) throws {
     let histogram = samples.histogram()
+    guard histogram.count > 0 else { throw Machine.Failure(description: "no round trip in the measured time") }
     value = histogram.median
     latency = histogram
   }

@@ -59,7 +59,26 @@ public struct LatencyHistogram: Codable, Sendable {
   var count: UInt64 { histogram.totalCount }
   var minimum: Double { Double(histogram.min) }
   var maximum: Double { Double(histogram.max) }
-  var median: Double { percentile(50) }
+  /// Finer than the clock: time stamps come in steps, of 10 ns on some processors, so that half of all samples of a short
+  /// round trip may be equal. Each is taken as spread evenly over the step around it. The limits and peers do the same.
+  var median: Double {
+    let values = histogram.recordedValues().map { (value: Double($0.value), count: Double($0.count)) }
+    var seen = 0.0
+    for (index, bucket) in values.enumerated() {
+      guard seen + bucket.count >= Double(count) / 2 else {
+        seen += bucket.count
+        continue
+      }
+      func halfStep(to other: Int) -> Double {
+        values.indices.contains(other) ? min(Self.longestStep, abs(values[other].value - bucket.value)) / 2 : 0
+      }
+      let low = bucket.value - halfStep(to: index - 1), high = bucket.value + halfStep(to: index + 1)
+      return low + (high - low) * (Double(count) / 2 - seen) / bucket.count
+    }
+    return 0
+  }
+  private static let longestStep = 16.0
+
   func percentile(_ percent: Double) -> Double { Double(histogram.valueAtPercentile(percent)) }
 
   /// The percentiles that are worth a column; those that so few samples cannot tell are left out.

@@ -10,7 +10,7 @@ enum Numbers {
     case "1/s": return scaled(value, "/s")
     case "B/s": return scaled(value, "B/s")
     case "B": return "\(Int(value.rounded())) B"
-    case "1": return String(format: "%.2f", value)
+    case "1": return String(format: value < 0.1 ? "%.2g" : "%.2f", value)
     default: return significant(value)
     }
   }

@@ -88,7 +88,7 @@ public struct Runner {
         case .program(let program):
           let (figures, failures) = try program.run(seconds: settings.seconds)
           observations = figures
-          for failure in failures { result.failures.append((program.name, program.tier, failure)) }
+          for failure in failures { result.failures.append((failure.who, program.tier, failure.reason)) }
         }
       } catch {
         switch contender {

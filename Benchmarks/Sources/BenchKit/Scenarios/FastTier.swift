@@ -38,7 +38,7 @@ enum FastTier {
     } else {
       try askBytes(&writer, &reader, samples, job)
     }
-    return Outcome(samples)
+    return try Outcome(samples)
   }
 
   @inline(never)
@@ -124,7 +124,7 @@ enum FastTier {
       sequence &+= 1
     } while samples.lap()
     _ = try writer.tryWrite(bitwise: sequence | Message.last)
-    return Outcome(samples)
+    return try Outcome(samples)
   }
 
   static func answerSleeping(_ job: Job, _ far: FarSide) throws {

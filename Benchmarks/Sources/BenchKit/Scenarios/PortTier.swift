@@ -27,7 +27,7 @@ enum PortTier {
       sequence &+= 1
     } while samples.lap()
     try port.postMessage(bitwise: sequence | Message.last)
-    return Outcome(samples)
+    return try Outcome(samples)
   }
 
   static func answer(_ job: Job, _ far: FarSide) throws {
@@ -59,7 +59,7 @@ enum PortTier {
     try port.postMessage(bitwise: UInt64(0))
     try asker.isDone.take()
     port.onMessage = nil
-    return Outcome(samples)
+    return try Outcome(samples)
   }
 
   /// Runs on the loop, one message at a time.

@@ -41,7 +41,7 @@ enum Transfer {
       try far.sayReady()
     } else {
       try far.sayReady()
-      while true { try answer(try control.receive()) }
+      while let event = try? control.receive() { try answer(event) }  // It ends with the near process.
     }
   }
 
