@@ -1,6 +1,7 @@
 # make run    sets everything up and shows the four model programs between real processes
 # make test   sets everything up and passes the tests
 # make bench  measures, beside what the machine can do at best; make bench-peers measures others as well
+# make model  checks the models of the lock-free protocols
 #
 # Both work on a fresh Debian 12 or Ubuntu 24.04 with a Swift toolchain. `swift build` and `swift test` work as well,
 # once liburing-dev is installed.
@@ -8,7 +9,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help setup build run doctor test test-modes bench bench-peers clean
+.PHONY: help setup build run doctor test model model-quick bench bench-peers clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^$$/q'
@@ -30,8 +31,12 @@ doctor: build
 ## processor.
 test: setup
 	swift build --build-tests
-	swift test --skip-build
-	scripts/test-modes.sh
+	scripts/test.sh
+
+## The models of the lock-free protocols, and their broken variants, which have to fail.
+model model-quick:
+	@scripts/setup.sh spin gcc
+	Tests/Models/run.sh $(if $(filter model-quick,$@),--quick)
 
 bench: setup
 	Benchmarks/run.sh

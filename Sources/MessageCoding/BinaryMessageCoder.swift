@@ -23,6 +23,9 @@
 /// **Hostile bytes** give a `DecodingError`, never a trap, and neither time nor memory beyond a constant factor of their
 /// number (the time and memory of `init(from:)` is the type's own affair).
 ///
+/// **Memory.** For speed, buffers of up to 64 KiB and containers stay allocated between calls: at most 16 times for
+/// encoding, and 16 times for decoding, in the whole process.
+///
 /// **Thread safety.** A value without mutable state: use it from any thread. Encoders, decoders and their containers
 /// belong to the thread that runs `encode(to:)` or `init(from:)`.
 public struct BinaryMessageCoder: MessageCoder {
@@ -34,8 +37,8 @@ public struct BinaryMessageCoder: MessageCoder {
 
   /// How many containers may be inside one another, both when encoding and when decoding.
   ///
-  /// This bounds the stack that hostile bytes can make a recursive type use. At the default, recursive types as the
-  /// compiler derives them fit into a stack of 512 KiB.
+  /// This bounds the stack that hostile bytes can make a recursive type use: half a kilobyte to one kilobyte per container
+  /// for types with derived conformances, in optimized code. At the default, that fits into a stack of 512 KiB.
   public let maximumNestingDepth: Int
 
   /// The size of the longest message, both when encoding and when decoding.
@@ -64,12 +67,16 @@ public struct BinaryMessageCoder: MessageCoder {
   ///   a finished container moves the bytes behind it. Makes no system call other than for memory.
   public func encode<T: Encodable>(_ value: T) throws -> [UInt8] {
     let slot = SessionPool<EncodingSession>.currentSlot()
-    var session = Self.encodingSessions.take(slot) ?? EncodingSession()
-    defer {
-      // Code outside of this call may have kept an encoder.
-      if isKnownUniquelyReferenced(&session) { Self.encodingSessions.put(session, slot) }
+    let session = Self.encodingSessions.take(slot) ?? EncodingSession()
+    do {
+      let bytes = try session.encodeMessage(
+        value, maximumDepth: maximumNestingDepth, maximumBytes: maximumMessageBytes)
+      Self.finish(session, slot)
+      return bytes
+    } catch {
+      Self.finish(session, slot)
+      throw error
     }
-    return try session.encodeMessage(value, maximumDepth: maximumNestingDepth, maximumBytes: maximumMessageBytes)
   }
 
   /// Returns the value that `bytes` contain, which must be one whole message.
@@ -82,21 +89,38 @@ public struct BinaryMessageCoder: MessageCoder {
   public func decode<T: Decodable>(_ type: T.Type, from bytes: RawSpan) throws -> T {
     try unsafe bytes.withUnsafeBytes { buffer in
       let slot = SessionPool<DecodingSession>.currentSlot()
-      var session = Self.decodingSessions.take(slot) ?? DecodingSession()
-      defer {
-        if isKnownUniquelyReferenced(&session) {
-          session.state.close()
-          Self.decodingSessions.put(session, slot)
-        } else {
-          // Code outside of this call has kept a decoder, but not the bytes.
-          session.state.copyBytes()
-        }
+      let session = Self.decodingSessions.take(slot) ?? DecodingSession()
+      do {
+        let value = try unsafe session.decodeMessage(
+          type, ByteReader(borrowing: buffer), maximumDepth: maximumNestingDepth, maximumBytes: maximumMessageBytes)
+        Self.finish(session, slot)
+        return value
+      } catch {
+        Self.finish(session, slot)
+        throw error
       }
-      return try unsafe session.decodeMessage(
-        type, ByteReader(borrowing: buffer), maximumDepth: maximumNestingDepth, maximumBytes: maximumMessageBytes)
     }
   }
 
+  // MARK: Sessions
+
   private static let encodingSessions = SessionPool<EncodingSession>()
   private static let decodingSessions = SessionPool<DecodingSession>()
+
+  /// Keeps a session for the next message, unless code outside of it has kept an encoder.
+  @inline(__always)
+  private static func finish(_ session: consuming EncodingSession, _ slot: Int) {
+    if isKnownUniquelyReferenced(&session) { encodingSessions.put(session, slot) }
+  }
+
+  /// Keeps a session for the next message, unless code outside of it has kept a decoder: but it does not have the bytes.
+  @inline(__always)
+  private static func finish(_ session: consuming DecodingSession, _ slot: Int) {
+    if isKnownUniquelyReferenced(&session) {
+      session.state.close()
+      decodingSessions.put(session, slot)
+    } else {
+      session.state.copyBytes()
+    }
+  }
 }

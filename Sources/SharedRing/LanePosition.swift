@@ -23,9 +23,13 @@ package struct LanePosition: Hashable, Sendable {
     self.segmentPosition = segmentPosition
   }
 
+  /// No lane ever gets this far, in bytes. Differences between positions stay far from what an `Int` can hold, so that
+  /// sums of them cannot overflow.
+  private static var limit: UInt64 { 1 << 62 }
+
   func isPlausible(in memory: ChannelMemory, lane: Int) -> Bool {
     guard RingLayout.isPlausibleCapacity(capacity), cursorOffset % 8 == 0, cursorOffset <= capacity - 8,
-      segmentPosition <= position
+      segmentPosition <= position, position <= Self.limit
     else { return false }
     if segmentOffset == 0 { return capacity == UInt64(memory.laneCapacity) }
     let regionStart = RingLayout.regionOffset(lane: lane)

@@ -12,7 +12,7 @@ import CSupport
   @usableFromInline var end: UnsafeMutableRawPointer
   /// How much is read before the producer is told: an eighth of the ring unless it is set to less.
   package var releaseStride: Int
-  /// Passing this means that so much was read.
+  /// Passing this means that so much was read. `start` as long as nothing of this lap was.
   @usableFromInline var releaseAt: UnsafeMutableRawPointer
   @usableFromInline var words: LaneWords
   /// The lane position of `start` in this lap.
@@ -20,7 +20,7 @@ import CSupport
   /// What the producer was told.
   var released: UInt64
   /// The producer was found asleep on its socket while something was released; see ``takeOwedRing()``.
-  package var owesRing: Bool
+  @usableFromInline package var owesRing: Bool
 
   package let laneIndex: Int
   package let memory: ChannelMemory?
@@ -119,9 +119,16 @@ extension RingConsumer {
     if unsafe cursor >= releaseAt { releaseRead() }
   }
 
-  /// Off the hot path, once for an eighth of the ring.
+  /// Off the hot path, once for an eighth of the ring, and after the first record of a lap.
+  ///
+  /// That record's header is taken away, so that a ring whose records lead back to its start comes to an end there,
+  /// unless its producer keeps writing: what a dead one left behind is not read for ever. Until it is told that the
+  /// record was read, the producer has no business there.
   @usableFromInline @inline(never)
-  mutating func releaseRead() { release() }
+  mutating func releaseRead() {
+    if unsafe releaseAt == start { unsafe RecordHeader.terminate(at: start) }
+    release()
+  }
 }
 
 // MARK: - Release

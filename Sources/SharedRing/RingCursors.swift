@@ -121,6 +121,11 @@ extension LaneWords {
     unsafe word32(kind.offset).pointee.store(value, ordering: .relaxed)
   }
 
+  /// [hang-up] Release: whoever finds the doorbell awake instead of sleeping on it sees why it was woken.
+  package func releaseDoorbell(_ kind: DoorbellKind) {
+    unsafe word32(kind.offset).pointee.store(Doorbell.awake, ordering: .releasing)
+  }
+
   /// Takes the sleeper's announcement back in its name, so that one ring answers it. Relaxed: the futex call or the
   /// packet that follows is the synchronisation.
   package func takeDoorbell(_ kind: DoorbellKind, _ announced: UInt32) -> Bool {

@@ -36,11 +36,12 @@ package enum RingLayout {
     (headerBytes + 2 * capacity + pageBytes - 1) / pageBytes * pageBytes
   }
 
-  /// The capacity a lane really gets: at least `requested`, the page filled up, a multiple of 64.
+  /// The capacity a lane really gets: at least `requested`, the page filled up, a multiple of 64. Never more than what
+  /// the other end accepts.
   package static func roundedCapacity(_ requested: Int) -> Int {
     let wanted = min(max(requested, smallestCapacity), largestCapacity)
     let pages = (headerBytes + 2 * wanted + pageBytes - 1) / pageBytes
-    return (pages * pageBytes - headerBytes) / 2 / 64 * 64
+    return min((pages * pageBytes - headerBytes) / 2 / 64 * 64, largestCapacity)
   }
 
   package static func isPlausibleCapacity(_ capacity: UInt64) -> Bool {

@@ -38,6 +38,21 @@ extension RingProducer {
     recomputeLimit(released: seenReleased)
   }
 
+  /// Goes on in a segment that the lane may keep, and gives the memory of the big one back, of which everything was read:
+  /// it is not known when the consumer will look again. What it finds when it does stays: a pad perhaps, and the link.
+  package mutating func shrink(_ policy: GrowthPolicy) throws(RingError) {
+    let (oldOffset, oldCapacity, linkOffset) = (segmentOffset, capacity, unsafe cursor - start)
+    try grow(capacity: policy.steadyCapacity)
+    guard let memory else { return }
+    let page = RingLayout.pageBytes
+    let linkEnd = min(linkOffset + RecordHeader.recordBytes(payloadBytes: 16), oldCapacity)
+    let before = page..<max(page, linkOffset / page * page)
+    let behind = (linkEnd + page - 1) / page * page..<oldCapacity
+    for unused in [before, behind] where !unused.isEmpty {
+      _ = csupport_memory_discard(memory.fd, oldOffset + UInt64(unused.lowerBound), UInt64(unused.count))
+    }
+  }
+
   /// Segments follow each other through the lane's region, and start over when it is used up: by then, with at most
   /// a few gigabytes unread, its beginning has long been left by the consumer.
   private func nextSegmentOffset(capacity: Int) -> UInt64 {

@@ -37,13 +37,13 @@ extension RingProducer {
   package mutating func stage(
     _ bytes: RawSpan, policy: GrowthPolicy, contact: some RingConsumerContact
   ) throws(RingError) -> RecordHeader {
-    if let limit = policy.unreadLimitBytes, unreleasedBytes() + RecordHeader.recordBytes(payloadBytes: bytes.byteCount) > limit {
+    let unreleased = unreleasedBytes()
+    if isCorrupt { throw .corruptPeer("it released more than was written") }
+    if let limit = policy.unreadLimitBytes, unreleased + RecordHeader.recordBytes(payloadBytes: bytes.byteCount) > limit {
       throw .limitReached
     }
-    if capacity > policy.steadyCapacity, unreleasedBytes() == 0 {
-      // What overflowed has been read: give the big segment back. If that fails, there is still the big one.
-      try? grow(capacity: policy.steadyCapacity)
-    }
+    // What overflowed has been read: give the big segment back. If that fails, there is still the big one.
+    if hasOverflowed(policy), unreleased == 0 { try? shrink(policy) }
     if bytes.byteCount <= policy.fragmentBytes {
       try ensureRoom(payloadBytes: bytes.byteCount, remainingBytes: bytes.byteCount, policy: policy, contact: contact)
       copy(bytes, atPayloadOffset: 0)
@@ -51,6 +51,9 @@ extension RingProducer {
     }
     return try stageFragments(bytes, policy: policy, contact: contact)
   }
+
+  /// Whether the lane grew beyond what it is to keep. Initial data of that size is what the channel's maker asked for.
+  package func hasOverflowed(_ policy: GrowthPolicy) -> Bool { segmentOffset != 0 && capacity > policy.steadyCapacity }
 
   /// Takes a staged message back: the consumer forgets the fragments that it may have seen.
   package mutating func abandonStaged(_ header: RecordHeader) {

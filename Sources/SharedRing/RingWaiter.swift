@@ -35,24 +35,31 @@ extension RingConsumer {
       self.released = position
       words.storeReleased(position)
     }
-    let wasPolling = words.loadDoorbell(.message) == Doorbell.polling
+    let before = words.loadDoorbell(.message)
     words.storeDoorbell(.message, doorbell)
-    if wasPolling, csupport_membarrier_global() < 0 {
+    let hasBarrier = before != Doorbell.polling || csupport_membarrier_global() >= 0
+    csupport_store_load_fence()
+    if released { wakeProducer() }
+    if !hasBarrier {
       // No memory for the barrier, say: stay awake, the caller will come again.
       words.storeDoorbell(.message, Doorbell.polling)
       return false
     }
-    csupport_store_load_fence()
-    if released { wakeProducer() }
     if isEmpty { return true }
     words.storeDoorbell(.message, Doorbell.awake)
+    // Whoever takes an announcement back takes it back for all who sleep on it: the producer will not ring for them.
+    if before == Doorbell.asleepOnFutex { wakeSleepers() }
     return false
   }
 
-  /// After sleeping, or instead of it: nobody need ring any more.
+  /// After sleeping, or instead of it: nobody need ring any more. What a polling reader has promised stays promised,
+  /// until a barrier ends it.
   package func stayAwake() {
-    guard isAttached, words.loadDoorbell(.message) != Doorbell.awake else { return }
-    words.storeDoorbell(.message, Doorbell.awake)
+    guard isAttached else { return }
+    let doorbell = words.loadDoorbell(.message)
+    if doorbell == Doorbell.asleepOnFutex || doorbell == Doorbell.asleepOnSocket {
+      words.storeDoorbell(.message, Doorbell.awake)
+    }
   }
 
   /// Promises to put a fence into the producer's process before sleeping. Only where `membarrier` is available.
@@ -96,6 +103,9 @@ extension RingProducer {
     return false
   }
 
+  /// What is on the doorbell: what this side announced, unless somebody has rung (or the peer has scribbled).
+  package var announcedDoorbell: UInt32 { words.loadDoorbell(.space) }
+
   package func stayAwake() {
     guard isAttached, words.loadDoorbell(.space) != Doorbell.awake else { return }
     words.storeDoorbell(.space, Doorbell.awake)
@@ -111,7 +121,7 @@ extension RingProducer {
 extension LaneWords {
   /// Wakes every thread of any process that sleeps on the doorbell's futex, whatever for.
   package func wakeSleepers(_ kind: DoorbellKind) {
-    storeDoorbell(kind, Doorbell.awake)
+    releaseDoorbell(kind)
     _ = unsafe csupport_futex_wake_all(doorbellWord(kind))
   }
 }

@@ -3,7 +3,7 @@ import Synchronization
 import TestSupport
 import Testing
 
-@Suite("3 Messages as an asynchronous sequence", .ownThread, .timeLimit(.minutes(2)))
+@Suite("3 Messages as an asynchronous sequence", .ownThread, .timeLimit(.minutes(10)))
 struct AsyncSequenceTests {
   @Test("3.1 Iterating starts the port and gives all messages in order; the sequence ends after the peer's close", arguments: FarEnd.allCases)
   func allMessages(_ place: FarEnd) async throws {

@@ -2,7 +2,7 @@ import MessagePorts
 import TestSupport
 import Testing
 
-@Suite("1 Channels and ports", .ownThread, .timeLimit(.minutes(2)))
+@Suite("1 Channels and ports", .ownThread, .timeLimit(.minutes(10)))
 struct ChannelTests {
   @Test("1.1 What is posted on one port is received on the other, in both directions", arguments: FarEnd.allCases)
   func bothDirections(_ place: FarEnd) throws {

@@ -3,7 +3,7 @@ import Synchronization
 import TestSupport
 import Testing
 
-@Suite("4 Closing", .ownThread, .timeLimit(.minutes(2)))
+@Suite("4 Closing", .ownThread, .timeLimit(.minutes(10)))
 struct ClosingTests {
   // MARK: 4.1, 4.3
 

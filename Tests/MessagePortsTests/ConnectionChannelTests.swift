@@ -1,9 +1,10 @@
-@testable import MessagePorts
+import Glibc
+import MessagePorts
 import TestSupport
 import Testing
 
 /// Messages with names.
-@Suite("Named channels", .timeLimit(.minutes(1)))
+@Suite("Named channels", .serialized, .timeLimit(.minutes(5)))
 struct ConnectionChannelTests {
   /// How two processes, or two parts of one, came by their connection.
   enum Kind: String, CaseIterable, CustomStringConvertible {
@@ -18,12 +19,16 @@ struct ConnectionChannelTests {
     let connection: Connection
     let held: [any Sendable]
     let worker: WorkerProcess?
+    private let path = freshPath()
+
+    /// A server process that is killed leaves its name behind.
+    deinit { unsafe unlink(path) }
 
     init(_ kind: Kind) async throws {
       switch kind {
       case .here:
-        let listener = try Listener(path: freshPath())
-        connection = try await Connection.connect(path: listener.path)
+        let listener = try Listener(path: path)
+        connection = try await Connection.connect(path: listener.path, timeout: generousLimit)
         let server = try await listener.next()
         server.onUnhandled = { event in
           try? event.connection.postMessage(event.name, bytes: event.bytes, transfer: event.ports)
@@ -31,14 +36,13 @@ struct ConnectionChannelTests {
         held = [listener, server]
         worker = nil
       case .server:
-        let path = freshPath()
         let process = try PeerProcess.spawn("listen", [path])
         #expect(try await process.connection.nextName() == "listening")
-        connection = try await Connection.connect(path: path)
+        connection = try await Connection.connect(path: path, timeout: generousLimit)
         held = [process]
         worker = process
       case .worker:
-        let listener = try Listener(path: freshPath())
+        let listener = try Listener(path: path)
         let process = try PeerProcess.spawn("connect", [listener.path])
         connection = try await listener.next()
         held = [listener, process]
@@ -50,7 +54,7 @@ struct ConnectionChannelTests {
   /// Both ends of a connection, in this process.
   private func makePair(options: ChannelOptions = ChannelOptions()) async throws -> (client: Connection, server: Connection) {
     let listener = try Listener(path: freshPath())
-    let client = try await Connection.connect(path: listener.path, options: options)
+    let client = try await Connection.connect(path: listener.path, timeout: generousLimit, options: options)
     return (client, try await listener.next())
   }
 
@@ -82,7 +86,7 @@ struct ConnectionChannelTests {
     let answers = Collected<String>()
     var ends: [Connection] = []
     for number in 0..<3 as Range<UInt64> {
-      let client = try await Connection.connect(path: listener.path)
+      let client = try await Connection.connect(path: listener.path, timeout: generousLimit)
       let server = try await listener.next()
       server.on("question") { event in try? event.connection.postMessage("answer", bytes: event.bytes) }
       client.on("answer") { answers.append("\(number): \((try? $0.load(as: UInt64.self)) ?? .max)") }

@@ -4,7 +4,7 @@ import Synchronization
 import TestSupport
 import Testing
 
-@Suite("4.7, 4.8 Processes that stop and die", .ownThread, .timeLimit(.minutes(2)))
+@Suite("4.7, 4.8 Processes that stop and die", .ownThread, .timeLimit(.minutes(10)))
 struct DeathTests {
   @Test("4.7 A process that is merely stopped is not dead, and goes on where it was")
   func stoppedIsNotDead() throws {
@@ -73,7 +73,10 @@ struct DeathTests {
       port.onClose = { _ in ends.append("messages") }
       confirmations.port1.onClose = { _ in ends.append("confirmations") }
       confirmations.port1.onMessage = { event in confirmed.append((try? event.load(as: Int.self)) ?? -1) }
-      port.onMessage = { event in received.append(Self.number(of: event, role)) }
+      port.onMessage = { event in
+        received.append(Self.number(of: event, role))
+        if received.count % 64 == 0 { try? confirmations.port1.postMessage(bitwise: received.count) }
+      }
       try received.wait(for: Int.random(in: 1...(role == .pourForEver ? 3000 : 60), using: &random))
       try process.kill()
       try ends.wait(for: 2)

@@ -29,7 +29,8 @@ import Testing
     #expect(result.exitCode == 0)
   }
 
-  @Test("Clients of a worker that dies lose nothing, and count as the standard tools do") func workerWithClients() async throws {
+  @Test("Clients of a worker that dies lose nothing, and count as the standard tools do")
+  func workerWithClients() async throws {
     let files = try SampleFiles()
     let result = try await Tool.run(["demo", "worker-with-clients", "--plain"] + files.paths)
     #expect(result.output == Self.workerWithClientsOutput(messages: 3 * files.paths.count))
@@ -166,12 +167,7 @@ private final class SampleFiles {
 }
 
 private enum Tool {
-  struct Result {
-    let output: String
-    let exitCode: Int32
-  }
-
-  static func run(_ arguments: [String], environment: [String: String] = [:]) async throws -> Result {
+  static func run(_ arguments: [String], environment: [String: String] = [:]) async throws -> ProgramRun {
     let directory = URL(fileURLWithPath: PeerProcess.executable).deletingLastPathComponent()
     return try await run(directory.appendingPathComponent("messageports").path, arguments, environment)
   }
@@ -186,7 +182,8 @@ private enum Tool {
   /// Whether one of the ways that the demo knows works here.
   static func canConfine() async -> Bool {
     let bubblewrap = ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "true"]
-    let namespaces = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "mount", "-t", "proc", "proc", "/proc"]
+    let namespaces =
+      ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "mount", "-t", "proc", "proc", "/proc"]
     for command in [bubblewrap, namespaces] {
       if let result = try? await run("/usr/bin/env", command, [:]), result.exitCode == 0 { return true }
     }
@@ -194,23 +191,9 @@ private enum Tool {
   }
 
   /// Runs a program to its end. It ends by itself: all waits of the demo have a limit.
-  private static func run(_ path: String, _ arguments: [String], _ environment: [String: String]) async throws -> Result {
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: path)
-    process.arguments = arguments
-    process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
-    let output = Pipe()
-    process.standardOutput = output
-    return try await withCheckedThrowingContinuation { continuation in
-      DispatchQueue.global().async {
-        continuation.resume(
-          with: Swift.Result {
-            try process.run()
-            let data = try output.fileHandleForReading.readToEnd() ?? Data()
-            process.waitUntilExit()
-            return Result(output: String(decoding: data, as: UTF8.self), exitCode: process.terminationStatus)
-          })
-      }
-    }
+  private static func run(
+    _ path: String, _ arguments: [String], _ environment: [String: String]
+  ) async throws -> ProgramRun {
+    try await ProgramRun.run(path, arguments, environment: environment)
   }
 }

@@ -3,7 +3,7 @@ import Synchronization
 import TestSupport
 import Testing
 
-@Suite("3.5, 3.6 How handlers are called", .ownThread, .timeLimit(.minutes(2)))
+@Suite("3.5, 3.6 How handlers are called", .ownThread, .timeLimit(.minutes(10)))
 struct HandlerCallTests {
   @Test("3.5 A handler is never called on the stack of a post, of `start()`, or of setting it", arguments: FarEnd.allCases)
   func neverOnCallersStack(_ place: FarEnd) throws {
@@ -64,7 +64,6 @@ struct HandlerCallTests {
       overlap.during { }
       closed.fulfil()
     }
-    port.onMessage(of: [String: [String: Int]].self) { _, _ in }
     port.onMessage = { [weak port] event in
       overlap.during {
         count.withLock { $0 += 1 }
@@ -87,16 +86,20 @@ struct HandlerCallTests {
     let received = Received()
     port.onMessage = { event in overlap.during { received.messageHandler(event) } }
     let total = 2000
+    let isMoving = Promise<Void>(), isOver = Flag()
+    defer { isOver.set() }
     let mover = TestThread {
       var moves = 0
-      while received.events.count < total {
+      while received.events.count < total, !isOver.isSet {
         port.setEventLoop(loops[moves % 3])
         moves += 1
+        isMoving.fulfil()
       }
       return moves
     }
+    try isMoving.wait()
     // What waits for space gives the port turns as well.
-    let waiter = Task { while received.events.count < total { try await port.waitForSpace(byteCount: 8) } }
+    let waiter = Task { while received.events.count < total, !isOver.isSet { try await port.waitForSpace(byteCount: 8) } }
     for number in 0..<total {
       while portError({ try port.postMessage(bitwise: number) }) == "queueFull" { try await port.waitForSpace(byteCount: 8) }
     }

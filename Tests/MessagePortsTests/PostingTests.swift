@@ -2,7 +2,7 @@ import MessagePorts
 import TestSupport
 import Testing
 
-@Suite("2 Posting", .ownThread, .timeLimit(.minutes(2)))
+@Suite("2 Posting", .ownThread, .timeLimit(.minutes(10)))
 struct PostingTests {
   // MARK: 2.1
 

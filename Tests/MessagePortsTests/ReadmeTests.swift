@@ -17,20 +17,9 @@ struct ReadmeTests {
   }
 
   @Test("Its example prints the answer, and that the asking side is gone")
-  func exampleRuns() throws {
-    let executable = PeerProcess.executable.replacing("/TestPeer", with: "/ReadmeExample")
-    guard let output = unsafe popen(executable, "r") else {
-      Issue.record("cannot start \(executable)")
-      return
-    }
-    var text = ""
-    while true {
-      let character = unsafe fgetc(output)
-      guard character >= 0, let scalar = UnicodeScalar(UInt32(character)) else { break }
-      text.unicodeScalars.append(scalar)
-    }
-    let status = unsafe pclose(output)
-    #expect(status == 0)
-    #expect(text == "answer: 17\nthe asking side is gone: closed by peer\n")
+  func exampleRuns() async throws {
+    let run = try await ProgramRun.run(PeerProcess.executable.replacing("/TestPeer", with: "/ReadmeExample"))
+    #expect(run.exitCode == 0)
+    #expect(run.output == "answer: 17\nthe asking side is gone: closed by peer\n")
   }
 }

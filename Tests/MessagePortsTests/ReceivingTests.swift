@@ -5,7 +5,7 @@ import Testing
 
 // Rule 3.9, that nothing is promised about the order between ports, leaves nothing to test.
 
-@Suite("3 Receiving", .ownThread, .timeLimit(.minutes(2)))
+@Suite("3 Receiving", .ownThread, .timeLimit(.minutes(10)))
 struct ReceivingTests {
   // MARK: 3.1, 3.2
 

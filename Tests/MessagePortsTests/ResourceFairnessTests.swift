@@ -2,7 +2,7 @@ import MessagePorts
 import TestSupport
 import Testing
 
-@Suite("Fairness with ports in shared memory", .timeLimit(.minutes(1)))
+@Suite("Fairness with ports in shared memory", .serialized, .timeLimit(.minutes(5)))
 struct ResourceFairnessTests {
   @Test("5.3 A port that never runs out of messages does not starve a port whose messages come from another process")
   func floodHereTrafficThere() async throws {

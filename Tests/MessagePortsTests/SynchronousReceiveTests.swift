@@ -3,7 +3,7 @@ import Synchronization
 import TestSupport
 import Testing
 
-@Suite("3.8 Synchronous receive", .ownThread, .timeLimit(.minutes(2)))
+@Suite("3.8 Synchronous receive", .ownThread, .timeLimit(.minutes(10)))
 struct SynchronousReceiveTests {
   @Test("3.8 It takes from the port's queue, without starting it", arguments: FarEnd.allCases)
   func takesFromQueue(_ place: FarEnd) throws {
@@ -157,5 +157,107 @@ struct SynchronousReceiveTests {
     try puppet.post(0..<1)
     try puppet.close()
     #expect(try ended.wait() == "peerClosed.closed by peer")
+  }
+
+  // MARK: Several ways to receive at once
+
+  @Test("3.8 A `receive` that has timed out leaves the handler to its messages", arguments: FarEnd.allCases, EventLoop.Driver.allCases)
+  func timedOutBesideHandler(_ place: FarEnd, _ driver: EventLoop.Driver) throws {
+    let loop = EventLoop(name: "beside", driver: driver)
+    defer { loop.stop() }
+    let port = try place.open(.echo, options: ChannelOptions(spinPolicy: .never))
+    port.setEventLoop(loop)
+    let received = Received(on: port)
+    for number in 0..<50 {
+      #expect(portError { _ = try port.receive(timeout: .milliseconds(1)) } == "timedOut")
+      try port.postMessage(bitwise: number)
+      try received.wait(for: number + 1)
+    }
+  }
+
+  @Test("3.8 A waiting `receive` gets what comes once the handler is removed", arguments: FarEnd.allCases, EventLoop.Driver.allCases)
+  func waitingBesideHandler(_ place: FarEnd, _ driver: EventLoop.Driver) throws {
+    let loop = EventLoop(name: "beside", driver: driver)
+    defer { loop.stop() }
+    let port = try place.open(.echo, options: ChannelOptions(spinPolicy: .never))
+    port.setEventLoop(loop)
+    for number in 0..<20 {
+      let taken = EventLog<Int>()
+      let receiver = TestThread { try port.receiveNumber() }
+      // One of the two takes it. Either may be asleep already, and either may have been the last to say so.
+      if number % 4 == 0 { usleepBriefly(2000) }
+      port.onMessage = { event in taken.append((try? event.load(as: Int.self)) ?? -1) }
+      if number % 2 == 0 { try settle(place) }
+      try port.postMessage(bitwise: number)
+      try waitUntil("somebody to take the message") { taken.count == 1 || receiver.isFinished }
+      port.onMessage = nil
+      if taken.count == 0 {
+        #expect(try receiver.join() == number)
+      } else {
+        try settle(loop)
+        try port.postMessage(bitwise: 100)
+        #expect(try receiver.join() == 100)
+      }
+    }
+  }
+
+  @Test("3.8 Of two threads that wait, the one that stays gets what comes after the other has left", arguments: FarEnd.allCases)
+  func oneThreadLeaves(_ place: FarEnd) throws {
+    let port = try place.open(.echo, options: ChannelOptions(spinPolicy: .never))
+    let rounds = 2000
+    let taken = EventLog<Int>()
+    let stayer = TestThread {
+      while true {
+        let number = try port.receiveNumber()
+        if number < 0 { return }
+        taken.append(number)
+      }
+    }
+    for number in 0..<rounds {
+      if number % 2 == 0 {
+        let guest = TestThread { if let event = try? port.receive(timeout: .milliseconds(1)) { taken.append(try event.load(as: Int.self)) } }
+        try port.postMessage(bitwise: number)
+        try guest.join()
+      } else {
+        try port.postMessage(bitwise: number)
+      }
+      try taken.wait(for: number + 1)
+    }
+    #expect(taken.all == Array(0..<rounds))
+    try port.postMessage(bitwise: -1)
+    try stayer.join()
+  }
+
+  @Test("3.8 A task that iterates, a handler and a thread that receives share the messages of one port", arguments: FarEnd.allCases)
+  func allWays(_ place: FarEnd) async throws {
+    let port = try place.open(.echo)
+    let total = 3000
+    let taken = EventLog<Int>(), isOver = Flag()
+    defer { isOver.set() }
+    let thread = TestThread {
+      while taken.count < total, !isOver.isSet {
+        if let event = try? port.receive(timeout: .milliseconds(2)) { taken.append(try event.load(as: Int.self)) }
+      }
+    }
+    let task = Task {
+      for try await event in port.messages { taken.append(try event.load(as: Int.self)) }
+    }
+    for number in 0..<total {
+      if number % 100 == 0 { port.onMessage = { event in taken.append((try? event.load(as: Int.self)) ?? -1) } }
+      if number % 100 == 50 { port.onMessage = nil }
+      try port.postMessage(bitwise: number)
+      if number % 7 == 0 { try taken.wait(for: number + 1) }
+    }
+    #expect(try taken.wait(for: total).sorted() == Array(0..<total))
+    task.cancel()
+    _ = try? await task.value
+    try thread.join()
+  }
+
+  @Test("3.8, 4.2 A message error that a call by hand has come upon is not reported after `close()`")
+  func errorAfterClose() throws {
+    let report = try LoneProcess.run("errorAfterClose")
+    #expect(report["empty"] == 1)
+    #expect(report["errors"] == 0)
   }
 }

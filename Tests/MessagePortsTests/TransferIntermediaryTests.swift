@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// Processes that a port has passed through, and messages that nobody reads.
-@Suite("Transfer intermediaries", .timeLimit(.minutes(1)))
+@Suite("Transfer intermediaries", .serialized, .timeLimit(.minutes(5)))
 struct TransferIntermediaryTests {
   enum Ending: String, CaseIterable, CustomStringConvertible {
     case exit = "exits"
@@ -89,27 +89,39 @@ struct TransferIntermediaryTests {
 
   @Test("6.6 A port's thousandth transfer costs what its first did")
   func transfersStayCheap() async throws {
-    let agent = try Agent(.anotherProcess)
-    try await agent.call(.processIdentifier)
-    let channel = try MessageChannel()
-    var port = channel.port2
-    func rounds(_ count: Int) async throws -> Duration {
-      let start = ContinuousClock.now
-      for _ in 0..<count {
-        try await agent.call(.keep, 1, transfer: [port])
-        port = try #require(try await agent.call(.give, 1).ports.first)
+    await #expect(processExitsWith: .success) {
+      await recordErrors {
+        let agent = try await settledAgent()
+        let channel = try MessageChannel()
+        let port = Collected<MessagePort>()
+        port.append(channel.port2)
+        /// The quickest of several rounds of ten: what the machine does besides only makes them slower.
+        func quickest(of rounds: Int) async throws -> Duration {
+          var quickest = Duration.seconds(1000)
+          for _ in 0..<rounds {
+            let start = ContinuousClock.now
+            for _ in 0..<10 {
+              try await agent.call(.keep, 1, transfer: [port.all[0]])
+              let back = try #require(try await agent.call(.give, 1).ports.first)
+              port.removeAll()
+              port.append(back)
+            }
+            quickest = min(quickest, ContinuousClock.now - start)
+          }
+          return quickest
+        }
+        var before = Resources.now()
+        before.descriptors += 3
+        let far = try await agent.call(.descriptors).value
+        let first = try await quickest(of: 10)
+        _ = try await quickest(of: 80)
+        let last = try await quickest(of: 10)
+        // Anything that grew with each hop would be ten times as much by now.
+        #expect(last < first * 4, "\(first) at first, \(last) at last")
+        try await expectBack(before)
+        try await expectBack(far + 2, of: agent)
       }
-      return ContinuousClock.now - start
     }
-    let before = Resources.now().mappings
-    let remote = try await agent.call(.descriptors).value
-    let first = try await rounds(100)
-    _ = try await rounds(800)
-    let last = try await rounds(100)
-    // Anything that grew with each hop would be ten times as much by now; the rest is the machine's noise.
-    #expect(last < first * 5 + .milliseconds(50))
-    #expect(Resources.now().mappings <= before + 50)
-    #expect(try await agent.call(.descriptors).value <= remote + 4)
   }
 
   // MARK: 6.7
@@ -214,7 +226,7 @@ struct TransferIntermediaryTests {
     try await eventually("the sender's end") { link.port1.isPeerClosed }
     let received = try await onThread {
       try (0..<3).map { number in
-        let event = try link.port1.receive(timeout: .seconds(5))
+        let event = try link.port1.receive(timeout: generousLimit)
         guard try event.load(as: UInt64.self) == number else { throw Agent.Failure(description: "wrong message") }
         return event.ports[0]
       }

@@ -2,7 +2,7 @@ import MessagePorts
 import TestSupport
 import Testing
 
-@Suite("Transfer lists", .timeLimit(.minutes(1)))
+@Suite("Transfer lists", .serialized, .timeLimit(.minutes(5)))
 struct TransferListTests {
   /// A channel to post on: its far end with somebody else, or, with its peer in the same process, here.
   private struct Carrier {

@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// Ports inside messages that wait inside ports.
-@Suite("Transfer nesting", .timeLimit(.minutes(1)))
+@Suite("Transfer nesting", .serialized, .timeLimit(.minutes(5)))
 struct TransferNestingTests {
   /// A chain: each channel's `port2` waits in a message at the one before; the last holds the number 4711.
   /// Returns what is left in hand: the first `port2`, and all `port1`s, which stay open.
@@ -95,17 +95,19 @@ struct TransferNestingTests {
   func channelsInEachOther() async throws {
     // In a process of its own: this was a way to crash.
     await #expect(processExitsWith: .success) {
-      let agent = try Agent(.anotherProcess)
-      try await agent.call(.processIdentifier)
-      let (x, y) = (try MessageChannel(), try MessageChannel())
-      try x.port1.postMessage(bitwise: 1 as UInt64, transfer: [y.port1])  // y.port1 waits at x.port2
-      try y.port2.postMessage(bitwise: 2 as UInt64, transfer: [x.port2])  // x.port2 waits at y.port1
-      // Nobody can take either message out again, but the other two ends are ports like all others.
-      #expect(throws: PortError.self) { try agent.begin(.keep, 0, transfer: [x.port1]) }
-      #expect(!x.port1.isDetached && !x.port1.isPeerClosed && !y.port2.isPeerClosed)
-      try x.port1.postMessage(bitwise: 3 as UInt64)
-      try y.port2.postMessage(bitwise: 3 as UInt64)
-      try await agent.call(.processIdentifier)
+      await recordErrors {
+        let agent = try Agent(.anotherProcess)
+        try await agent.call(.processIdentifier)
+        let (x, y) = (try MessageChannel(), try MessageChannel())
+        try x.port1.postMessage(bitwise: 1 as UInt64, transfer: [y.port1])  // y.port1 waits at x.port2
+        try y.port2.postMessage(bitwise: 2 as UInt64, transfer: [x.port2])  // x.port2 waits at y.port1
+        // Nobody can take either message out again, but the other two ends are ports like all others.
+        #expect(throws: PortError.self) { try agent.begin(.keep, 0, transfer: [x.port1]) }
+        #expect(!x.port1.isDetached && !x.port1.isPeerClosed && !y.port2.isPeerClosed)
+        try x.port1.postMessage(bitwise: 3 as UInt64)
+        try y.port2.postMessage(bitwise: 3 as UInt64)
+        try await agent.call(.processIdentifier)
+      }
     }
   }
 

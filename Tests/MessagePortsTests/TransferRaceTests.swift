@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// Transfers while other threads use the same ports.
-@Suite("Transfer races", .timeLimit(.minutes(1)))
+@Suite("Transfer races", .serialized, .timeLimit(.minutes(5)))
 struct TransferRaceTests {
   @Test("6.4 Transfers and posts of several threads on one port all arrive, each thread's in its order",
     arguments: Place.allCases)
@@ -36,7 +36,7 @@ struct TransferRaceTests {
     try await onThread {
       var next = [UInt64](repeating: 0, count: threads)
       for _ in 0..<threads * each {
-        let event = try carrier.port1.receive(timeout: .seconds(10))
+        let event = try carrier.port1.receive(timeout: generousLimit)
         let parcel = try event.load(as: Parcel.self)
         let thread = Int(parcel.thread)
         guard parcel.number == next[thread], event.ports.count == (thread < 2 ? 0 : 1) else {
@@ -203,7 +203,7 @@ struct TransferRaceTests {
     let kept = Collected<MessagePort>()
     async let receiving: Void = onThread {
       for index in 0..<Int(count) {
-        let port = try handOver.port2.receive(timeout: .seconds(10)).ports[0]
+        let port = try handOver.port2.receive(timeout: generousLimit).ports[0]
         port.onClose = { _ in closes.append(index) }
         kept.append(port)
       }
@@ -294,7 +294,7 @@ struct TransferRaceTests {
     @Sendable func note(_ event: MessageEvent) { received.append((try? event.load(as: UInt64.self)) ?? .max) }
     let task: Task<Void, any Error>?
     switch waiting {
-    case .blocked: task = Task { try await onThread { for _ in 0..<3 { note(try near.receive(timeout: .seconds(10))) } } }
+    case .blocked: task = Task { try await onThread { for _ in 0..<3 { note(try near.receive(timeout: generousLimit)) } } }
     case .suspended: task = Task { for try await event in near.messages { note(event) } }
     case .handler:
       near.onMessage = { note($0) }

@@ -2,7 +2,7 @@ import MessagePorts
 import TestSupport
 import Testing
 
-@Suite("Transfer", .timeLimit(.minutes(1)))
+@Suite("Transfer", .serialized, .timeLimit(.minutes(5)))
 struct TransferTests {
   // MARK: 6.1
 
@@ -63,7 +63,7 @@ struct TransferTests {
     channel.port1.close()
     try await agent.call(.expectEnd, 1)
     var count: UInt64 = 0
-    let deadline = ContinuousClock.now + .seconds(10)
+    let deadline = ContinuousClock.now + generousLimit
     while count == 0 && ContinuousClock.now < deadline { count = try await agent.call(.closeCount).value }
     #expect(count == 1)
     #expect(closes.all.isEmpty)
@@ -106,7 +106,7 @@ struct TransferTests {
     let channel = try MessageChannel(options: ChannelOptions(queueLimitBytes: 64))
     let far = channel.port2
     try far.postMessage(bytes: [UInt8](repeating: 0, count: 40))
-    async let blocked: Void = expectDetachedLater { try await onThread { _ = try far.receive(timeout: .seconds(10)) } }
+    async let blocked: Void = expectDetachedLater { try await onThread { _ = try far.receive(timeout: generousLimit) } }
     async let space: Void = expectDetachedLater { try await far.waitForSpace(byteCount: 40) }
     async let next = { var messages = far.messages.makeAsyncIterator(); return try await messages.next() }()
     try await Task.sleep(for: .milliseconds(50))

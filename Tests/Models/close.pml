@@ -42,7 +42,7 @@ byte returned;            /* posts that have returned */
 bool isKilled;
 bool isPosting;           /* the lock of the lane on which it posts */
 bool farIsClosed;         /* its lifecycle */
-bool secondPosterLives;
+bool secondPosterLives, farHasEnded;
 
 /* ---- the near end ---------------------------------------------------------------------------------------------------- */
 
@@ -50,6 +50,7 @@ bool lane;                /* the lane's lock */
 byte lifecycle = open;
 byte taken;
 bool hasMessageHandler, hasCloseHandler, isScheduled;
+bool hasWaiter;           /* a task waits for the next message */
 #define endOpen 0
 #define endGone 1
 #define endDelivered 2
@@ -62,8 +63,8 @@ byte delivered, closes;   /* what the program has seen */
 bool hasReturnedFromClose;
 bool configured;
 
-#define hasTaker hasMessageHandler
-#define wantsEvents (hasMessageHandler || hasCloseHandler)
+#define hasTaker (hasMessageHandler || hasWaiter)
+#define wantsEvents (hasMessageHandler || hasCloseHandler || hasWaiter)
 #define isEmpty (committed == taken)
 
 inline lock() { atomic { !lane -> lane = true } }
@@ -120,14 +121,21 @@ proctype FarEnd() {
     :: lockedPost()
     :: true -> break
     od;
+    if
+    :: skip
+    :: goto stays /* the program forgets it */
+    fi;
     farIsClosed = true; /* close */
 #ifndef CLOSE_WITHOUT_LOCK
     atomic { !isPosting -> isPosting = true };
     isClosedByOwner = true; /* sayClosed */
     isPosting = false;
 #endif
-    hangUp()
-  } unless { isKilled -> !secondPosterLives -> hangUp() }
+    hangUp();
+stays:
+    !secondPosterLives;
+    farHasEnded = true
+  } unless { isKilled && !farHasEnded -> !secondPosterLives -> hangUp() }
 }
 
 /* Another thread of the far end, which posts while the first one closes. */
@@ -136,15 +144,16 @@ proctype SecondPoster() {
   bool wins;
   { do
     :: lockedPost()
+    :: break
     od
   } unless { isKilled };
   secondPosterLives = false
 }
 
 proctype Killer() {
-end:
   if
   :: isKilled = true
+  :: skip
   fi
 }
 
@@ -233,9 +242,15 @@ inline turn() {
      :: lifecycle == open && hasTaker && !isEmpty ->
         assert(taken < whole); /* never part of a message */
         taken++;
+        hasWaiter = false; /* it comes before the handler */
         unlock();
         deliverMessage()
+#ifndef UNREPAIRED
+     :: lifecycle == open && receiverEnd == endDelivered && hasWaiter -> hasWaiter = false; unlock()
+     :: lifecycle == open && !(hasTaker && !isEmpty) && receiverEnd != endGone && !(receiverEnd == endDelivered && hasWaiter) ->
+#else
      :: lifecycle == open && !(hasTaker && !isEmpty) && receiverEnd != endGone ->
+#endif
         isScheduled = false;
         result = (hasTaker -> waitResult : idleResult);
         unlock()
@@ -249,14 +264,15 @@ inline turn() {
      :: lifecycle == open && receiverEnd == endGone && isEmpty ->
 #endif
         if
-        :: hasCloseHandler ->
+        :: hasWaiter -> hasWaiter = false; unlock() /* it is resumed with nil */
+        :: !hasWaiter && hasCloseHandler ->
 #ifndef CLOSE_NOT_REMEMBERED
            receiverEnd = endDelivered;
 #endif
            unlock();
            stopWatching();
            deliverClose()
-        :: !hasCloseHandler -> /* whoever asks later is still told */
+        :: !hasWaiter && !hasCloseHandler -> /* whoever asks later is still told */
            isScheduled = false;
            unlock();
            stopWatching();
@@ -346,6 +362,48 @@ inline configure(handler) {
   fi
 }
 
+/* A post that lists this port fails after describe(in:). */
+inline failedTransfer() {
+  lifecycle = departing;
+  lock(); unlock(); /* begin */
+  lock();
+  doorbell = awake; /* describe: stayAwake */
+  unlock();
+  lifecycle = open;
+#ifndef NO_GO_ON_AFTER_REFUSAL
+#ifndef UNREPAIRED
+  lock();
+  doorbell = awake; /* wakeSleepers: threads asleep on the doorbell would not be rung any more */
+  d_step { loopWaits = false; threadWaits = false };
+  unlock();
+#endif
+  watchIfShared(); /* goOnAfterRefusal */
+  inbox = true
+#endif
+}
+
+#ifdef FAILED_TRANSFER
+proctype Mover() { failedTransfer() }
+#endif
+
+#ifdef ASYNC_WAITER
+/* nextMessage: a task waits for the next message, once. */
+proctype Task() {
+  lock(); /* tryReceive */
+  if
+  :: !isEmpty -> d_step { assert(taken < whole); taken++; delivered++ }; unlock()
+  :: isEmpty && receiverEnd != endOpen -> unlock()
+  :: isEmpty && receiverEnd == endOpen ->
+     unlock();
+     lock();
+     hasWaiter = true; /* receiver.waiters.append */
+     unlock();
+     watchIfShared();
+     inbox = true
+  fi
+}
+#endif
+
 proctype Program() {
   bool mustSchedule;
   if
@@ -360,17 +418,7 @@ proctype Program() {
   hasReturnedFromClose = true
 #endif
 #ifdef FAILED_TRANSFER
-  /* A post that lists this port fails after describe(in:). */
-  lifecycle = departing;
-  lock(); unlock(); /* begin */
-  lock();
-  doorbell = awake; /* describe: stayAwake */
-  unlock();
-  lifecycle = open;
-#ifdef REPAIRED
-  watchIfShared();
-  inbox = true
-#endif
+  failedTransfer();
 #endif
 }
 
@@ -378,7 +426,7 @@ proctype Program() {
 proctype ReceiveThread() {
   byte preparation;
   do
-  :: lock(); /* receiveOrPrepare */
+  :: atomic { !lane && lifecycle == open -> lane = true }; /* receiveOrPrepare; departing: Departure.waitForOthers */
      if
      :: !isEmpty -> assert(taken < whole); taken++; unlock(); deliverMessage()
      :: isEmpty && receiverEnd != endOpen -> unlock(); deliverClose(); break
@@ -395,17 +443,16 @@ proctype ReceiveThread() {
         preparation = 0;
         watchIfShared();
         threadWaits = (doorbell == asleepOnFutex);
+endAsleep:
         !threadWaits
      :: else -> skip
      fi
   od
 }
 
-/* Whoever is left when nothing happens any more must have heard of everything. */
-#define SETTLED (hasReturnedFromClose || (closes == 1 && delivered == committed))
-
+/* When nothing happens any more, everybody has heard of everything. */
 proctype Observer() {
-  SETTLED /* blocked for ever, in an invalid end state, if it never comes */
+  timeout -> assert(hasReturnedFromClose || (delivered == committed && closes == isHungUp && !(isHungUp && hasWaiter)))
 }
 
 init {
@@ -419,8 +466,14 @@ init {
     run Loop();
 #ifdef RECEIVE_THREAD
     run ReceiveThread();
+#ifdef FAILED_TRANSFER
+    run Mover();
+#endif
 #else
     run Program();
+#endif
+#ifdef ASYNC_WAITER
+    run Task();
 #endif
     run Observer()
   }

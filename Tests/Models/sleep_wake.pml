@@ -252,7 +252,7 @@ inline prepareToSleep(kind) {
 #ifdef MEMBARRIER_FAILS
   :: wasPolling ->
      store(CONSUMER, MESSAGE_DOORBELL, polling, RELAXED);
-#ifdef REPAIRED
+#ifndef UNREPAIRED
      drainAll(CONSUMER);
      if
      :: hasReleased -> wakeProducer()
@@ -278,7 +278,7 @@ inline prepareToSleep(kind) {
 #endif
      if
      :: word > taken ->
-#ifdef REPAIRED
+#ifndef UNREPAIRED
         /* wakeSleepers: another thread may sleep on the announcement that this takes back */
         store(CONSUMER, MESSAGE_DOORBELL, awake, RELAXED);
         drainAll(CONSUMER);
@@ -347,9 +347,13 @@ proctype Consumer() {
            fi
 #endif
 #ifdef AWAKE_FROM_POLLING
-        :: load(CONSUMER, MESSAGE_DOORBELL, doorbell); /* stayAwake, as SharedChannel.send does for a port that leaves */
+        :: load(CONSUMER, MESSAGE_DOORBELL, doorbell); /* stayAwake, while the doorbell may say that this side polls */
            if
+#ifndef UNREPAIRED
+           :: IS_ASLEEP(doorbell) -> store(CONSUMER, MESSAGE_DOORBELL, awake, RELAXED)
+#else
            :: doorbell != awake -> store(CONSUMER, MESSAGE_DOORBELL, awake, RELAXED)
+#endif
            :: else -> skip
            fi
 #endif
@@ -374,7 +378,7 @@ proctype SecondReceiver() {
      :: word > taken ->
         taken++;
         UNLOCK;
-#ifdef REPAIRED
+#ifndef UNREPAIRED
         isScheduled = true; /* loop.schedule: the loop's announcement may have been overwritten by this thread's */
 #endif
         break

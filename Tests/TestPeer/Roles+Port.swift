@@ -1,8 +1,10 @@
+import Glibc
 import MessagePorts
 import TestSupport
 
 let portRoles: [String: Role] = [
   "echo": echo,
+  "exits": exits,
   "far": far,
   "lone": lone,
 ]
@@ -22,4 +24,13 @@ let portRoles: [String: Role] = [
 /// Measures something in a process in which nothing else happens, see `LoneProcess`.
 @Sendable private func lone(_ arguments: [String], _ parent: Connection) throws {
   try LoneProcess.play(arguments[0], parent)
+}
+
+/// Ends in the middle of traffic, see `ExitRole`.
+@Sendable private func exits(_ arguments: [String], _ parent: Connection) throws {
+  let code = Int32(arguments[1])!
+  // The test kills nobody: what counts is how this process ends.
+  parent.onClose = nil
+  try ExitRole.play(ExitRole.Way(rawValue: arguments[0])!, code: code, parent)
+  exit(code)
 }

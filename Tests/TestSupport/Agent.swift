@@ -81,6 +81,37 @@ public final class Agent: Sendable {
     case die
     /// (key) Finds no whole message at the port, now.
     case expectNothing
+    /// (left) Takes all descriptors there are under a limit of 256, but so many.
+    case takeDescriptors
+    case giveDescriptors
+    /// (key) Makes a channel, keeps its ports as `key` and `key + 1`, and tries them out.
+    case makeLocal
+    /// (key) Passes a number from port `key` to port `key + 1`, and back.
+    case tryOut
+    /// (key, over, number) As `pass`, if that is possible. Answers the `errno` for which it was refused, or 0.
+    case tryPass
+    /// (key) Writes down what the port's handlers are told.
+    case record
+    /// Answers what was written down, as text.
+    case recorded
+    /// (number) Listens on ``listenPath(_:)``.
+    case listen
+    /// (number) Tries to connect to that path. Answers the `errno` for which the system refused it, or 0.
+    case tryConnect
+    /// Tries to start a worker, and to listen. Answers the `errno` for which the system refused both.
+    case tryOthers
+    /// (key, count) Receives one message of so many blocks, as ``blocks(_:)`` makes it, and checks it.
+    case expectBlocks
+    /// (key, first, count) Receives so many messages of 1 KiB, each of which begins with its number, and checks them.
+    case expectKilobytes
+    /// (key, count) `echo` for so many ports from `key` on.
+    case echoMany
+    /// Answers the memory that the process has in use, in KiB.
+    case residentKilobytes
+    /// Answers the processor time that the process has used, in milliseconds.
+    case processorMilliseconds
+    /// (key, left) Lets a new event loop, for which there are so many descriptors left, serve the port.
+    case useNewLoop
   }
 
   public struct Failure: Error, CustomStringConvertible {
@@ -88,8 +119,11 @@ public final class Agent: Sendable {
     public init(description: String) { self.description = description }
   }
 
+  public static func listenPath(_ number: UInt64) -> String { "/tmp/messageports-tests-agent-\(number)" }
+
   public struct Answer: Sendable {
     public let value: UInt64
+    public var text = ""
     public let ports: [MessagePort]
   }
 
@@ -102,15 +136,15 @@ public final class Agent: Sendable {
 
   /// Waits for the answer to the earliest order that has none yet.
   @discardableResult
-  public func end(within limit: Duration = .seconds(20)) async throws -> Answer {
+  public func end(within limit: Duration = generousLimit) async throws -> Answer {
     let control = control
     let event = try await onThread { try control.receive(timeout: limit) }
     let words = event.bytes
     guard words.count >= 8 else { throw Failure(description: "no answer") }
     let value = words[..<8].reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
-    let complaint = String(decoding: words[8...], as: UTF8.self)
-    guard complaint.isEmpty else { throw Failure(description: complaint) }
-    return Answer(value: value, ports: event.ports)
+    let text = String(decoding: words[8...], as: UTF8.self)
+    guard !text.hasPrefix("!") else { throw Failure(description: String(text.dropFirst())) }
+    return Answer(value: value, text: text, ports: event.ports)
   }
 
   /// Gives an order and waits until it was carried out.
@@ -143,7 +177,11 @@ public final class AgentServer {
   private let control: MessagePort
   private var ports: [UInt64: MessagePort] = [:]
   private let closes = Collected<CloseReason>()
-  private static let patience = Duration.seconds(15)
+  private let events = Collected<String>()
+  private let arrived = Collected<MessagePort>()
+  private var held: [CInt] = []
+  private var listener: Listener?
+  private static let patience = generousLimit
 
   public init(_ control: MessagePort) { self.control = control }
 
@@ -151,17 +189,17 @@ public final class AgentServer {
     while let event = try? control.receive(), let command = try? event.load(as: AgentCommand.self) {
       do {
         let answer = try perform(command, event.ports)
-        try reply(answer.value, "", answer.ports)
+        try reply(answer.value, answer.text, answer.ports)
       } catch PortError.closed, PortError.detached {
         return
       } catch {
-        do { try reply(0, "\(Agent.Order(rawValue: command.order)!): \(error)", []) } catch { return }
+        do { try reply(0, "!\(Agent.Order(rawValue: command.order)!): \(error)", []) } catch { return }
       }
     }
   }
 
-  private func reply(_ value: UInt64, _ complaint: String, _ ports: [MessagePort]) throws {
-    let bytes = (0..<8).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) } + Array(complaint.utf8)
+  private func reply(_ value: UInt64, _ text: String, _ ports: [MessagePort]) throws {
+    let bytes = (0..<8).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) } + Array(text.utf8)
     try control.postMessage(bytes: bytes, transfer: ports)
   }
 
@@ -173,6 +211,7 @@ public final class AgentServer {
   private func perform(_ command: AgentCommand, _ received: [MessagePort]) throws -> Agent.Answer {
     let (a, b, c) = (command.a, command.b, command.c)
     var value: UInt64 = 0
+    var text = ""
     var returned: [MessagePort] = []
     switch Agent.Order(rawValue: command.order)! {
     case .keep: for (index, port) in received.enumerated() { ports[a + UInt64(index)] = port }
@@ -237,8 +276,111 @@ public final class AgentServer {
     case .die: raise(SIGKILL)
     case .expectNothing:
       guard case .empty = try port(a).tryReceive() else { throw Agent.Failure(description: "not empty") }
+    case .takeDescriptors: takeDescriptors(leaving: Int(a))
+    case .giveDescriptors:
+      for fd in held { close(fd) }
+      held = []
+    case .makeLocal:
+      let channel = try MessageChannel()
+      ports[a] = channel.port1
+      ports[a + 1] = channel.port2
+      try tryOut(channel.port1, channel.port2)
+    case .tryOut: try tryOut(port(a), port(a + 1))
+    case .tryPass:
+      do {
+        try port(b).postMessage(bitwise: c, transfer: [port(a)])
+        ports[a] = nil
+      } catch PortError.system(let error) {
+        value = UInt64(error.errno)
+      }
+    case .record:
+      let port = try port(a)
+      port.onMessageError = { [events] error in
+        if case .portsLost(let count) = error { events.append("lost \(count)") } else { events.append("\(error)") }
+      }
+      port.onMessage = { [events, arrived] event in
+        for port in event.ports { arrived.append(port) }
+        events.append("\((try? event.load(as: UInt64.self)) ?? .max)")
+      }
+    case .recorded: text = events.all.joined(separator: ", ")
+    case .listen: listener = try Listener(path: Agent.listenPath(a))
+    case .tryConnect: value = try errnoOfConnecting(to: Agent.listenPath(a))
+    case .tryOthers:
+      let errors = [
+        errnoOf { _ = try WorkerProcess.spawn("true") }, errnoOf { _ = try Listener(path: freshPath()) },
+      ]
+      value = UInt64(errors[0] == errors[1] ? errors[0] : -1)
+    case .expectBlocks: try port(a).receive(timeout: Self.patience).checkBlocks(Int(b))
+    case .expectKilobytes:
+      let port = try port(a)
+      for number in b..<b + c {
+        let event = try port.receive(timeout: Self.patience)
+        let found = event.withBytes { unsafe $0.unsafeLoadUnaligned(as: UInt64.self) }
+        guard event.byteCount == 1024, found == number else {
+          throw Agent.Failure(description: "expected \(number), got \(found) in \(event.byteCount) bytes")
+        }
+      }
+    case .echoMany:
+      for key in a..<a + b {
+        let port = try port(key)
+        port.onMessage = { [weak port] event in try? port?.postMessage(bytes: event.bytes, transfer: event.ports) }
+      }
+    case .residentKilobytes: value = UInt64(Resources.residentKilobytes)
+    case .processorMilliseconds: value = UInt64(Resources.processorTime / .milliseconds(1))
+    case .useNewLoop:
+      takeDescriptors(leaving: Int(b))
+      let loop = EventLoop(name: "extra")
+      let port = try port(a)
+      port.onMessage = { [weak port] event in try? port?.postMessage(bytes: event.bytes, transfer: event.ports) }
+      port.setEventLoop(loop)
     }
-    return Agent.Answer(value: value, ports: returned)
+    return Agent.Answer(value: value, text: text, ports: returned)
+  }
+
+  private func takeDescriptors(leaving left: Int) {
+    setLimit(RLIMIT_NOFILE, 256)
+    while true {
+      let fd = unsafe open("/dev/null", O_RDONLY | O_CLOEXEC)
+      if fd < 0 { break }
+      held.append(fd)
+    }
+    for _ in 0..<left { close(held.removeLast()) }
+  }
+
+  private func tryOut(_ one: MessagePort, _ other: MessagePort) throws {
+    try one.postMessage(bitwise: 1 as UInt64)
+    try other.expect(1)
+    try other.postMessage(bitwise: 2 as UInt64)
+    try one.expect(2)
+  }
+
+  private func errnoOf(_ body: () throws -> Void) -> CInt {
+    do {
+      try body()
+      return 0
+    } catch {
+      if case .system(let error)? = error as? ConnectionError { return error.errno }
+      return -1
+    }
+  }
+
+  /// On the event loop: the pool of this process, which is Dispatch's, does not live without descriptors.
+  private func errnoOfConnecting(to path: String) throws -> UInt64 {
+    let outcome = Collected<CInt>()
+    Task(executorPreference: EventLoop.default) {
+      do {
+        _ = try await Connection.connect(path: path, timeout: generousLimit)
+        outcome.append(0)
+      } catch {
+        if case .system(let error)? = error as? ConnectionError { outcome.append(error.errno) } else { outcome.append(-1) }
+      }
+    }
+    let deadline = ContinuousClock.now + Self.patience
+    while outcome.count == 0 {
+      guard ContinuousClock.now < deadline else { throw DeadlineExceeded(what: "a connection") }
+      usleep(1000)
+    }
+    return UInt64(bitPattern: Int64(outcome.all[0]))
   }
 }
 
@@ -246,7 +388,7 @@ private func exitProcess(_ code: CInt) -> Never { exit(code) }
 
 extension MessagePort {
   /// Blocks until the next message, which must be this number.
-  public func expect(_ number: UInt64, within limit: Duration = .seconds(10)) throws {
+  public func expect(_ number: UInt64, within limit: Duration = generousLimit) throws {
     let event = try receive(timeout: limit)
     guard event.byteCount == 8, try event.load(as: UInt64.self) == number else {
       let found = (try? event.load(as: UInt64.self)).map { "\($0)" } ?? "\(event.byteCount) bytes"
@@ -255,7 +397,7 @@ extension MessagePort {
   }
 
   /// Blocks until the peer is found closed; a message is an error.
-  public func expectEnd(within limit: Duration = .seconds(10)) throws {
+  public func expectEnd(within limit: Duration = generousLimit) throws {
     do {
       let event = try receive(timeout: limit)
       throw Agent.Failure(description: "expected the end, got \(event.byteCount) bytes")
@@ -282,4 +424,33 @@ public func patternBytes(count: Int, seed: UInt64) -> [UInt8] {
     }
   }
   return bytes
+}
+
+private let blockBytes = 64 << 10
+
+/// Bytes that are quick to make and to check, even without optimisation: blocks of 64 KiB, each beginning with its number.
+public func blocks(_ count: Int) -> [UInt8] {
+  var bytes = [UInt8](repeating: 0x5a, count: count * blockBytes)
+  unsafe bytes.withUnsafeMutableBytes { buffer in
+    for index in 0..<count { unsafe buffer.storeBytes(of: UInt64(index), toByteOffset: index * blockBytes, as: UInt64.self) }
+  }
+  return bytes
+}
+
+extension MessageEvent {
+  /// Checks that the message is what ``blocks(_:)`` makes.
+  public func checkBlocks(_ count: Int) throws {
+    guard byteCount == count * blockBytes else { throw Agent.Failure(description: "\(byteCount) bytes") }
+    var expected = blocks(1)
+    try withBytes { span in
+      try unsafe span.withUnsafeBytes { buffer in
+        for index in 0..<count {
+          unsafe expected.withUnsafeMutableBytes { unsafe $0.storeBytes(of: UInt64(index), as: UInt64.self) }
+          guard unsafe memcmp(expected, buffer.baseAddress! + index * blockBytes, blockBytes) == 0 else {
+            throw Agent.Failure(description: "block \(index) differs")
+          }
+        }
+      }
+    }
+  }
 }

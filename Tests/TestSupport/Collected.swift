@@ -22,7 +22,7 @@ public final class Collected<Element: Sendable>: Sendable {
 
   /// Waits until there are at least `count`.
   @discardableResult
-  public func wait(for count: Int, within limit: Duration = .seconds(10)) async throws -> [Element] {
+  public func wait(for count: Int, within limit: Duration = generousLimit) async throws -> [Element] {
     try await eventually("\(count) elements of \(Element.self)", within: limit) { self.count >= count }
     return all
   }

@@ -1,8 +1,8 @@
 import Foundation
 import Synchronization
 
-/// How long a test waits for what has to happen soon: far longer than it takes on a loaded machine.
-public let patience = Duration.seconds(20)
+/// How long a test waits for what has to happen soon: far longer than it takes, also on a machine that does a lot else.
+public let patience = Duration.seconds(60)
 
 /// What handlers have been told, in order, for a test that waits for it on its own thread.
 public final class EventLog<Element: Sendable>: Sendable {
@@ -56,6 +56,15 @@ public final class Promise<Value: Sendable>: Sendable {
 
 extension Promise where Value == Void {
   public func fulfil() { fulfil(()) }
+}
+
+/// Tells threads of a test that it is over, however it has ended.
+public final class Flag: Sendable {
+  private let value = Mutex(false)
+
+  public init() {}
+  public var isSet: Bool { value.withLock { $0 } }
+  public func set() { value.withLock { $0 = true } }
 }
 
 extension Duration {

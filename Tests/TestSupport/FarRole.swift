@@ -26,7 +26,8 @@ public enum FarRole: String, Sendable {
   case checkSizes
   /// Arguments: threads, count. Receives (thread, number); answers with how many were in their thread's order.
   case checkThreads
-  /// Posts (number) on the first port and then, once that is complete, on the second, as long as it lives.
+  /// Posts (number) on the first port and then, once that is complete, on the second, as long as it lives; but no more
+  /// than ``window`` beyond what was acknowledged on the second.
   case pourForEver
   /// As ``pourForEver``, with messages of all sizes up to 300,000 bytes.
   case pourSizesForEver
@@ -95,6 +96,8 @@ public enum FarRole: String, Sendable {
     return 8 + Int.random(in: 0...(number % 4 == 0 ? 300_000 : 2000), using: &random)
   }
 
+  public static let window = 256
+
   /// Message `number` of the two roles that go on for ever.
   public static func killMessage(_ number: Int, byteCount: Int) -> [UInt8] {
     var bytes = Payload.make(number, byteCount: byteCount)
@@ -103,8 +106,12 @@ public enum FarRole: String, Sendable {
   }
 
   private static func pourForEver(_ port: MessagePort, _ confirmations: MessagePort, size: (Int) -> Int) {
-    var number = 0
-    while !confirmations.isPeerClosed {
+    var number = 0, limit = window
+    while true {
+      while number == limit {
+        guard let acknowledged = try? confirmations.receive().load(as: Int.self) else { return }
+        limit = acknowledged + window
+      }
       try? port.postMessage(bytes: killMessage(number, byteCount: size(number)))
       try? confirmations.postMessage(bitwise: number)
       number += 1

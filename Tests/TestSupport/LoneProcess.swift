@@ -7,7 +7,7 @@ import Synchronization
 /// other tests run.
 public enum LoneProcess {
   /// Plays `experiment` in a new process, and returns what it reports.
-  public static func run(_ experiment: String, within limit: Duration = .seconds(40)) throws -> [String: Int] {
+  public static func run(_ experiment: String, within limit: Duration = .seconds(90)) throws -> [String: Int] {
     let worker = try PeerProcess.spawn("lone", [experiment])
     let report = Promise<[String: Int]>()
     worker.connection.onClose = { reason in
@@ -36,6 +36,8 @@ public enum LoneProcess {
     case "channels": try channels()
     case "descriptors": try descriptors(parent)
     case "lostPorts": try lostPorts()
+    case "noRing": try noRing()
+    case "errorAfterClose": try errorAfterClose()
     case "idle": try idle(parent)
     case "threads": try threads(parent)
     case "pingPong": try pingPong()
@@ -107,6 +109,54 @@ public enum LoneProcess {
     return report
   }
 
+  /// A loop whose thread starts when there is no descriptor left for a ring.
+  private static func noRing() throws -> [String: Int] {
+    let loop = EventLoop(name: "no ring")
+    let local = try MessageChannel(loop: loop), puppet = try Puppet(in: FarProcess())
+    puppet.port.setEventLoop(loop)
+    let received = EventLog<Int>(), receivedFromPeer = EventLog<Int>(), closed = Promise<Void>()
+    try withoutDescriptors {
+      local.port2.onMessage = { event in received.append((try? event.load(as: Int.self)) ?? -1) }
+      // One at a time, so that the loop sleeps in between.
+      for number in 0..<100 {
+        try local.port1.postMessage(bitwise: number)
+        try received.wait(for: number + 1, within: patience)
+      }
+    }
+    puppet.port.onClose = { _ in closed.fulfil() }
+    puppet.port.onMessage = { event in receivedFromPeer.append((try? event.load(as: Int.self)) ?? -1) }
+    for number in 0..<100 {
+      try puppet.post(number..<number + 1)
+      try receivedFromPeer.wait(for: number + 1, within: patience)
+    }
+    try puppet.close()
+    try closed.wait(within: patience)
+    return ["received": received.count, "receivedFromPeer": receivedFromPeer.count, "closed": 1]
+  }
+
+  /// A message error whose report waits for the loop while the port is closed.
+  private static func errorAfterClose() throws -> [String: Int] {
+    let loop = EventLoop(name: "busy")
+    let puppet = try Puppet(in: FarProcess())
+    let isBlocked = Promise<Void>(), mayGoOn = Promise<Void>(), isFree = Promise<Void>(), errors = EventLog<Int>()
+    puppet.port.setEventLoop(loop)
+    puppet.port.onMessageError = { _ in errors.append(0) }
+    try puppet.postPorts(1)
+    Task(executorPreference: loop) {
+      isBlocked.fulfil()
+      try mayGoOn.wait()
+    }
+    try isBlocked.wait()
+    var report: [String: Int] = [:]
+    try withoutDescriptors { if case .empty = try puppet.port.tryReceive() { report["empty"] = 1 } }
+    puppet.port.close()
+    mayGoOn.fulfil()
+    Task(executorPreference: loop) { isFree.fulfil() }
+    try isFree.wait()
+    report["errors"] = errors.count
+    return report
+  }
+
   /// Runs `body` while the process cannot have any more descriptors.
   private static func withoutDescriptors(_ body: () throws -> Void) throws {
     let resource = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
@@ -166,7 +216,7 @@ public enum LoneProcess {
       }
     }
     try channel.port1.postMessage(bitwise: 100_000)
-    _ = try done.wait(within: .seconds(30))
+    _ = try done.wait(within: patience)
     return ["stackBytes": extent.withLock { Int($0.highest - $0.lowest) }]
   }
 

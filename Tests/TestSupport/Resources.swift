@@ -4,18 +4,23 @@ import Glibc
 /// What a process holds of what the system can run out of.
 public struct Resources: Sendable, Hashable {
   public var descriptors: Int
+  /// Of shared memory: those of the heap and of libraries come and go as they like.
   public var mappings: Int
   public var threads: Int
 
   public static func now(of process: Int32? = nil) -> Resources {
     let directory = "/proc/\(process.map { "\($0)" } ?? "self")"
     return Resources(
-      descriptors: entries(of: directory + "/fd").count, mappings: lines(of: directory + "/maps").count,
+      descriptors: entries(of: directory + "/fd").count,
+      mappings: lines(of: directory + "/maps").count { $0.contains("/memfd:") || $0.contains("/dev/shm/") },
       threads: entries(of: directory + "/task").count)
   }
 
   /// The memory that this process has in use, in KiB.
   public static var residentKilobytes: Int { field("VmRSS:", of: "/proc/self/status") }
+
+  /// The addresses that this process has in use, in KiB.
+  public static var addressSpaceKilobytes: Int { field("VmSize:", of: "/proc/self/status") }
 
   /// All shared memory in the system, in KiB.
   public static var sharedKilobytes: Int { field("Shmem:", of: "/proc/meminfo") }
@@ -63,14 +68,14 @@ public func text(of path: String) -> String {
 
 public func lines(of path: String) -> [Substring] { text(of: path).split(separator: "\n") }
 
-/// Sets a soft limit of this process.
-public func setLimit(_ resource: __rlimit_resource, _ value: Int) {
+/// Sets a soft limit of this process; `nil`: as high as it may be.
+public func setLimit(_ resource: __rlimit_resource, _ value: Int?) {
   let resource = __rlimit_resource_t(resource.rawValue)
   var limit = rlimit()
   unsafe getrlimit(resource, &limit)
-  limit.rlim_cur = rlim_t(value)
+  limit.rlim_cur = value.map { rlim_t($0) } ?? limit.rlim_max
   let result = unsafe setrlimit(resource, &limit)
-  precondition(result == 0, "no such limit: \(value)")
+  precondition(result == 0, "no such limit")
 }
 
 /// A path in `/tmp` that nobody has used.

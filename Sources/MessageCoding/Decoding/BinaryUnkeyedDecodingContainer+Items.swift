@@ -11,6 +11,17 @@ extension BinaryUnkeyedDecodingContainer {
     return result
   }
 
+  /// Decodes the next item if it is in a run of that type, and not the last one of run or container; nil otherwise. This
+  /// is for types like `Data`, which decodes itself one byte at a time.
+  @inline(__always)
+  mutating func nextInRun<Number: PackedScalar>(_ type: Number.Type) -> Number? {
+    guard runRemaining > 1, runCode == Number.scalarCode, currentIndex &+ 1 < itemCount else { return nil }
+    let number = session.state.reader.number(at: offset, as: type)
+    (offset, currentIndex) = (offset &+ MemoryLayout<Number>.size, currentIndex &+ 1)
+    runRemaining &-= 1
+    return number
+  }
+
   /// The next item, which may be invalid.
   @inline(__always)
   mutating func next(_ type: Any.Type) throws -> BinaryValue {

@@ -53,59 +53,73 @@ struct BinaryUnkeyedDecodingContainer: UnkeyedDecodingContainer {
   }
 
   mutating func decode(_ type: Double.Type) throws -> Double {
-    try decode(type) { try $0.state.double($1, at: $2) }
+    if let number = nextInRun(type) { return number }
+    return try decode(type) { try $0.state.double($1, at: $2) }
   }
 
   mutating func decode(_ type: Float.Type) throws -> Float {
-    try decode(type) { try $0.state.float($1, at: $2) }
+    if let number = nextInRun(type) { return number }
+    return try decode(type) { try $0.state.float($1, at: $2) }
   }
 
   mutating func decode(_ type: Int.Type) throws -> Int {
-    try decode(type) { try $0.state.integer(type, $1, at: $2) }
+    if let number = nextInRun(type) { return number }
+    return try decode(type) { try $0.state.integer(type, $1, at: $2) }
   }
 
   mutating func decode(_ type: Int8.Type) throws -> Int8 {
-    try decode(type) { try $0.state.integer(type, $1, at: $2) }
+    if let number = nextInRun(type) { return number }
+    return try decode(type) { try $0.state.integer(type, $1, at: $2) }
   }
 
   mutating func decode(_ type: Int16.Type) throws -> Int16 {
-    try decode(type) { try $0.state.integer(type, $1, at: $2) }
+    if let number = nextInRun(type) { return number }
+    return try decode(type) { try $0.state.integer(type, $1, at: $2) }
   }
 
   mutating func decode(_ type: Int32.Type) throws -> Int32 {
-    try decode(type) { try $0.state.integer(type, $1, at: $2) }
+    if let number = nextInRun(type) { return number }
+    return try decode(type) { try $0.state.integer(type, $1, at: $2) }
   }
 
   mutating func decode(_ type: Int64.Type) throws -> Int64 {
-    try decode(type) { try $0.state.integer(type, $1, at: $2) }
+    if let number = nextInRun(type) { return number }
+    return try decode(type) { try $0.state.integer(type, $1, at: $2) }
   }
 
   mutating func decode(_ type: Int128.Type) throws -> Int128 {
-    try decode(type) { try $0.state.integer(type, $1, at: $2) }
+    if let number = nextInRun(type) { return number }
+    return try decode(type) { try $0.state.integer(type, $1, at: $2) }
   }
 
   mutating func decode(_ type: UInt.Type) throws -> UInt {
-    try decode(type) { try $0.state.integer(type, $1, at: $2) }
+    if let number = nextInRun(type) { return number }
+    return try decode(type) { try $0.state.integer(type, $1, at: $2) }
   }
 
   mutating func decode(_ type: UInt8.Type) throws -> UInt8 {
-    try decode(type) { try $0.state.integer(type, $1, at: $2) }
+    if let number = nextInRun(type) { return number }
+    return try decode(type) { try $0.state.integer(type, $1, at: $2) }
   }
 
   mutating func decode(_ type: UInt16.Type) throws -> UInt16 {
-    try decode(type) { try $0.state.integer(type, $1, at: $2) }
+    if let number = nextInRun(type) { return number }
+    return try decode(type) { try $0.state.integer(type, $1, at: $2) }
   }
 
   mutating func decode(_ type: UInt32.Type) throws -> UInt32 {
-    try decode(type) { try $0.state.integer(type, $1, at: $2) }
+    if let number = nextInRun(type) { return number }
+    return try decode(type) { try $0.state.integer(type, $1, at: $2) }
   }
 
   mutating func decode(_ type: UInt64.Type) throws -> UInt64 {
-    try decode(type) { try $0.state.integer(type, $1, at: $2) }
+    if let number = nextInRun(type) { return number }
+    return try decode(type) { try $0.state.integer(type, $1, at: $2) }
   }
 
   mutating func decode(_ type: UInt128.Type) throws -> UInt128 {
-    try decode(type) { try $0.state.integer(type, $1, at: $2) }
+    if let number = nextInRun(type) { return number }
+    return try decode(type) { try $0.state.integer(type, $1, at: $2) }
   }
 
   mutating func decode<T: Decodable>(_ type: T.Type) throws -> T {
@@ -124,7 +138,9 @@ struct BinaryUnkeyedDecodingContainer: UnkeyedDecodingContainer {
 
   mutating func nestedUnkeyedContainer() throws -> any UnkeyedDecodingContainer {
     let depth = depth
-    return try decode((any UnkeyedDecodingContainer).self) { try $0.makeDecoder($1, at: $2, depth: depth).unkeyedContainer() }
+    return try decode((any UnkeyedDecodingContainer).self) {
+      try $0.makeDecoder($1, at: $2, depth: depth).unkeyedContainer()
+    }
   }
 
   mutating func superDecoder() throws -> any Decoder {

@@ -9,27 +9,27 @@ extension DecodingState {
   }
 
   /// The error for a value that cannot be decoded as that type.
+  ///
+  /// The description does not repeat the type: making text of it takes many times as long as everything else, and some
+  /// types try one type after another.
   @inline(never)
   func mismatch(_ type: Any.Type, _ value: BinaryValue, at place: DecodingStep) -> DecodingError {
     switch value.tag {
     case Tag.invalid:
       return corrupted(place)
     case Tag.null:
-      return .valueNotFound(
-        type, .init(codingPath: path(place), debugDescription: "Expected \(type) but found nil instead."))
+      return .valueNotFound(type, .init(codingPath: path(place), debugDescription: "Found nil instead of a value."))
     default:
-      return .typeMismatch(
-        type,
-        .init(codingPath: path(place), debugDescription: "Expected \(type) but found \(kind(of: value)) instead."))
+      return .typeMismatch(type, .init(codingPath: path(place), debugDescription: description(of: value)))
     }
   }
 
-  private func kind(of value: BinaryValue) -> String {
+  private func description(of value: BinaryValue) -> String {
     switch value.tag {
-    case Tag.keyed: "a keyed container"
-    case Tag.unkeyed: "an unkeyed container"
-    case Tag.false, Tag.true: "a Boolean"
-    default: value.isString ? "a string" : "a number"
+    case Tag.keyed: "Found a keyed container instead."
+    case Tag.unkeyed: "Found an unkeyed container instead."
+    case Tag.false, Tag.true: "Found a Boolean instead."
+    default: value.isString ? "Found a string instead." : "Found a number instead."
     }
   }
 }

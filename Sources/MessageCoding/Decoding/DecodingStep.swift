@@ -34,7 +34,9 @@ extension DecodingState {
       case .index(let index): path.append(BinaryCodingKey(intValue: Int(index)))
       case .missingSuper: path.append(BinaryCodingKey.super)
       case .entry(let offset):
-        if let key = reader.key(at: Int(offset), before: reader.count), let text = reader.string(from: key.start, to: key.end) {
+        if let key = reader.key(at: Int(offset), before: reader.count),
+          let text = reader.string(from: key.start, to: key.end)
+        {
           path.append(BinaryCodingKey(stringValue: text))
         }
       }

@@ -33,9 +33,8 @@ extension KeyedDecodingContainer {
   @inline(__always)
   init(_ session: DecodingSession, _ range: KeyedRange, step: UInt32, depth: UInt16) {
     let keyType = ObjectIdentifier(Key.self)
-    if let object = session.containers.take(keyType, { $0.set(range, step: step, depth: depth) }) {
-      // Only what `ContainerLayout` knows to be an object of this type gets into the cache.
-      self = unsafe unsafeBitCast(object, to: Self.self)
+    if let index = session.containers.claim(keyType, { $0.set(range, step: step, depth: depth) }) {
+      self = session.containers.container(at: index, as: Self.self)
     } else {
       self.init(newFor: session, range, step: step, depth: depth, keyType)
     }

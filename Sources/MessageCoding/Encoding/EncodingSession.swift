@@ -28,23 +28,23 @@ final class EncodingSession {
 
   // MARK: Parts
 
+  // A recursive type has one of these functions on the stack for each level of its value. Out-of-order writes are
+  // outside, as closures, to keep its frame small.
+
   @inline(never)
   func encode<T: Encodable>(_ value: T, forKey key: KeyBytes, in frame: FrameReference) throws {
-    try state.write(frame, value) {
-      let entryStart = state.bytes.count
-      state.bytes.append(key: key)
-      try append(
-        value, parent: Int(frame.index), key: .entry(UInt32(truncatingIfNeeded: entryStart)), entryStart: entryStart)
+    guard state.isReady(frame) else {
+      return try state.writeOutOfOrder(frame, value) { try appendEntry(value, key, in: frame) }
     }
+    try appendEntry(value, key, in: frame)
   }
 
   @inline(never)
   func encode<T: Encodable>(item value: T, in frame: FrameReference) throws {
-    try state.write(frame, value) {
-      let index = Int(frame.index)
-      try append(value, parent: index, key: .index(state.frames[index].count), entryStart: state.bytes.count)
-      state.frames[index].count &+= 1
+    guard state.isReady(frame) else {
+      return try state.writeOutOfOrder(frame, value) { try appendItem(value, in: frame) }
     }
+    try appendItem(value, in: frame)
   }
 
   @inline(never)
@@ -54,6 +54,21 @@ final class EncodingSession {
       let outer = state.frames[Int(frame.index)]
       try append(value, parent: Int(outer.parent), key: outer.key, entryStart: state.bytes.count)
     }
+  }
+
+  @inline(__always)
+  private func appendEntry<T: Encodable>(_ value: T, _ key: KeyBytes, in frame: FrameReference) throws {
+    let entryStart = state.bytes.count
+    state.bytes.append(key: key)
+    try append(
+      value, parent: Int(frame.index), key: .entry(UInt32(truncatingIfNeeded: entryStart)), entryStart: entryStart)
+  }
+
+  @inline(__always)
+  private func appendItem<T: Encodable>(_ value: T, in frame: FrameReference) throws {
+    let index = Int(frame.index)
+    try append(value, parent: index, key: .index(state.frames[index].count), entryStart: state.bytes.count)
+    state.frames[index].count &+= 1
   }
 
   /// Appends a value to the bytes; for a part of the top frame, or for one that is moved afterwards.

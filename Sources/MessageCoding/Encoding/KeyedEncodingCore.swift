@@ -24,9 +24,8 @@ extension KeyedEncodingContainer {
   @inline(__always)
   init(_ session: EncodingSession, _ frame: FrameReference) {
     let keyType = ObjectIdentifier(Key.self)
-    if let object = session.containers.take(keyType, { $0.frame = frame }) {
-      // Only what `ContainerLayout` knows to be an object of this type gets into the cache.
-      self = unsafe unsafeBitCast(object, to: Self.self)
+    if let index = session.containers.claim(keyType, { $0.frame = frame }) {
+      self = session.containers.container(at: index, as: Self.self)
     } else {
       self.init(newFor: session, frame, keyType)
     }

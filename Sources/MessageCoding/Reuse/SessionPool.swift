@@ -2,10 +2,10 @@ import Synchronization
 
 /// Sessions between messages: the next message that a thread codes uses the one of the last.
 ///
-/// This saves allocating a session, and what is found out about types while coding (``ContainerCache``). A few sessions stay
-/// allocated for good, with little memory each.
+/// This saves allocating a session, and the containers in it (``ContainerCache``). A few sessions stay allocated for good,
+/// with little memory each.
 ///
-/// There are a few slots for one session each. A thread prefers the slot that belongs to the addresses of its stack, so that
+/// There are 16 slots for one session each. A thread uses the slot that belongs to the addresses of its stack, so that
 /// threads rarely meet; if they do, one of them makes a new session.
 ///
 /// `@safe`: a slot owns the session that it refers to. `@unchecked Sendable`: a session is in a slot or has one owner, and
@@ -22,7 +22,7 @@ import Synchronization
 
   /// Removes a session from the slot, which the caller then owns.
   ///
-  /// [session-handed-over] Acquire: pairs with the release in `put`; what the last owner wrote to the session is seen here.
+  /// [session-handed-over] Acquire: pairs with the release in `put`; what the last owner wrote to the session is seen.
   @inline(__always)
   func take(_ slot: Int) -> Session? {
     unsafe slots[slot].exchange(nil, ordering: .acquiring)?.takeRetainedValue()
@@ -32,7 +32,7 @@ import Synchronization
   ///
   /// [session-handed-over] Release: pairs with the acquire in `take`.
   @inline(__always)
-  func put(_ session: Session, _ slot: Int) {
+  func put(_ session: consuming Session, _ slot: Int) {
     let reference = unsafe Unmanaged.passRetained(session)
     let (isStored, _) = unsafe slots[slot].compareExchange(
       expected: nil, desired: reference, successOrdering: .releasing, failureOrdering: .relaxed)

@@ -78,7 +78,10 @@ public final class Connection: Sendable {
 
   // MARK: Receiving
 
-  /// Lets `handler` have each message with this name, instead of the handler it had. Starts the connection.
+  /// Lets `handler` have each message with this name, instead of the handler it had.
+  ///
+  /// The first handler starts the connection: from then on, messages under other names are unhandled until those have
+  /// handlers, too. Set several from the connection's event loop, or in one go before anything else, and none is missed.
   public func on(_ name: String, _ handler: @escaping Handler) {
     set { $0.named[name] = (handler, isOnce: false) }
   }

@@ -121,6 +121,8 @@ enum Handshake {
       switch result {
       case 1:
         fds.arrived(Int(received.fd_count))
+        // For want of descriptors here, what the other side said cannot be judged. Hung up on, it tries again.
+        if received.fds_truncated && fds.isEmpty { return .end }
         return .packet(byteCount: received.bytes_truncated ? 0 : received.byte_count)
       case -EINTR: continue
       // The other side closed with our packet unread; its own is still there, behind this one report.

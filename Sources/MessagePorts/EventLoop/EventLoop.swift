@@ -36,6 +36,9 @@ public final class EventLoop: Sendable {
   public var driver: Driver { state.withLock { $0.driver } }
   /// The thread's name.
   public let name: String
+  /// What the thread does before it sleeps, after it has delivered something: looking around a little longer spares the
+  /// next sender a system call and the loop a wake-up.
+  public let spinPolicy: SpinPolicy
 
   /// Identifies what the loop watches, in this process for ever.
   typealias Token = UInt64
@@ -83,8 +86,10 @@ public final class EventLoop: Sendable {
   /// - Parameters:
   ///   - name: for the thread; up to 15 bytes are shown by the system.
   ///   - driver: what to sleep on; `nil`: see ``driver``.
-  public init(name: String, driver: Driver? = nil) {
+  ///   - spinPolicy: see ``spinPolicy``.
+  public init(name: String, driver: Driver? = nil, spinPolicy: SpinPolicy = .adaptive) {
     self.name = name
+    self.spinPolicy = spinPolicy
     state = Mutex(State(driver: LoopProbe.choose(driver)))
   }
 

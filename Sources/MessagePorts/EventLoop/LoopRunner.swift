@@ -14,10 +14,13 @@ struct LoopRunner {
   private var hot: [PortCore] = []
   private var jobs = Deque<LoopJob>()
   private var events: [LoopEvent] = []
-  private var spin = AdaptiveSpin()
+  private var spin: LoopSpin
+  /// How often there was something to do again instead of going to sleep.
+  private var timesBusyAgain: UInt32 = 0
 
   init(_ loop: EventLoop) {
     self.loop = loop
+    spin = LoopSpin(loop.spinPolicy)
     let (wanted, epoll) = loop.state.withLock { ($0.driver, $0.epoll) }
     let epollDriver = EpollDriver(epoll: epoll, waker: loop.waker)
     // Registered in any case: should io_uring be refused later, there is still epoll.
@@ -45,6 +48,11 @@ struct LoopRunner {
       if ready.isEmpty && jobs.isEmpty && inboxIsEmpty {
         spinOnHot()
         if ready.isEmpty { sleep() }
+        // A port that always has something just before the loop would sleep must not keep the others' events from it.
+        if !ready.isEmpty {
+          timesBusyAgain &+= 1
+          if timesBusyAgain % 16 == 0 { collect(sleepingSince: nil) }
+        }
       } else {
         lookAtHot()
         collect(sleepingSince: nil)
@@ -93,12 +101,12 @@ struct LoopRunner {
   private mutating func runTurns() {
     for _ in 0..<ready.count {
       let core = ready.removeFirst()
-      switch core.turn(budget: Self.turnBudget) {
+      switch core.turn(budget: Self.turnBudget, on: loop) {
       case .more: ready.append(core)
       case .wait: hot.append(core)
       case .idle: break
       // For want of resources; there may be some again soon.
-      case .blocked: loop.after(nanoseconds: Self.retryNanoseconds) { [loop] in loop.schedule(core) }
+      case .blocked: loop.after(nanoseconds: Self.retryNanoseconds) { core.loop.schedule(core) }
       }
       prepareSpace(core)
     }
@@ -109,11 +117,11 @@ struct LoopRunner {
   }
 
   private mutating func prepareSpace(_ core: PortCore) {
-    switch core.spaceTurn(driver.doorbell) {
+    switch core.spaceTurn(driver.doorbell, on: loop) {
     case .notNeeded: break
     case .hasWork: ready.append(core)
     case .ready(let word, let memory):
-      if let token = core.binding.withLock({ $0.token }) { unsafe driver.arm(.space, token, word, in: memory) }
+      if let token = core.token(on: loop) { unsafe driver.arm(.space, token, word, in: memory) }
     }
   }
 
@@ -135,11 +143,11 @@ struct LoopRunner {
 
   private mutating func armHot() {
     for core in hot {
-      switch core.prepareToSleep(driver.doorbell) {
+      switch core.prepareToSleep(driver.doorbell, on: loop) {
       case .notNeeded: break
       case .hasWork: ready.append(core)
       case .ready(let word, let memory):
-        if let token = core.binding.withLock({ $0.token }) { unsafe driver.arm(.message, token, word, in: memory) }
+        if let token = core.token(on: loop) { unsafe driver.arm(.message, token, word, in: memory) }
       }
     }
     hot.removeAll(keepingCapacity: true)
@@ -180,27 +188,4 @@ struct LoopRunner {
       }
     }
   }
-}
-
-/// How long to look around before sleeping: longer while that has recently been worth it.
-struct AdaptiveSpin {
-  /// Waking a sleeper costs tens of microseconds; looking around for longer than that is never worth it.
-  private static let most: UInt64 = 50_000
-  private static let least: UInt64 = 1_000
-  private var nanoseconds: UInt64 = 20_000
-
-  struct Remaining {
-    let end: UInt64
-    func goesOn() -> Bool {
-      for _ in 0..<8 { csupport_cpu_relax() }
-      return csupport_monotonic_ns() < end
-    }
-  }
-
-  func begin() -> Remaining? {
-    Processors.areSeveral ? Remaining(end: csupport_monotonic_ns() + nanoseconds) : nil
-  }
-
-  mutating func succeeded() { nanoseconds = min(Self.most, nanoseconds * 2) }
-  mutating func failed() { nanoseconds = max(Self.least, nanoseconds / 2) }
 }

@@ -46,23 +46,30 @@ struct PortHalves: ~Copyable {
   var producer: RingProducer
   var consumer: RingConsumer
   var assembler: MessageAssembler
+  /// How the other end broke the protocol, if it did.
+  let violation: String?
 
-  init(channel: SharedChannel, producer: consuming RingProducer, consumer: consuming RingConsumer, assembler: MessageAssembler) {
+  init(
+    channel: SharedChannel, producer: consuming RingProducer, consumer: consuming RingConsumer,
+    assembler: MessageAssembler, violation: String?
+  ) {
     self.channel = channel
     self.producer = producer
     self.consumer = consumer
     self.assembler = assembler
+    self.violation = violation
   }
 
   init(_ writer: consuming PortWriter, _ reader: consuming PortReader) {
     channel = writer.end.channel
     assembler = reader.assembler
+    violation = reader.violation
     producer = writer.producer
     consumer = reader.consumer
   }
 
   static func wrap(_ halves: consuming PortHalves, _ end: SplitEnd) -> (PortWriter, PortReader) {
-    (PortWriter(end, halves.producer), PortReader(end, halves.consumer, halves.assembler))
+    (PortWriter(end, halves.producer), PortReader(end, halves.consumer, halves.assembler, violation: halves.violation))
   }
 }
 
@@ -74,17 +81,24 @@ extension PortCore {
       swap(&producer, &lane.producer)
       return producer
     }
-    let assembler = incoming.state.withLock { $0.assembler }
+    let (assembler, peerClosed) = incoming.state.withLock { ($0.assembler, $0.receiver.peerClosed) }
+    let violation: String? = if case .protocolViolation(let what) = peerClosed { what } else { nil }
     guard let channel = incoming.state.withLock({ $0.receivingChannel }) else {
       preconditionFailure("a shared channel has a socket")
     }
     let consumer = incoming.state.withLock { lane in
+      // Threads that sleep in a receive find the port detached.
+      lane.wakeThreads()
       var consumer = RingConsumer()
       swap(&consumer, &lane.consumer)
-      consumer.releaseStride = .max
+      // A poster with a limit has to know of each message that was read.
+      consumer.releaseStride = lane.options.queueLimitBytes == nil ? .max : 1
+      consumer.release()
+      if consumer.takeOwedRing() { channel.ring() }
       return consumer
     }
-    return PortHalves(channel: channel, producer: producer, consumer: consumer, assembler: assembler)
+    return PortHalves(
+      channel: channel, producer: producer, consumer: consumer, assembler: assembler, violation: violation)
   }
 
   /// An end whose halves were apart.
@@ -97,6 +111,7 @@ extension PortCore {
       end: end.end, options: end.options, loop: end.loop)
     let assembler = halves.assembler
     incoming.state.withLock { $0.assembler = assembler }
+    if let violation = halves.violation { endReceiving(violation) }
   }
 }
 

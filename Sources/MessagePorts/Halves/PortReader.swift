@@ -15,17 +15,18 @@ public struct PortReader: ~Copyable, Sendable {
   @usableFromInline var consumer: RingConsumer
   var assembler: MessageAssembler
   /// The other end broke the format: what it writes is not looked at any more.
-  private var violation: String?
+  private(set) var violation: String?
   private var ports: [MessagePort] = []
   /// Looking for the other end's death costs more than looking for a message, so that is done now and then.
   @usableFromInline var emptyLooks: UInt8 = 0
   /// What ``read(timeout:_:)`` does before it sleeps.
   public var spinPolicy: SpinPolicy
 
-  init(_ end: SplitEnd, _ consumer: consuming RingConsumer, _ assembler: MessageAssembler) {
+  init(_ end: SplitEnd, _ consumer: consuming RingConsumer, _ assembler: MessageAssembler, violation: String?) {
     self.end = end
     self.consumer = consumer
     self.assembler = assembler
+    self.violation = violation
     spinPolicy = end.options.spinPolicy
   }
 
@@ -37,7 +38,11 @@ public struct PortReader: ~Copyable, Sendable {
   ///   ring could not be mapped: nothing is lost, try again.
   @inlinable @inline(__always)
   public mutating func tryRead<Result>(_ body: (RawSpan) -> Result) throws(PortError) -> Result? {
-    if let result = consumer.tryRead(body) { return result }
+    if let result = consumer.tryRead(body) {
+      // The last chance for this: nobody knows whether the caller will ever look again.
+      if consumer.owesRing { payOwedRing() }
+      return result
+    }
     if consumer.isEmpty {
       emptyLooks &+= 1
       if emptyLooks != 0 || !isClosing { return nil }
@@ -50,12 +55,16 @@ public struct PortReader: ~Copyable, Sendable {
   /// - Throws: also ``PortError/decodingFailed(_:)`` for a message of another size, which is consumed.
   @inlinable @inline(__always)
   public mutating func tryRead<Value: BitwiseCopyable>(bitwise type: Value.Type) throws(PortError) -> Value? {
+    var byteCount = 0
     let value: Value?? = try tryRead { bytes in
-      guard bytes.byteCount == MemoryLayout<Value>.size else { return nil }
+      guard bytes.byteCount == MemoryLayout<Value>.size else {
+        byteCount = bytes.byteCount
+        return nil
+      }
       return unsafe bytes.unsafeLoadUnaligned(as: Value.self)
     }
     guard let value else { return nil }
-    guard let value else { throw sizeMismatch(MemoryLayout<Value>.size) }
+    guard let value else { throw sizeMismatch(MemoryLayout<Value>.size, byteCount) }
     return value
   }
 
@@ -85,9 +94,13 @@ public struct PortReader: ~Copyable, Sendable {
   public mutating func read<Result>(
     timeout: Duration? = nil, _ body: (RawSpan) -> Result
   ) throws(PortError) -> Result {
+    if let result = try tryRead(body) { return result }
+    // One deadline for all attempts: what comes meanwhile need not be a whole message.
+    let deadline = Self.deadline(timeout)
     while true {
+      try waitForMessage(until: deadline)
       if let result = try tryRead(body) { return result }
-      try waitForMessage(timeout: timeout)
+      try checkTime(deadline)
     }
   }
 
@@ -95,12 +108,16 @@ public struct PortReader: ~Copyable, Sendable {
   ///
   /// - Throws: ``PortError/timedOut``.
   public mutating func waitForMessage(timeout: Duration? = nil) throws(PortError) {
-    let deadline = timeout.map { ContinuousClock.now + $0 }
+    try waitForMessage(until: Self.deadline(timeout))
+  }
+
+  @usableFromInline
+  mutating func waitForMessage(until deadline: ContinuousClock.Instant?) throws(PortError) {
     var spin = Spin(spinPolicy)
     if case .always = spinPolicy { startPolling() }
     while true {
       if !consumer.isEmpty || isClosing { return }
-      if let deadline, ContinuousClock.now >= deadline { throw .timedOut }
+      try checkTime(deadline)
       if !spin.isOver {
         spin.pause()
         continue
@@ -119,21 +136,37 @@ public struct PortReader: ~Copyable, Sendable {
     if Membarrier.isRegistered { consumer.startPolling() }
   }
 
+  @usableFromInline static func deadline(_ timeout: Duration?) -> ContinuousClock.Instant? {
+    timeout.map { ContinuousClock.now + $0 }
+  }
+
+  @usableFromInline func checkTime(_ deadline: ContinuousClock.Instant?) throws(PortError) {
+    if let deadline, ContinuousClock.now >= deadline { throw .timedOut }
+  }
+
   // MARK: Off the hot path
 
   /// The other end is gone: what is on the ring is all there will be.
   @usableFromInline var isClosing: Bool { violation != nil || end.isPeerGone }
 
   @usableFromInline @inline(never)
-  func sizeMismatch(_ expected: Int) -> PortError {
-    .decodingFailed(BitwiseSizeMismatch(expectedByteCount: expected, actualByteCount: -1))
+  func sizeMismatch(_ expected: Int, _ actual: Int) -> PortError {
+    .decodingFailed(BitwiseSizeMismatch(expectedByteCount: expected, actualByteCount: actual))
+  }
+
+  /// Whoever posts here sleeps on its socket until there is room.
+  @usableFromInline @inline(never)
+  mutating func payOwedRing() {
+    if consumer.takeOwedRing() { end.channel.ring() }
   }
 
   /// A message in fragments, with ports, behind a wrap or a link; or the end.
   @usableFromInline @inline(never)
   mutating func readUncommon<Result>(_ body: (RawSpan) -> Result) throws(PortError) -> Result? {
     if let violation { throw .peerClosed(.protocolViolation(violation)) }
-    while true {
+    defer { payOwedRing() }
+    var budget = Lane.fragmentBudget
+    while budget > 0 {
       switch consumer.next() {
       case .empty:
         guard end.isPeerGone else { return nil }
@@ -143,6 +176,7 @@ public struct PortReader: ~Copyable, Sendable {
       case .blocked(let error): throw .system(error)
       case .violation(let what): throw endReading(what)
       case .record(let record):
+        budget -= Lane.cost(of: record)
         if record.portCount > 0 { try receivePorts(record) }
         if record.kind == .message {
           let result = consumer.withPayload(of: record, body)
@@ -161,6 +195,7 @@ public struct PortReader: ~Copyable, Sendable {
         }
       }
     }
+    return nil
   }
 
   private mutating func receivePorts(_ record: RingRecord) throws(PortError) {
@@ -168,6 +203,8 @@ public struct PortReader: ~Copyable, Sendable {
     case .success(let ports): self.ports += ports
     case .failure(.violation(let what)): throw endReading(what)
     case .failure(.message(let error)):
+      // The message is over, and with it what was put together of it.
+      assembler = MessageAssembler()
       consumer.consume(record)
       throw .decodingFailed(error)
     }

@@ -57,7 +57,10 @@ public struct PortWriter: ~Copyable, Sendable {
   public mutating func tryReserve(
     byteCount: Int, _ fill: (inout OutputRawSpan) throws(PortError) -> Void
   ) throws(PortError) -> Bool {
-    guard byteCount >= 0, producer.hasRoom(payloadBytes: byteCount) else { return try refuse(byteCount: byteCount) }
+    // The record's size would overflow for the largest numbers: this comes first.
+    guard byteCount >= 0, byteCount <= maximumMessageBytes, producer.hasRoom(payloadBytes: byteCount) else {
+      return try refuse(byteCount: byteCount)
+    }
     var written = 0
     try unsafe producer.fill(payloadBytes: byteCount) { (target) throws(PortError) in
       let buffer = unsafe UnsafeMutableRawBufferPointer(start: target, count: byteCount)
@@ -75,6 +78,9 @@ public struct PortWriter: ~Copyable, Sendable {
   /// - Parameter timeout: `nil`: as long as it takes.
   /// - Throws: ``PortError/timedOut``, ``PortError/messageTooLarge(byteCount:limit:)``, ``PortError/peerClosed(_:)``.
   public mutating func waitForSpace(byteCount: Int, timeout: Duration? = nil) throws(PortError) {
+    guard byteCount >= 0, byteCount <= maximumMessageBytes else {
+      throw .messageTooLarge(byteCount: byteCount, limit: maximumMessageBytes)
+    }
     let deadline = timeout.map { ContinuousClock.now + $0 }
     var spin = Spin(end.options.spinPolicy)
     while true {

@@ -60,11 +60,13 @@ private final class HangUpWatch: LoopWatcher {
   /// Halves sleep on futexes only, so that the socket is never rung.
   var events: UInt32 { UInt32(CSUPPORT_EVENT_EDGE) }
 
-  /// Relaxed: the kernel's report came after all that the peer has stored; readers look at the ring once more.
-  var isOver: Bool { over.load(ordering: .relaxed) }
+  /// [hang-up] Acquire: pairs with ``ready(_:)``. The kernel's report came after all that the peer has stored; readers look
+  /// at the ring once more.
+  var isOver: Bool { over.load(ordering: .acquiring) }
 
   func ready(_ events: UInt32) {
-    over.store(true, ordering: .relaxed)
+    // [hang-up] Release, before the doorbells: see ``isOver``.
+    over.store(true, ordering: .releasing)
     memory.words(lane: 1 - end).wakeSleepers(.message)
     memory.words(lane: end).wakeSleepers(.space)
   }

@@ -19,6 +19,13 @@ final class Lane: Sendable {
   /// that the reader gets on, and that is better than to make the ring grow.
   static let releaseStride = 4096
 
+  /// How much is taken in a row that is no whole message, before others get their turn: more than the largest message has
+  /// fragments. A malicious peer must not keep us here.
+  static let fragmentBudget = 1 << 18
+
+  /// What a record takes of that. Correct peers write large fragments; a few thousand small ones, or aborts, have to do.
+  static func cost(of record: RingRecord) -> Int { record.byteCount < 1024 ? 64 : 1 }
+
   init(_ options: ChannelOptions) { state = Mutex(LaneState(options)) }
 
   /// The lane on which an end that has arrived from another process posts.
@@ -48,8 +55,11 @@ struct LaneState: ~Copyable {
   var sendingChannel: SharedChannel?
   /// Nobody will ever receive what is posted: discard it.
   var isReceiverGone = false
+  /// The receiver was hung up on because it lied about what it has read: the reason of the close.
+  var receiverViolation: String?
   /// Posters that wait for space, in the order they came.
   var spaceWaiters = SpaceWaiters()
+  var overflow = LaneOverflow.none
   let policy: GrowthPolicy
   let options: ChannelOptions
 
@@ -88,20 +98,28 @@ extension LaneState {
   /// Whether a whole message waits. Puts fragments together that have come so far; takes nothing out of the queue.
   mutating func hasMessage() -> Result<Bool, Violation> {
     if !queue.isEmpty { return .success(true) }
-    while true {
+    var budget = Lane.fragmentBudget
+    while budget > 0 {
       switch consumer.next() {
       case .empty, .blocked: return .success(false)
       case .violation(let what): return .failure(Violation(what: what))
       case .record(let record):
         if record.kind == .message || record.kind == .lastFragment { return .success(true) }
+        budget -= Lane.cost(of: record)
         if case .violation(let what) = addFragment(record) {
           return .failure(Violation(what: what))
         }
       }
     }
+    return .failure(Violation(what: "fragments without end"))
   }
 
   struct Violation: Error { let what: String }
+
+  /// Makes threads that sleep in a receive on a shared channel look again.
+  func wakeThreads() {
+    if consumer.isAttached { consumer.wakeSleepers() }
+  }
 
   /// Takes the next message, if there is a whole one.
   mutating func take(loop: @autoclosure () -> EventLoop) -> Arrival {
@@ -134,18 +152,25 @@ extension LaneState {
   }
 
   private mutating func takeUncommon(loop: EventLoop) -> Arrival {
-    while true {
+    var budget = Lane.fragmentBudget
+    while budget > 0 {
       switch consumer.next() {
-      case .empty: return .nothing
+      case .empty:
+        // Who only looks, and never sleeps, has to tell as well when all of an overflow was read.
+        if consumer.hasUnreleased, consumer.capacity > policy.steadyCapacity { consumer.release() }
+        if consumer.takeOwedRing() { receivingChannel?.ring() }
+        return .nothing
       case .blocked(let error): return .blocked(error)
       case .violation(let what): return .violation(what)
       case .record(let record):
+        budget -= Lane.cost(of: record)
         let arrival: Arrival
         switch record.kind {
         case .message:
-          let payload = consumer.withPayload(of: record) { bytes in
-            bytes.byteCount <= options.messageLimitBytes ? MessagePayload(copying: bytes) : nil
+          guard record.byteCount <= options.messageLimitBytes else {
+            return .violation("message of \(record.byteCount) bytes, over the limit")
           }
+          let payload = consumer.withPayload(of: record) { MessagePayload(copying: $0) }
           arrival = finish(record, payload, loop: loop)
           consumer.consume(record)
         case .lastFragment:
@@ -164,6 +189,7 @@ extension LaneState {
         return arrival
       }
     }
+    return .nothing  // for this time; the ring is not empty, so nobody goes to sleep
   }
 
   private mutating func addFragment(_ record: RingRecord) -> MessageAssembler.Progress {

@@ -32,20 +32,24 @@ extension MessagePort {
 
 extension PortCore {
   fileprivate func nextMessage(for port: MessagePort) async throws(PortError) -> MessageEvent? {
-    switch lifecycle.state {
-    case .closed, .detached: return nil
-    case .open, .departing: break
-    }
-    switch try tryReceive() {
-    case .message(let event): return event
-    case .closed: return nil
-    case .empty: break
+    do throws(PortError) {
+      switch try tryReceive() {
+      case .message(let event): return event
+      case .closed: return nil
+      case .empty: break
+      }
+    } catch {
+      switch error {
+      case .closed, .detached: return nil
+      default: throw error
+      }
     }
     let id = WaiterID.next()
     return await withTaskCancellationHandler {
       await Resumption.suspend { resumption in
         let mayWait = incoming.state.withLock { lane in
-          guard lifecycle.state == .open || lifecycle.state == .departing, !Task.isCancelled else { return false }
+          guard lane.receiver.core === self, !Task.isCancelled else { return false }
+          if case .delivered = lane.receiver.end { return false }
           lane.receiver.waiters.append(MessageWaiter(id: id, resumption: resumption))
           return true
         }

@@ -187,6 +187,8 @@ public final class MessagePort: Sendable {
 
   /// Closes this end. Unread messages are discarded, and ports in them close; no handler is called any more; the other
   /// end receives what was posted before, and then `close`. Can be called any number of times.
+  ///
+  /// A handler that has been called when this is called on another thread may still be running when it returns.
   public func close() { core.close() }
 
   /// Lets another loop run the handlers from the next event on. Without this it is the loop that the channel was made

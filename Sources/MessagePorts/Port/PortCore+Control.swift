@@ -11,7 +11,8 @@ extension PortCore {
   func configure(_ facade: MessagePort, _ change: (inout Receiver) -> Void) {
     var leftovers = Leftovers()
     let followUp: FollowUp = incoming.state.withLock { lane in
-      guard lifecycle.state == .open || lifecycle.state == .departing else { return .none }
+      // After a transfer within the process, the lane is another port's.
+      guard lane.receiver.core === self else { return .none }
       leftovers.handlers = lane.receiver.handlers
       change(&lane.receiver)
       lane.receiver.configuration &+= 1
@@ -49,22 +50,20 @@ extension PortCore {
     }
   }
 
-  /// Moves the port to another loop; returns whether it could.
+  /// Moves the port to another loop, from its next event on.
   func setLoop(_ loop: EventLoop) {
-    let needsWatch = binding.withLock { binding in
-      guard binding.loop !== loop else { return false }
+    let needsWatch = binding.withLock { binding -> Bool? in
+      guard binding.loop !== loop else { return nil }
       let wasWatched = binding.token != nil
       if let token = binding.token.take() { binding.loop.unwatch(token) }
       binding.loop = loop
       return wasWatched
     }
+    guard let needsWatch else { return }
     if needsWatch { watchIfShared() }
-    let followUp = incoming.state.withLock { lane in
-      var followUp = lane.receiver.notify()
-      followUp.parker = nil
-      return followUp
-    }
-    followUp.perform()
+    // A turn that is under way on the old loop ends; one that it still has to make is passed on, but it may be stopped.
+    incoming.state.withLock { $0.receiver.configuration &+= 1 }
+    loop.schedule(self)
   }
 }
 
@@ -84,6 +83,9 @@ extension PortCore: LoopWatcher {
 
   /// The kernel says that nobody holds the other end any more. What it had committed is in the ring.
   func peerHungUp() {
+    if let violation = outgoing.state.withLock({ $0.receiverViolation }) {
+      return peerIsGone(.protocolViolation(violation))
+    }
     let saidSo = incoming.state.withLock { $0.consumer.wasClosedByProducer }
     guard !saidSo, let process = binding.withLock({ $0.process }) else {
       return peerIsGone(saidSo ? .closedByPeer : .peerExited(nil))
@@ -157,6 +159,7 @@ extension PortCore {
     for waiter in spaceWaiters { waiter.resume(.failure(reason)) }
     // What else is left over is released here, outside the locks.
     let (leftovers, waiters, parker) = takeReceivingHalf()
+    waitForCallToBegin()
     for waiter in waiters { waiter.resumption.resume(nil) }
     parker?.wakeAll()
     return leftovers.queue

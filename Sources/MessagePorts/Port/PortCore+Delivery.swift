@@ -1,4 +1,6 @@
+import CSupport
 import SharedRing
+import Synchronization
 
 /// What the loop has to do for a port once its lane is unlocked again.
 private enum Delivery {
@@ -33,14 +35,32 @@ struct Leftovers: Sendable {
 }
 
 extension PortCore {
-  /// Delivers up to `budget` events. Only on the loop's thread, so that a port's handlers never overlap.
-  func turn(budget: Int) -> TurnResult {
+  /// Delivers up to `budget` events, on `runner`'s thread. If that is not the port's loop any more, the port's loop is
+  /// asked to do it.
+  func turn(budget: Int, on runner: EventLoop) -> TurnResult {
+    // A port can be moved to another loop while a handler runs here; that loop has to wait, so that calls never overlap.
+    guard turns.begin() else { return .idle }
+    let result = deliver(upTo: budget, on: runner)
+    let wasAwaited = turns.end()
+    guard let result, !wasAwaited else {
+      loop.schedule(self)
+      return .idle
+    }
+    return result
+  }
+
+  /// `nil`: the port has been moved to another loop.
+  private func deliver(upTo budget: Int, on runner: EventLoop) -> TurnResult? {
     var remaining = budget
     while remaining > 0 {
+      guard loop === runner else { return nil }
       remaining -= deliverPlain(upTo: remaining)
       guard remaining > 0 else { break }
+      guard loop === runner else { return nil }
       remaining -= 1
-      switch nextDelivery() {
+      let delivery = nextDelivery()
+      isAboutToCall.store(false, ordering: .releasing)
+      switch delivery {
       case .message(let handler, let event): handler(event)
       case .resume(let waiter, let event): waiter.resumption.resume(event)
       case .messageError(let handler, let error): handler?(error)
@@ -70,13 +90,25 @@ extension PortCore {
     var event = MessageEvent(payload: MessagePayload(), ports: [])
     for delivered in 0..<limit {
       let wasTaken = incoming.state.withLock { lane in
-        lifecycle.isOpen && lane.receiver.configuration == configuration && lane.receiver.waiters.isEmpty
-          && lane.queue.isEmpty && lane.takePlain(into: &event)
+        guard lifecycle.isOpen, lane.receiver.configuration == configuration, lane.receiver.waiters.isEmpty,
+          lane.queue.isEmpty, lane.takePlain(into: &event)
+        else { return false }
+        isAboutToCall.store(true, ordering: .relaxed)
+        return true
       }
       guard wasTaken else { return delivered }
+      isAboutToCall.store(false, ordering: .releasing)
       handler(event)
     }
     return limit
+  }
+
+  /// Returns once no handler of this port is about to be called: after that, with the lifecycle changed, none will be. A
+  /// call that has begun may still be running. Not to be called with a lane locked.
+  func waitForCallToBegin() {
+    // The flag is set under the lane's lock, by a loop that found the port open; whoever closes the port has had that
+    // lock since. It is up for some instructions only, unless the loop's thread is preempted.
+    while isAboutToCall.load(ordering: .acquiring), !loop.isCurrent { csupport_cpu_relax() }
   }
 
   private func nextDelivery() -> Delivery {
@@ -85,14 +117,16 @@ extension PortCore {
         lane.receiver.isScheduled = false
         return .nothing(.idle)
       }
+      isAboutToCall.store(true, ordering: .relaxed)
       return lane.nextDelivery(loop: loop)
     }
   }
 
   /// Says on the doorbell that the loop is going to sleep. `false`: there is something to deliver after all.
-  func prepareToSleep(_ doorbell: UInt32) -> SleepPreparation {
+  func prepareToSleep(_ doorbell: UInt32, on runner: EventLoop) -> SleepPreparation {
     incoming.state.withLock { lane in
-      guard lifecycle.isOpen, lane.receiver.hasTaker, lane.consumer.isAttached,
+      // What another loop says on the doorbell is none of `runner`'s business.
+      guard loop === runner, lifecycle.isOpen, lane.receiver.hasTaker, lane.consumer.isAttached,
         case .open = lane.receiver.end
       else { return .notNeeded }
       let maySleep = lane.consumer.prepareToSleep(doorbell)
@@ -128,9 +162,18 @@ extension PortCore {
     }
   }
 
+  /// The other end was found breaking the protocol by whoever had this end before: `close` is all that will come.
+  func endReceiving(_ violation: String) {
+    incoming.state.withLock { _ = $0.endReading(violation) }
+    outgoing.state.withLock { $0.isReceiverGone = true }
+  }
+
   /// The doorbell rang on the socket.
   func drainDoorbells() {
-    incoming.state.withLock { $0.receivingChannel?.drainDoorbells() }
+    incoming.state.withLock { lane in
+      // Once the port departs, the packets are the next owner's.
+      if lifecycle.isOpen { lane.receivingChannel?.drainDoorbells() }
+    }
   }
 }
 
@@ -153,11 +196,14 @@ extension LaneState {
     }
     guard case .gone(let reason) = receiver.end else {
       receiver.isScheduled = false
+      // The loop may have been rung in the place of a thread that sleeps in a receive.
+      if !receiver.hasTaker, consumer.isAttached, !consumer.isEmpty { wakeThreads() }
       return .nothing(receiver.hasTaker && consumer.isAttached ? .wait : .idle)
     }
     switch hasMessage() {
     case .failure(let violation): return .hangUp(endReading(violation.what))
     case .success(true):
+      if receiver.hasTaker { return .nothing(.more) }
       receiver.isScheduled = false
       return .nothing(.idle)
     case .success(false): return finish(reason)

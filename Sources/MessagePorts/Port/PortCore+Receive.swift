@@ -68,7 +68,7 @@ extension PortCore {
       case .messageError(let handler, let error, let followUp):
         followUp.perform()
         // Handlers of a port never overlap, so this one, too, is called on the loop.
-        loop.run { handler?(error) }
+        loop.run { [self] in if lifecycle.isOpen { handler?(error) } }
       case .hangUp(let channel):
         channel?.hangUp()
         loop.schedule(self)
@@ -76,7 +76,8 @@ extension PortCore {
       case .empty(let preparation): return (.empty, preparation)
       case .failed(let error): throw error
       case .departing: Departure.waitForOthers()
-      case .again: continue
+      // Something has come at the last moment. Whoever waits looks at the time first.
+      case .again: return (.empty, .none)
       }
     }
   }
@@ -95,6 +96,9 @@ extension PortCore {
   /// Waits for the next message, at most until `deadline`.
   func receive(deadline: ContinuousClock.Instant?) throws(PortError) -> MessageEvent {
     var spin = Spin(options.spinPolicy)
+    var hasSlept = false
+    // This thread's announcement may have taken the place of the loop's.
+    defer { if hasSlept, ifUsable({ $0.receiver.hasTaker }) == true { loop.schedule(self) } }
     while true {
       let (result, preparation) = try receiveOrPrepare(spin.isOver ? () : nil)
       switch result {
@@ -107,18 +111,24 @@ extension PortCore {
       case .none: spin.pause()
       case .sleepOn(let parker, let ticket):
         parker.wait(since: ticket, timeoutNanoseconds: Self.nanoseconds(until: deadline))
-      case .sleepOnDoorbell: sleepOnDoorbell(until: deadline)
+      case .sleepOnDoorbell:
+        hasSlept = true
+        sleepOnDoorbell(until: deadline)
       }
     }
   }
 
+  private static let longestSleepNanoseconds: Int64 = 1_000_000_000
+
   private func sleepOnDoorbell(until deadline: ContinuousClock.Instant?) {
     watchIfShared()
     // The loop is what hears the other end die. On its own thread, nobody listens but this call.
-    var timeout = Self.nanoseconds(until: deadline)
+    let remaining = Self.nanoseconds(until: deadline)
+    // If the port is transferred between our look and the sleep, the next owner may have announced on the same word, and
+    // the sleep does not end with the port: so now and then this thread looks by itself.
+    var timeout = remaining < 0 ? Self.longestSleepNanoseconds : min(remaining, Self.longestSleepNanoseconds)
     if loop.isCurrent {
-      let slice: Int64 = 10_000_000
-      timeout = timeout < 0 ? slice : min(timeout, slice)
+      timeout = min(timeout, 10_000_000)
       let channel = incoming.state.withLock { $0.receivingChannel }
       if channel?.isHungUp == true { return peerHungUp() }
     }

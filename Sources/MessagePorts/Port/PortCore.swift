@@ -15,8 +15,11 @@ final class PortCore: Sendable {
   let end: Int
   let options: ChannelOptions
   let lifecycle: PortLifecycle
+  /// The loop has taken something for a handler, and is about to call it.
+  let isAboutToCall = Atomic<Bool>(false)
   /// Which loop runs the handlers, and how it knows this port.
   let binding: Mutex<LoopBinding>
+  let turns = TurnGuard()
 
   init(outgoing: Lane, incoming: Lane, end: Int, options: ChannelOptions, loop: EventLoop) {
     self.outgoing = outgoing
@@ -47,6 +50,9 @@ final class PortCore: Sendable {
   }
 
   var loop: EventLoop { binding.withLock { $0.loop } }
+
+  /// How `loop` knows this port, if it is the port's loop and watches it.
+  func token(on loop: EventLoop) -> EventLoop.Token? { binding.withLock { $0.loop === loop ? $0.token : nil } }
 }
 
 /// What is left to do once the locks are released.
@@ -100,6 +106,7 @@ extension PortCore {
       switch outcome {
       case .done: return
       case .followUp(let followUp): return followUp.perform()
+      case .overflowed: return watchForOverflow()
       case .departing: Departure.waitForOthers()
       }
     }
@@ -109,6 +116,8 @@ extension PortCore {
 enum PostOutcome: Sendable {
   case done
   case followUp(FollowUp)
+  /// Posted, with more memory than is to be kept.
+  case overflowed
   /// The port is being transferred by another thread; whether that succeeds decides.
   case departing
 }
@@ -144,7 +153,7 @@ extension LaneState {
     } catch {
       try handle(error)
     }
-    return .done
+    return noticeOverflow() ? .overflowed : .done
   }
 
   /// What a failure of the ring means to the poster.
@@ -154,8 +163,9 @@ extension LaneState {
     case .system(let error): throw .system(error)
     // The peer is gone, or of no use any more: what is posted is discarded, as if it had closed just before.
     case .consumerGone: isReceiverGone = true
-    case .corruptPeer:
+    case .corruptPeer(let what):
       isReceiverGone = true
+      receiverViolation = what
       sendingChannel?.hangUp()
     }
   }

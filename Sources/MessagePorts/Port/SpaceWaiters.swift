@@ -92,15 +92,18 @@ extension PortCore {
   }
 
   /// Lets those go on for whom there is room, and for the others announces that this end waits. On the loop's thread.
-  func spaceTurn(_ doorbell: UInt32) -> SleepPreparation {
+  func spaceTurn(_ doorbell: UInt32, on runner: EventLoop) -> SleepPreparation {
     outgoing.state.withLock { lane in
-      guard lifecycle.state == .open, lane.producer.isAttached else { return .notNeeded }
+      guard loop === runner, lifecycle.state == .open, lane.producer.isAttached else { return .notNeeded }
       lane.resumeSpaceWaiters()
-      guard !lane.spaceWaiters.isEmpty else { return .notNeeded }
+      let waitsForOverflow = lane.overflowNeedsDoorbell(doorbell, rest: restFromOverflow)
+      guard !lane.spaceWaiters.isEmpty || waitsForOverflow else { return .notNeeded }
       let limit = lane.policy.unreadLimitBytes ?? .max
       let waiters = lane.spaceWaiters
       let maySleep = lane.producer.prepareToSleep(doorbell) { producer in
-        waiters.isSatisfied(freeBytes: limit - producer.unreleasedBytes())
+        let unreleased = producer.unreleasedBytes()
+        return !waiters.isEmpty && waiters.isSatisfied(freeBytes: limit - unreleased)
+          || waitsForOverflow && unreleased == 0
       }
       guard maySleep, let memory = lane.producer.memory else {
         lane.resumeSpaceWaiters()

@@ -49,12 +49,14 @@ extension PortCore {
     let departed = try outcome.get()
     // Outside the lock: closing a port, or releasing what its handlers hold, may run any code.
     departed.finish(old: cores)
+    giveBackOverflowWhenRead()
   }
 
   /// While the port was departing, its loop passed over it, and its channel may have become shared meanwhile: let the
   /// loop have another look.
   private func goOnAfterRefusal() {
     watchIfShared()
+    incoming.state.withLock { $0.wakeThreads() }
     loop.schedule(self)
   }
 
@@ -125,6 +127,14 @@ extension PortCore {
   // MARK: To another process
 
   private func transferShared(_ bytes: RawSpan, _ cores: [PortCore]) throws(PortError) -> DepartedPorts {
+    // What is refused should not have made channels shared: that takes descriptors until they close.
+    try outgoing.state.withLock { (lane) throws(PortError) in
+      if let limit = lane.policy.unreadLimitBytes,
+        RecordHeader.recordBytes(payloadBytes: bytes.byteCount) > lane.freeBytes()
+      {
+        throw .queueFull(limit: limit)
+      }
+    }
     for core in cores { try core.share() }
     let wasTaken = try outgoing.state.withLock { (lane) throws(PortError) -> Bool in
       try lifecycle.checkUsable()
@@ -183,6 +193,7 @@ struct DepartedPorts: Sendable {
   func finish(old cores: [PortCore]) {
     for core in cores {
       core.stopWatching()
+      core.waitForCallToBegin()
       if isInAnotherProcess { core.takeApart(because: .detached) }
     }
     for remains in remains {
@@ -204,11 +215,15 @@ extension PortCore {
       let old = lane.receiver
       lane.receiver = Receiver()
       lane.receiver.core = successor
+      lane.wakeThreads()
       // Nobody has heard of the end at the new place.
       if let reason = old.peerClosed { lane.receiver.end = .gone(reason) }
       return old
     }
-    let spaceWaiters = outgoing.state.withLock { $0.spaceWaiters.removeAll() }
+    let spaceWaiters = outgoing.state.withLock { lane in
+      lane.overflow = .none
+      return lane.spaceWaiters.removeAll()
+    }
     return (MessagePort(successor), DepartedPorts.Remains(receiver: receiver, spaceWaiters: spaceWaiters))
   }
 }

@@ -59,6 +59,7 @@ extension PortCore {
       // So far the receiver would have let a poster that waits go on. Now the loop has to announce it on the ring.
       if waitsForSpace { core.loop.schedule(core) }
       lane.state.withLock { $0.receiver.notify() }.perform()
+      core.giveBackOverflowWhenRead()
     }
   }
 }

@@ -20,7 +20,11 @@ extension SharedChannel {
     var fds = ReceivedDescriptors(capacity: min(3 * count, CSUPPORT_MAX_PACKET_FDS))
     var received = csupport_received()
     var wasReset = false
+    var attempts = 0
     repeat {
+      // A peer that keeps ringing instead of sending what it announced must not keep us here.
+      attempts += 1
+      guard attempts <= Self.doorbellsInARow else { return .failure(.violation("doorbells without end")) }
       let result = unsafe words.withUnsafeMutableBytes { bytes in
         unsafe fds.withStorage { storage in
           unsafe csupport_receive_packet(socket, bytes.baseAddress, bytes.count, storage.baseAddress, storage.count, &received)
@@ -129,10 +133,12 @@ extension MessagePort {
     portOptions.queueLimitBytes = port.queueLimitBytes
     portOptions.messageLimitBytes = port.messageLimitBytes
     do throws(ResumeError) {
-      return MessagePort(
-        try PortCore(
-          channel: channel, end: port.end, sending: port.outgoing, receiving: port.incoming, partial: partial,
-          options: portOptions, loop: loop))
+      let core = try PortCore(
+        channel: channel, end: port.end, sending: port.outgoing,
+        receiving: port.isPeerViolator ? nil : port.incoming, partial: partial,
+        options: portOptions, loop: loop)
+      core.giveBackOverflowWhenRead()
+      return MessagePort(core)
     } catch {
       switch error {
       case .implausible: throw .violation("a port at an impossible position")
@@ -144,15 +150,20 @@ extension MessagePort {
 
 extension PortCore {
   /// One end of a shared channel, which goes on where its previous owner stopped.
+  ///
+  /// - Parameter receiving: `nil`: nowhere, because the other end broke the protocol.
   convenience init(
-    channel: SharedChannel, end: Int, sending: LanePosition, receiving: LanePosition,
+    channel: SharedChannel, end: Int, sending: LanePosition, receiving: LanePosition?,
     partial: (bytes: OwnedBytes, filled: Int)?, options: ChannelOptions, loop: EventLoop
   ) throws(ResumeError) {
     let producer = try RingProducer.resume(memory: channel.memory, lane: end, at: sending)
-    let consumer = try RingConsumer.resume(memory: channel.memory, lane: 1 - end, at: receiving)
+    let consumer = try receiving.map { (position) throws(ResumeError) in
+      try RingConsumer.resume(memory: channel.memory, lane: 1 - end, at: position)
+    } ?? RingConsumer()
     self.init(
       outgoing: Lane(options, producer: producer, channel: channel),
       incoming: Lane(options, consumer: consumer, channel: channel), end: end, options: options, loop: loop)
+    if receiving == nil { endReceiving("found by the port's previous owner") }
     if let partial { incoming.state.withLock { $0.assembler.resume(partial.bytes, filled: partial.filled) } }
   }
 }

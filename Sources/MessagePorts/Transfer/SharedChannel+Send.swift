@@ -67,11 +67,14 @@ extension PortCore {
   /// Adds this end, whose channel is shared and which nobody uses meanwhile, to a packet.
   fileprivate func describe(in packet: inout OutgoingPacket) throws(PortError) {
     let out = outgoing.state.withLock { lane in lane.producer.lanePosition }
-    let (position, channel, partial) = incoming.state.withLock { lane in
+    let (position, isPeerViolator, channel, partial) = incoming.state.withLock { lane in
       lane.consumer.release()
       if lane.consumer.takeOwedRing() { lane.receivingChannel?.ring() }
-      lane.consumer.stayAwake()
-      return (lane.consumer.lanePosition, lane.receivingChannel, lane.assembler.partial)
+      // The announcement was ours; threads that sleep on it find out what became of the port.
+      lane.wakeThreads()
+      return (
+        lane.consumer.lanePosition, !lane.consumer.isAttached, lane.receivingChannel, lane.assembler.partial
+      )
     }
     guard let channel else { throw .closed }
     var partialFile: CInt?
@@ -85,7 +88,8 @@ extension PortCore {
     packet.add(
       TravellingPort(
         end: end, queueLimitBytes: options.queueLimitBytes, messageLimitBytes: options.messageLimitBytes, outgoing: out,
-        incoming: position, partial: partial.map { (byteCount: $0.bytes.byteCount, filled: $0.filled) }),
+        incoming: position, partial: partial.map { (byteCount: $0.bytes.byteCount, filled: $0.filled) },
+        isPeerViolator: isPeerViolator),
       channel: channel, partial: partialFile)
   }
 }

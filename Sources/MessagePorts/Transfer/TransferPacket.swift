@@ -4,7 +4,7 @@ import SharedRing
 /// What travels through a channel's socket when ports do: one packet for each message that carries ports.
 ///
 ///     | magic, 4 B | number of ports, 4 B | then for each port 16 words of 8 bytes:
-///     |  0 which end (bit 0), a partial message follows (bit 8)
+///     |  0 which end (bit 0), a partial message follows (bit 8), its peer broke the protocol (bit 9)
 ///     |  1 queue limit, all ones: none      2 message limit
 ///     |  3 … 7   the outgoing lane's position: segment offset, capacity, cursor, position, segment's position
 ///     |  8 … 12  the incoming lane's position, likewise
@@ -35,10 +35,12 @@ struct TravellingPort {
   var outgoing: LanePosition
   var incoming: LanePosition
   var partial: (byteCount: Int, filled: Int)?
+  /// The incoming lane is not read any more, and its position says nothing: the port's peer broke the protocol.
+  var isPeerViolator: Bool
 
   var words: [UInt64] {
     [
-      UInt64(end) | (partial == nil ? 0 : 1 << 8),
+      UInt64(end) | (partial == nil ? 0 : 1 << 8) | (isPeerViolator ? 1 << 9 : 0),
       queueLimitBytes.map(UInt64.init) ?? .max,
       UInt64(messageLimitBytes),
     ] + outgoing.words + incoming.words + [UInt64(partial?.byteCount ?? 0), UInt64(partial?.filled ?? 0), 0]
@@ -47,12 +49,13 @@ struct TravellingPort {
   /// Takes the words apart; `nil` if no correct peer can have written them. Positions are checked on attaching.
   init?(words: ArraySlice<UInt64>) {
     let w = Array(words)
-    guard w.count == TransferPacket.wordsPerPort, w[0] & ~0x101 == 0,
+    guard w.count == TransferPacket.wordsPerPort, w[0] & ~0x301 == 0,
       w[2] <= UInt64(ChannelOptions.largestMessageLimit), w[1] == .max || w[1] <= UInt64(Int.max)
     else { return nil }
     end = Int(w[0] & 1)
     queueLimitBytes = w[1] == .max ? nil : Int(w[1])
     messageLimitBytes = Int(w[2])
+    isPeerViolator = w[0] & 0x200 != 0
     outgoing = LanePosition(words: w[3..<8])
     incoming = LanePosition(words: w[8..<13])
     if w[0] & 0x100 != 0 {
@@ -63,7 +66,7 @@ struct TravellingPort {
 
   init(
     end: Int, queueLimitBytes: Int?, messageLimitBytes: Int, outgoing: LanePosition, incoming: LanePosition,
-    partial: (byteCount: Int, filled: Int)?
+    partial: (byteCount: Int, filled: Int)?, isPeerViolator: Bool
   ) {
     self.end = end
     self.queueLimitBytes = queueLimitBytes
@@ -71,6 +74,7 @@ struct TravellingPort {
     self.outgoing = outgoing
     self.incoming = incoming
     self.partial = partial
+    self.isPeerViolator = isPeerViolator
   }
 }
 

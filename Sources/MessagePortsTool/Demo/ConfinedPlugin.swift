@@ -85,7 +85,9 @@ enum ConfinedPlugin {
     }
     run.verify(claims[0], plugin.openedFiles + plugin.visibleFiles, started.files)
     run.verify(claims[1], plugin.listener != "connected", otherwise: "it has connected")
-    let shared = ConfinementProbe.namespaces.filter { plugin.namespaces[$0] == started.probe.namespaces[$0] }
+    let shared = ConfinementProbe.namespaces.filter { kind in
+      plugin.namespaces[kind].map { $0 == started.probe.namespaces[kind] } ?? true
+    }
     run.verify("\(claims[2]): \(ConfinementProbe.namespaces.joined(separator: ", "))", shared, [])
   }
 

@@ -19,8 +19,8 @@ enum Confinement: String, Codable, CaseIterable, CustomStringConvertible {
 
   /// What starts this executable in `role` under this confinement: a program and its arguments.
   ///
-  /// The plug-in finds its own executable, the shared libraries that it is linked with, a `/proc` that shows nothing but
-  /// itself, and otherwise an empty file system; no network, and none of the other processes. It may outlive whoever
+  /// The plug-in finds its own executable, the shared libraries that it is linked with, a `/proc` that shows nothing
+  /// but itself, and otherwise an empty file system; no network, and none of the other processes. It may outlive whoever
   /// starts it: it ends when its port closes.
   func command(for role: DemoRole) async throws -> (program: String, arguments: [String]) {
     let program = [DemoExecutable.path] + role.commandLine
@@ -49,7 +49,8 @@ enum Confinement: String, Codable, CaseIterable, CustomStringConvertible {
   /// The executable, its interpreter, and the libraries, under the names by which the dynamic loader finds them.
   static func neededFiles() async throws -> [String] {
     // libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)
-    let words = try await StandardTools.lines(of: ["ldd", DemoExecutable.path]).flatMap { $0.split { " \t".contains($0) } }
+    let lines = try await StandardTools.lines(of: ["ldd", DemoExecutable.path])
+    let words = lines.flatMap { $0.split { " \t".contains($0) } }
     let libraries = words.filter { $0.hasPrefix("/") }.map(String.init)
     return Set(libraries + [DemoExecutable.path]).sorted()
   }

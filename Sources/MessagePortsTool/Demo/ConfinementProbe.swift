@@ -13,7 +13,7 @@ struct ConfinementProbe: Codable, Sendable {
     let visibleFiles: [String]
     /// “connected”, or why not.
     let listener: String
-    /// Which of each kind it is in.
+    /// Which of each kind it is in, as far as it can tell.
     let namespaces: [String: String]
   }
 
@@ -27,10 +27,13 @@ struct ConfinementProbe: Codable, Sendable {
       try? handle.close()
       return true
     }
-    let namespaces = Self.namespaces.map { ($0, try? manager.destinationOfSymbolicLink(atPath: "/proc/self/ns/\($0)")) }
+    var namespaces: [String: String] = [:]
+    for kind in Self.namespaces {
+      namespaces[kind] = try? manager.destinationOfSymbolicLink(atPath: "/proc/self/ns/\(kind)")
+    }
     return Findings(
       openedFiles: opened, visibleFiles: visibleFiles(), listener: await connect(),
-      namespaces: Dictionary(uniqueKeysWithValues: namespaces.map { ($0, $1 ?? "unknown") }))
+      namespaces: namespaces)
   }
 
   private func connect() async -> String {

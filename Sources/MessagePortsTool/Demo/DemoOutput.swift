@@ -65,7 +65,10 @@ final class DemoOutput: Sendable {
     }
   }
 
-  private func write(_ text: String) { FileHandle.standardOutput.write(Data(text.utf8)) }
+  private func write(_ text: String) {
+    // Whoever reads may have had enough: that does not end the demo halfway.
+    try? FileHandle.standardOutput.write(contentsOf: Data(text.utf8))
+  }
 
   // MARK: When it has ended
 
@@ -106,9 +109,11 @@ final class DemoOutput: Sendable {
   }
 
   private static func row(_ program: String, _ numbers: String...) -> String {
-    zip(numbers, [11, 10, 11, 13, 9]).reduce(program.padding(toLength: 20, withPad: " ", startingAt: 0)) { row, column in
-      row + String(repeating: " ", count: max(1, column.1 - column.0.count)) + column.0
+    var row = program.padding(toLength: 20, withPad: " ", startingAt: 0)
+    for (number, width) in zip(numbers, [11, 10, 11, 13, 9]) {
+      row += String(repeating: " ", count: max(1, width - number.count)) + number
     }
+    return row
   }
 
   private static func seconds(_ duration: Duration) -> String {

@@ -3,8 +3,9 @@ import MessagePorts
 
 /// `messageports demo-role NAME`: one of the other processes of a demo. Started by the demo, never by hand.
 struct DemoRoleCommand: AsyncParsableCommand {
+  static let name = "demo-role"
   static let configuration = CommandConfiguration(
-    commandName: "demo-role", abstract: "Plays one process of a demo.", shouldDisplay: false)
+    commandName: name, abstract: "Plays one process of a demo.", shouldDisplay: false)
 
   @Argument var role: DemoRole
 
@@ -45,5 +46,5 @@ enum DemoRole: String, CaseIterable, Sendable, ExpressibleByArgument {
   }
 
   /// What has to follow the executable's name.
-  var commandLine: [String] { [DemoRoleCommand.configuration.commandName!, rawValue] }
+  var commandLine: [String] { [DemoRoleCommand.name, rawValue] }
 }

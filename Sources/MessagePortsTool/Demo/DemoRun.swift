@@ -45,14 +45,12 @@ final class DemoRun: Sendable {
   }
 
   /// Enters a process that another one has started.
-  @discardableResult
-  func started(_ name: String, _ identifier: Int32, note: String? = nil) -> DemoProcess? {
+  func started(_ name: String, _ identifier: Int32, note: String? = nil) {
     let process = DemoProcess(name: name, identifier: identifier)
     state.withLock { state in
       state.report.processes.append(DemoReport.Process(name: name, identifier: identifier, note: note))
       if let process, identifier != ProcessInfo.processInfo.processIdentifier { state.processes.append(process) }
     }
-    return process
   }
 
   /// Lets go of everything, which is the sign for the processes to end, and sees to it that they do.

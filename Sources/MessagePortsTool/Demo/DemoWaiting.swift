@@ -15,6 +15,13 @@ struct DemoClosed: Error, CustomStringConvertible {
   var description: String { "\(what): the other end has closed instead" }
 }
 
+/// Something else has come than what was expected.
+struct DemoUnexpected: Error, CustomStringConvertible {
+  let what: String
+
+  var description: String { "\(what): something else has come" }
+}
+
 /// Runs `body`, which has to react to cancellation, and throws ``DemoTimeout`` if it takes too long.
 func within<Value: Sendable>(
   _ limit: Duration, _ what: String, _ body: @escaping @Sendable () async throws -> Value

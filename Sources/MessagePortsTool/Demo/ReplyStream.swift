@@ -121,9 +121,10 @@ enum ReplyStream {
       try await post(request, to: server, with: channel.port2)
       run.progress("\(element + 1) requests")
     }
-    let openStreams = Task { try await server.connection.next("open-streams").decode(Int.self) }
     try server.connection.postMessage("begin")
-    let open = try await within(.seconds(10), "how many streams the server has") { try await openStreams.value }
+    let open = try await within(.seconds(10), "how many streams the server has") {
+      try await server.connection.next("open-streams").decode(Int.self)
+    }
     run.verify("the server had \(streamCount.grouped) streams open at once", open, streamCount)
     try await eventually(.seconds(20), "the end of \(streamCount) streams") {
       state.withLock { $0.closes } == streamCount
@@ -154,7 +155,7 @@ enum ReplyStream {
     DescriptorLimit.raise()
     let waiting = SharedState<[(request: Request, port: MessagePort)]>([])
     parent.on("give-me-a-stream", of: Request.self) { request, event in
-      let port = event.ports[0]
+      guard let port = event.ports.first else { return }
       if request.ending == .waitsForOthers { return waiting.withLock { $0.append((request, port)) } }
       for _ in 0..<request.count { try? port.postMessage(request.element) }
       switch request.ending {

@@ -36,8 +36,7 @@ enum StandardTools {
     let output = Pipe()
     process.standardOutput = output
     try process.run()
-    // The loop's thread has its signals blocked, and its children inherit that: only this one is certain to end them.
-    defer { if process.isRunning { kill(process.processIdentifier, SIGKILL) } }
+    defer { if process.isRunning { process.terminate() } }
     let data = try await within(.seconds(60), "the output of \(command[0])") {
       try await content(of: output.fileHandleForReading)
     }

@@ -65,7 +65,7 @@ enum TwoWorkers {
     guard case .wroteFirstLetter(let written) = try await lineA.port1.next(News.self, "A's word on its first letter"),
       case .receivedFirstLetter(let textB) = try await lineB.port1.next(News.self, "B's word on its first letter"),
       case .receivedFirstLetter(let textA) = try await lineA.port1.next(News.self, "A's word on the answer")
-    else { throw DemoClosed(what: "the first letters") }
+    else { throw DemoUnexpected(what: "the first letters") }
     run.verify("A wrote before B existed", written < startedB.at, otherwise: "B was started before A wrote")
     run.verify("B received that letter", textB, "to whom it may concern")
     run.verify("A received B's answer to it", textA, "to whom it may concern: B")

@@ -4,8 +4,6 @@ import Synchronization
 
 /// The host of the clients and the worker: brings them together, starts them again, and keeps what was answered.
 final class WorkerHost: Sendable {
-  private typealias File = WorkerWithClients.NumberedFile
-
   private struct Client {
     var process: WorkerProcess
     /// Given to it, or to the one that it replaces.
@@ -107,8 +105,8 @@ final class WorkerHost: Sendable {
 
   /// Kills the worker and starts another one.
   ///
-  /// Nothing is awaited in between, and the handlers run on the same loop as this: no client that has heard of the death
-  /// can be sent to the dead worker.
+  /// Nothing is awaited in between, and the handlers run on the same loop as this: no client that has heard of the
+  /// death can be sent to the dead worker.
   func replaceWorker() async throws {
     let old = state.withLock { $0.worker }
     old.kill()

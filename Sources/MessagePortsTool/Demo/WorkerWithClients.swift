@@ -2,8 +2,8 @@ import Foundation
 import MessagePorts
 import Synchronization
 
-/// Clients ask their host for a channel to the worker. The host makes one for each and steps out: the work goes straight
-/// from client to worker. When the worker dies, each client hears of it on its own channel, and asks again.
+/// Clients ask their host for a channel to the worker. The host makes one for each and steps out: the work goes
+/// straight from client to worker. When the worker dies, each client hears of it on its own channel, and asks again.
 ///
 ///     client ── request-worker-channel ──► host      one port to the client, the other to the worker
 ///     client ◄──── jobs and answers ─────► worker
@@ -89,7 +89,7 @@ enum WorkerWithClients {
   static func playClient(_ parent: Connection) async throws {
     let client = FileClient(parent)
     parent.on("batch", of: Batch.self) { batch, _ in client.ask(for: batch.files) }
-    parent.on("worker-channel") { event in client.use(event.ports[0]) }
+    parent.on("worker-channel") { event in event.ports.first.map(client.use) }
     try parent.postMessage("request-worker-channel")
     await parent.closed()
   }

@@ -1,0 +1,77 @@
+import SharedRing
+
+/// What a lane took when its receiver did not keep up is given back once that was read, although nothing more is posted:
+/// the poster's loop waits for the reading as it would for space.
+enum LaneOverflow: Sendable {
+  /// There is none, or it has not been noticed.
+  case none
+  case noticed
+  /// The receiver was asked, on the doorbell, to tell when it has read something.
+  case announced
+  /// It did, and there was more to read. A receiver that gets on is not to be bothered with each step.
+  case resting
+}
+
+extension LaneState {
+  private var holdsOverflow: Bool { sendingChannel != nil && !isReceiverGone && producer.hasOverflowed(policy) }
+
+  /// Whether the lane has overflowed since it was last asked: the poster's loop has to see to it then.
+  mutating func noticeOverflow() -> Bool {
+    guard overflow == .none, holdsOverflow else { return false }
+    overflow = .noticed
+    return true
+  }
+
+  /// Gives an overflow back that was read; otherwise says whether the doorbell has to be armed for it.
+  ///
+  /// - Parameters:
+  ///   - doorbell: what is on the doorbell as long as nobody has rung.
+  ///   - rest: to ask again a little later.
+  mutating func overflowNeedsDoorbell(_ doorbell: UInt32, rest: () -> Void) -> Bool {
+    guard overflow != .none else { return false }
+    guard holdsOverflow else {
+      overflow = .none
+      return false
+    }
+    if producer.unreleasedBytes() == 0 {
+      overflow = .none
+      // Without memory for a small segment, there is still the big one.
+      guard (try? producer.shrink(policy)) != nil else { return false }
+      // The receiver leaves the big one when it looks.
+      wakeReceiver()
+      return false
+    }
+    if overflow == .announced, producer.announcedDoorbell != doorbell {
+      overflow = .resting
+      rest()
+    }
+    guard overflow != .resting else { return false }
+    overflow = .announced
+    return true
+  }
+}
+
+extension PortCore {
+  /// Lets the loop give back what the outgoing lane has overflowed into, once it was read. Not with a lane locked.
+  func giveBackOverflowWhenRead() {
+    guard outgoing.state.withLock({ $0.noticeOverflow() }) else { return }
+    watchForOverflow()
+  }
+
+  func watchForOverflow() {
+    watchIfShared()
+    loop.schedule(self)
+  }
+
+  /// How soon a receiver that reads an overflow is asked again.
+  private static let overflowRestNanoseconds: UInt64 = 10_000_000
+
+  func restFromOverflow() {
+    loop.after(nanoseconds: Self.overflowRestNanoseconds) { [self] in
+      outgoing.state.withLock { lane in
+        if lane.overflow == .resting { lane.overflow = .noticed }
+      }
+      loop.schedule(self)
+    }
+  }
+}

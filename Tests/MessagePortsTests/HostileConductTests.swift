@@ -1,0 +1,429 @@
+import CSupport
+import Glibc
+import MessagePorts
+import SharedRing
+import Synchronization
+import TestSupport
+import Testing
+
+// Not among what Glibc has for Swift.
+private let F_ADD_SEALS: CInt = 1033
+private let F_SEAL_SHRINK: CInt = 2
+private let F_SEAL_FUTURE_WRITE: CInt = 16
+
+/// A peer whose single records are right, but not what it does with them: it wants the victim's time, or its memory.
+@Suite("Hostile conduct", .serialized, .timeLimit(.minutes(3)))
+struct HostileConductTests {
+  // MARK: - Processor time
+
+  @Test("A loop whose peers keep still uses no processor, whatever they left behind")
+  func leftBehind() async throws {
+    let scene = try await Scene()
+    var ends: [RawEnd] = []
+    for variant in 0..<6 {
+      let (port, far) = try await scene.makePort()
+      switch variant {
+      case 0: far.put(word(.firstFragment, 16), words: [100, 0])  // a message that is never completed
+      case 1: for _ in 0..<20 { far.put(word(.abort)) }
+      case 2: far.ourLane.storeDoorbell(.message, Doorbell.polling)
+      case 3: far.ourLane.storeDoorbell(.message, 0xdead_beef)
+      case 4:
+        far.theirLane.storeDoorbell(.space, Doorbell.asleepOnSocket)
+        far.post([1])
+      default: far.post([1])  // and nobody takes it
+      }
+      if variant != 5 { _ = try listen(port, .handler, on: scene.loop) } else { port.onClose = { _ in } }
+      far.ring()
+      ends.append(far)
+      // The port lives with its handlers.
+      if variant == 5 { ends.append(try await scene.makePort().far) }
+    }
+    try await Task.sleep(for: .milliseconds(100))
+    let use = try await scene.loopUse()
+    #expect(use < 0.1, "\(use) of a processor")
+    try await scene.checkFriend()
+    withExtendedLifetime(ends) {}
+  }
+
+  @Test(
+    "A ring whose records lead back to its start is delivered twice at most, and costs nothing afterwards",
+    arguments: Style.allCases, [RecordHeader.Kind.message, .middleFragment, .abort])
+  func circle(_ style: Style, _ kind: RecordHeader.Kind) async throws {
+    let scene = try await Scene()
+    let (port, far) = try await scene.makePort()
+    let capacity = far.memory.laneCapacity
+    var offset = 0
+    if kind == .middleFragment {
+      // A message of which empty parts come, round and round.
+      far.store(100, at: 8)
+      far.store(0, at: 16)
+      far.store(word(.firstFragment, 16), at: 0)
+      offset = 24
+    }
+    for offset in stride(from: offset, to: capacity - 8, by: 8) { far.store(word(kind), at: offset) }
+    far.store(word(.pad), at: capacity - 8)
+    let told = try listen(port, style, on: scene.loop)
+    far.ring()
+    try await Task.sleep(for: .milliseconds(200))
+    let count = told.count
+    try await Task.sleep(for: .milliseconds(50))
+    #expect(told.count == count)
+    #expect(count <= 2 * capacity / 8)
+    let use = try await scene.loopUse(during: .milliseconds(100))
+    #expect(use < 0.2, "\(use) of a processor")
+    // The peer's end is noticed as ever, if the circle was no violation.
+    if told.all.last?.isViolation != true {
+      far.hangUp()
+      #expect(try await told.wait(for: count + 1).last == .close("peer exited"))
+    }
+    try await scene.checkFriend()
+  }
+
+  @Test("A peer that writes fragments and aborts as fast as it can does not keep the victim from others", arguments: Style.allCases)
+  func busyWriter(_ style: Style) async throws {
+    let scene = try await Scene()
+    // A lap takes longer than what the attacker has to do for it.
+    let (port, far) = try await scene.makePort(laneCapacity: 512 << 10)
+    let capacity = far.memory.laneCapacity
+    let told = try listen(port, style, on: scene.loop)
+    let isOver = Flag()
+    defer { isOver.set() }
+    for offset in stride(from: 0, to: capacity - 8, by: 8) { far.store(word(.abort), at: offset) }
+    far.store(word(.pad), at: capacity - 8)
+    // It only has to repair what the victim takes away.
+    startThread { while !isOver.isSet { far.store(word(.abort), at: 0) } }
+    far.ring()
+    try await Task.sleep(for: .milliseconds(100))
+    for _ in 0..<5 { try await scene.checkFriend() }
+    isOver.set()
+    far.hangUp()
+    try await told.wait(for: 1)
+  }
+
+  @Test("Waiting ends when its time is over, though a peer keeps the ring busy with nothing", arguments: [false, true])
+  func timeOut(_ isSplit: Bool) async throws {
+    let scene = try await Scene()
+    let (port, far) = try await scene.makePort()
+    let capacity = far.memory.laneCapacity
+    let isOver = Flag()
+    defer { isOver.set() }
+    let halves = isSplit ? try Halves(port) : nil
+    // Every few milliseconds, something that is no message.
+    startThread {
+      while !isOver.isSet {
+        if far.offset == capacity - 16 {
+          far.store(0, at: 0)
+          far.store(word(.pad, 8), at: far.offset)
+          far.offset = 0
+        }
+        far.put(word(.abort))
+        far.ring()
+        usleep(2000)
+      }
+    }
+    let waited = try await onThread { () -> Duration in
+      let began = ContinuousClock.now
+      do {
+        if let halves {
+          var reader = halves.takeReader()
+          _ = try reader.read(timeout: .milliseconds(200)) { $0.byteCount }
+        } else {
+          _ = try port.receive(timeout: .milliseconds(200))
+        }
+      } catch PortError.timedOut {}
+      return ContinuousClock.now - began
+    }
+    #expect(waited >= .milliseconds(200) && waited < .seconds(2), "\(waited)")
+  }
+
+  @Test("A peer that keeps flipping the doorbell does not make the victim's loop spin", arguments: [0, 20, 200])
+  func flippedDoorbell(_ pauseMicroseconds: UInt32) async throws {
+    let scene = try await Scene()
+    let (port, far) = try await scene.makePort()
+    let told = try listen(port, .handler, on: scene.loop)
+    let isOver = Flag()
+    defer { isOver.set() }
+    startThread {
+      let lane = far.ourLane
+      var value: UInt32 = 0
+      while !isOver.isSet {
+        value = (value + 1) % 5
+        lane.storeDoorbell(.message, value)
+        _ = unsafe csupport_futex_wake_all(lane.doorbellWord(.message))
+        if pauseMicroseconds > 0 { usleep(pauseMicroseconds) }
+      }
+    }
+    let use = try await scene.loopUse(during: .milliseconds(400))
+    print("doorbell flipped every \(pauseMicroseconds) µs: \(use) of a processor")
+    #expect(use < 0.5, "\(use) of a processor")
+    try await scene.checkFriend()
+    // What it posts is still delivered, once it stops wiping out that somebody sleeps, and rings.
+    isOver.set()
+    try await Task.sleep(for: .milliseconds(20))
+    far.post([7])
+    far.send([1])
+    #expect(try await told.wait(for: 1) == [.message([7], ports: 0)])
+  }
+
+  @Test("A segment that the peer has made unmappable costs a look now and then, and the close comes when the peer goes")
+  func unmappable() async throws {
+    let scene = try await Scene()
+    let memory = try ChannelMemory.make(laneCapacity: 0, backing: .memfd)
+    // The same again, but open for further seals.
+    typealias Call = @convention(c) (UnsafePointer<CChar>, UInt32) -> CInt
+    let fd = unsafe unsafeBitCast(dlsym(nil, "memfd_create"), to: Call.self)("test", 3)
+    let region = RingLayout.regionOffset(lane: 0)
+    #expect(ftruncate(fd, Int(region) + 4096) == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) == 0)
+    do {
+      let source = try Mapping(fd: memory.fd, fileOffset: 0, byteCount: 4096)
+      let target = try Mapping(fd: fd, fileOffset: 0, byteCount: 4096)
+      unsafe target.address.copyMemory(from: source.address, byteCount: 4096)
+    }
+    let (port, far) = try await scene.makePort(try .attach(owning: fd, trustingUnsealed: false))
+    let told = try listen(port, .handler, on: scene.loop)
+    #expect(fcntl(far.memory.fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE) == 0)
+    far.post([1])
+    far.put(word(.link, 16), words: [region, 4096])
+    far.ring()
+    try await told.wait(for: 1)
+    let use = try await scene.loopUse()
+    #expect(use < 0.2, "\(use) of a processor")
+    try await scene.checkFriend()
+  }
+
+  // MARK: - Packets
+
+  @Test("A flood of doorbells with descriptors attached costs nothing, and ports behind it arrive", arguments: Style.allCases)
+  func doorbellFlood(_ style: Style) async throws {
+    let scene = try await Scene()
+    let (port, far) = try await scene.makePort()
+    let told = try listen(port, style, on: scene.loop)
+    var sent = 0
+    while sent < 5000, far.send([1], [far.memory.fd, far.memory.fd, far.memory.fd]) > 0 { sent += 1 }
+    #expect(sent > 10)
+    let use = try await scene.loopUse(during: .milliseconds(100))
+    #expect(use < 0.5, "\(use) of a processor")
+    // A port behind them, once there is room in the socket: the record makes the victim clear the way.
+    let other = try ChannelMemory.make(laneCapacity: 0, backing: .memfd)
+    var sockets: (CInt, CInt) = (-1, -1)
+    #expect(unsafe csupport_socket_pair(&sockets.0, &sockets.1) == 0)
+    let theirs = try RawEnd(other, end: 0, owning: sockets.0)
+    let forged = ForgedPort(theirs, near: sockets.1)
+    let packet = [ForgedPort.header(1)] + forged.words
+    if far.send(words: packet, forged.fds) > 0 {
+      far.post([8], ports: 1)
+      #expect(try await told.wait(for: 1) == [.message([8], ports: 1)])
+    } else {
+      // The socket is full. That is the peer's own loss; its messages go through.
+      far.post([8])
+      #expect(try await told.wait(for: 1) == [.message([8], ports: 0)])
+    }
+    _ = csupport_close(sockets.1)
+    try await scene.checkFriend()
+  }
+
+  @Test("Doorbells without end instead of the ports that were announced end the channel", arguments: [Style.handler, .reader])
+  func doorbellsForEver(_ style: Style) async throws {
+    let scene = try await Scene()
+    let (port, far) = try await scene.makePort()
+    let told = try listen(port, style, on: scene.loop)
+    let isOver = Flag()
+    for _ in 0..<3 {
+      let socket = Descriptors([copy(of: far.socket)])
+      startThread {
+        var byte: UInt8 = 1
+        while !isOver.isSet {
+          let sent = unsafe csupport_send_packet(socket.all[0], &byte, 1, nil, 0)
+          if sent < 0, sent != -Int(EAGAIN) { return }
+        }
+      }
+    }
+    defer { isOver.set() }
+    usleepBriefly(20_000)
+    far.put(word(.message, 1, ports: 1), [1])
+    far.ring()
+    let all = try await told.wait(for: 1, within: .seconds(5))
+    #expect(all[0].isViolation, "\(all)")
+    isOver.set()
+    try await scene.checkFriend()
+  }
+
+  @Test("Packets that no record announces are not looked at, and mistaken for none that is")
+  func unannounced() async throws {
+    let scene = try await Scene()
+    let (port, far) = try await scene.makePort()
+    let told = try listen(port, .handler, on: scene.loop)
+    far.send(words: [1, 2, 3], [far.memory.fd])
+    far.send([], [])
+    for number in 0..<10 as Range<UInt8> { far.post([number]) }
+    #expect(try await told.wait(for: 10) == (0..<10).map { .message([$0], ports: 0) })
+    try HostileRecordsTests.Packet.tooShort.send(over: far)
+    far.post([1], ports: 1)
+    let all = try await told.wait(for: 11)
+    #expect(all[10].isViolation)
+    try await scene.checkFriend()
+  }
+
+  @Test("A peer that hangs up one half of its socket only is left alone, and its end is noticed", arguments: [SHUT_RD, SHUT_WR])
+  func halfClosed(_ half: Int) async throws {
+    let scene = try await Scene()
+    let (port, far) = try await scene.makePort()
+    let told = try listen(port, .handler, on: scene.loop)
+    #expect(shutdown(far.socket, CInt(half)) == 0)
+    let use = try await scene.loopUse(during: .milliseconds(100))
+    #expect(use < 0.2, "\(use) of a processor")
+    // Who cannot ring may have to wait with its message until it is gone.
+    far.post([1])
+    // What needs the socket finds out: the ports are closed, as if the peer had closed just before.
+    let channel = try MessageChannel()
+    try port.postMessage(bytes: [1], transfer: [channel.port2])
+    far.hangUp()
+    #expect(try await told.wait(for: 2) == [.message([1], ports: 0), .close("peer exited")])
+    try await eventually("the other end's close") { channel.port1.isPeerClosed }
+    try await scene.checkFriend()
+  }
+
+  @Test("A peer that shuts the socket down but lives on is closed, once, and what it writes later is not delivered")
+  func shutDown() async throws {
+    let scene = try await Scene()
+    let (port, far) = try await scene.makePort()
+    let told = try listen(port, .handler, on: scene.loop)
+    far.post([1])
+    _ = csupport_socket_shutdown(far.socket)
+    try await told.wait(for: 2)
+    for _ in 0..<5 { far.post([2]) }
+    try await Task.sleep(for: .milliseconds(50))
+    #expect(told.all == [.message([1], ports: 0), .close("peer exited")])
+    try await scene.checkFriend()
+  }
+
+  // MARK: - Lies about what was read
+
+  @Test("A peer that says it has read what was never written is found out at the next full ring", arguments: [false, true])
+  func releasedLies(_ isSplit: Bool) async throws {
+    let scene = try await Scene()
+    let (port, far) = try await scene.makePort()
+    far.theirLane.storeReleased(1 << 40)
+    if isSplit {
+      let halves = try Halves(port)
+      let error = try await onThread { () -> String in
+        var writer = halves.takeWriter()
+        do {
+          for _ in 0..<1000 { _ = try writer.tryWrite(bitwise: 7 as UInt64) }
+          return "nothing"
+        } catch { return "\(error)" }
+      }
+      #expect(error.contains("protocol violation"), "\(error)")
+    } else {
+      let told = try listen(port, .handler, on: scene.loop)
+      for _ in 0..<1000 { try port.postMessage(bytes: [1, 2, 3]) }
+      let all = try await told.wait(for: 1)
+      #expect(all[0].isViolation, "\(all)")
+    }
+    try await scene.checkFriend()
+  }
+
+  @Test("Who waits for room under a limit goes on when the peer lies about what it has read")
+  func limitedAndLied() async throws {
+    let scene = try await Scene()
+    let (port, far) = try await scene.makePort(queueLimit: 200)
+    let told = try listen(port, .handler, on: scene.loop)
+    while true { do { try port.postMessage(bytes: [1, 2, 3]) } catch { break } }
+    async let wait: Void = port.waitForSpace(byteCount: 100)
+    try await Task.sleep(for: .milliseconds(20))
+    far.theirLane.storeReleased(.max)
+    // As a correct reader does after it has released something.
+    var consumer = RingConsumer(memory: far.memory, lane: 1 - far.end)
+    consumer.wakeProducer()
+    if consumer.takeOwedRing() { far.send([1]) }
+    try await wait
+    try port.postMessage(bytes: [UInt8](repeating: 0, count: 100))
+    let all = try await told.wait(for: 1)
+    #expect(all[0].isViolation, "\(all)")
+  }
+
+  // MARK: - What is left of a liar
+
+  @Test("A port whose peer was found lying can be given to an honest process, which hears of the close and nothing worse")
+  func transferAfterViolation() async throws {
+    let scene = try await Scene()
+    let (port, far) = try await scene.makePort()
+    let told = try listen(port, .handler, on: scene.loop)
+    far.put(word(99))
+    far.ring()
+    try await told.wait(for: 1)
+    // Still without a word: the close handler is with the old object.
+    let (silent, farSilent) = try await scene.makePort()
+    farSilent.put(word(99))
+    farSilent.ring()
+    await #expect(throws: PortError.self) { try await onThread { try silent.receive(timeout: .seconds(5)) } }
+
+    let channel = try MessageChannel(options: Scene.options)
+    let received = Collected<MessageEvent>()
+    scene.friend.on("echo") { received.append($0.message) }
+    try scene.friend.postMessage("echo", transfer: [channel.port2])
+    let back = try #require(try await received.wait(for: 1)[0].ports.first)
+    for victim in [silent, port] {
+      // Over a channel that is shared, and so as to another process.
+      try back.postMessage(bytes: [1], transfer: [victim])
+      let event = try await onThread { try channel.port1.receive(timeout: .seconds(5)) }
+      let arrived = try #require(event.ports.first)
+      let heard = try listen(arrived, .handler)
+      let all = try await heard.wait(for: 1)
+      #expect(all[0].isViolation, "\(all)")
+    }
+    #expect(!channel.port1.isPeerClosed && !back.isPeerClosed)
+    try back.postMessage(bytes: [2])
+    #expect(try await onThread { try channel.port1.receive(timeout: .seconds(5)).bytes } == [2])
+  }
+
+  @Test("Halves whose reader has found the peer lying make a port that says so")
+  func joinAfterViolation() async throws {
+    let scene = try await Scene()
+    let (port, far) = try await scene.makePort()
+    let halves = try Halves(port)
+    far.put(word(99))
+    far.ring()
+    let joined = try await onThread { () -> MessagePort in
+      var reader = halves.takeReader()
+      do {
+        _ = try reader.read(timeout: .seconds(5)) { $0.byteCount }
+        throw Scene.Failure("a forged record was read")
+      } catch PortError.peerClosed {}
+      return try MessagePort(joining: halves.takeWriter(), reader)
+    }
+    let told = try listen(joined, .handler, on: scene.loop)
+    let all = try await told.wait(for: 1)
+    #expect(all[0].isViolation, "\(all)")
+    await #expect(throws: PortError.self) { try await onThread { try joined.receive(timeout: .seconds(5)) } }
+  }
+
+  @Test("A reader that lost one message's ports reads the next large one")
+  func largeWithBadPorts() async throws {
+    let scene = try await Scene()
+    for style in Style.allCases {
+      let (port, far) = try await scene.makePort()
+      let told = try listen(port, style, on: scene.loop)
+      for _ in 0..<2 {
+        try HostileRecordsTests.Packet.partialTooSmall.send(over: far)
+        far.put(word(.firstFragment, 16), words: [16, 5])
+        far.put(word(.lastFragment, 8, ports: 1), words: [6])
+        far.ring()
+      }
+      far.put(word(.firstFragment, 16), words: [16, 7])
+      far.put(word(.lastFragment, 8), words: [8])
+      far.ring()
+      let all = try await told.wait(for: 3)
+      // A blocking receive leaves errors to the loop, which may tell of them later.
+      let message = Told.message([7, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0], ports: 0)
+      #expect(all.filter(\.isError).count == 2 && all.contains(message), "\(style): \(all)")
+    }
+  }
+}
+
+/// Something that another thread has to see.
+final class Flag: Sendable {
+  private let value = Atomic<Bool>(false)
+  var isSet: Bool { value.load(ordering: .relaxed) }
+  func set() { value.store(true, ordering: .relaxed) }
+}

@@ -1,0 +1,274 @@
+import Glibc
+import MessagePorts
+import TestSupport
+import Testing
+
+/// When the system has nothing more to give. Each test has a process of its own, whose limits it lowers.
+@Suite("Resource limits", .serialized, .timeLimit(.minutes(5)))
+struct ResourceLimitTests {
+  // Out of descriptors: always the agent, whose process does nothing else; the test's own runtime would not survive it.
+
+  @Test("9.3 Making a channel, and posting on it, needs no descriptor")
+  func channelsWithoutDescriptors() async throws {
+    let agent = try Agent(.anotherProcess)
+    try await agent.call(.takeDescriptors, 0)
+    for key in 0..<100 as Range<UInt64> { try await agent.call(.makeLocal, 2 * key) }
+    // Nor does handing a port on within the process.
+    try await agent.call(.pass, 1, 2, 5)
+    try await agent.call(.take, 3, 1, 5)
+    try await agent.call(.tryOut, 0)
+    // And messages come and go.
+    #expect(try await agent.call(.processIdentifier).value != 0)
+  }
+
+  @Test("9.3 Out of descriptors, a transfer to another process is refused, nothing changes, and channels go on",
+    arguments: 0..<4 as Range<UInt64>)
+  func transferWithoutDescriptors(_ left: UInt64) async throws {
+    let agent = try Agent(.anotherProcess)
+    let link = try MessageChannel()
+    try await agent.call(.keep, 10, transfer: [link.port2])
+    try await agent.call(.makeLocal, 0)
+    try await agent.call(.takeDescriptors, left)
+    for _ in 0..<3 {
+      let refusal = try await agent.call(.tryPass, 1, 10, 7).value
+      // Three are enough: memory and two sockets.
+      #expect(refusal == (left < 3 ? UInt64(EMFILE) : 0))
+      if refusal == 0 { break }
+      try await agent.call(.tryOut, 0)
+      // What exists works in this very situation.
+      try link.port1.postMessage(bitwise: 3 as UInt64)
+      try await agent.call(.expect, 10, 3, 1)
+    }
+    if left < 3 {
+      try await agent.call(.giveDescriptors)
+      #expect(try await agent.call(.tryPass, 1, 10, 7).value == 0)
+    }
+    let event = try await onThread { try link.port1.receive(timeout: generousLimit) }
+    #expect(try event.load(as: UInt64.self) == 7)
+    let port = try #require(event.ports.first)
+    try await agent.call(.post, 0, 1, 1)
+    try await onThread { try port.expect(1) }
+  }
+
+  @Test("9.3 Out of descriptors, ports that arrive are reported as lost and close, and later messages are intact",
+    arguments: 0..<6 as Range<UInt64>)
+  func receiveWithoutDescriptors(_ left: UInt64) async throws {
+    let agent = try Agent(.anotherProcess)
+    let link = try MessageChannel()
+    try await agent.call(.keep, 0, transfer: [link.port2])
+    try await agent.call(.record, 0)
+    try await agent.call(.takeDescriptors, left)
+    let channels = try (0..<3).map { _ in try MessageChannel() }
+    for (index, channel) in channels.enumerated() {
+      try link.port1.postMessage(bitwise: UInt64(index), transfer: [channel.port2])
+      try link.port1.postMessage(bitwise: UInt64(index + 100))
+    }
+    // A port takes two descriptors: as many of them arrive as there is room for.
+    let arrived = Int(left) / 2
+    let expected = (0..<3).flatMap { [$0 < arrived ? "\($0)" : "lost 1", "\($0 + 100)"] }.joined(separator: ", ")
+    var text = ""
+    let deadline = ContinuousClock.now + generousLimit
+    while text.count < expected.count && ContinuousClock.now < deadline { text = try await agent.call(.recorded).text }
+    #expect(text == expected)
+    for (index, channel) in channels.enumerated() {
+      if index >= arrived { try await onThread { try channel.port1.expectEnd() } } else { #expect(!channel.port1.isPeerClosed) }
+    }
+    // With descriptors, ports arrive again.
+    try await agent.call(.giveDescriptors)
+    let another = try MessageChannel()
+    try link.port1.postMessage(bitwise: 7 as UInt64, transfer: [another.port2])
+    while !text.hasSuffix(" 7") && ContinuousClock.now < deadline { text = try await agent.call(.recorded).text }
+    #expect(text == expected + ", 7")
+    #expect(!another.port1.isPeerClosed)
+  }
+
+  @Test("9.3 Out of descriptors, a synchronous receive skips the lost message, and later ones are intact")
+  func synchronousReceiveWithoutDescriptors() async throws {
+    let agent = try Agent(.anotherProcess)
+    let (link, channel) = (try MessageChannel(), try MessageChannel())
+    try await agent.call(.keep, 0, transfer: [link.port2])
+    try await agent.call(.takeDescriptors, 1)
+    try link.port1.postMessage(bitwise: 1 as UInt64, transfer: [channel.port2])
+    try link.port1.postMessage(bitwise: 2 as UInt64)
+    try await agent.call(.expect, 0, 2, 1)
+    try await onThread { try channel.port1.expectEnd() }
+  }
+
+  @Test("9.3 Out of descriptors, connecting, listening and starting a worker are refused with typed errors",
+    arguments: 0..<2 as Range<UInt64>)
+  func connectWithoutDescriptors(_ left: UInt64) async throws {
+    let agent = try Agent(.anotherProcess)
+    let number = UInt64.random(in: 0 ... .max)
+    let listener = try Listener(path: Agent.listenPath(number))
+    try await agent.call(.takeDescriptors, left)
+    // A socket, and memory. A lock on the directory, and a socket. Memory, and two sockets.
+    #expect(try await agent.call(.tryConnect, number).value == UInt64(EMFILE))
+    #expect(try await agent.call(.tryOthers).value == UInt64(EMFILE))
+    try await agent.call(.giveDescriptors)
+    #expect(try await agent.call(.tryConnect, number).value == 0)
+    #expect(try await agent.call(.tryOthers).value == 0)
+    listener.close()
+  }
+
+  @Test("9.3 A listener that is out of descriptors lets its clients wait, and goes on once it has some",
+    arguments: 0..<2 as Range<UInt64>)
+  func listenerWithoutDescriptors(_ left: UInt64) async throws {
+    let agent = try Agent(.anotherProcess)
+    let number = UInt64.random(in: 0 ... .max)
+    defer { unsafe unlink(Agent.listenPath(number)) }
+    try await agent.call(.listen, number)
+    // One is enough to accept a client, and not for the memory that comes with its hello.
+    try await agent.call(.takeDescriptors, left)
+    let connected = Collected<Connection>()
+    let connecting = Task {
+      connected.append(try await Connection.connect(path: Agent.listenPath(number), timeout: generousLimit))
+    }
+    try await Task.sleep(for: .milliseconds(300))
+    #expect(connected.count == 0)
+    try await agent.call(.giveDescriptors)
+    try await connecting.value
+    #expect(connected.count == 1)
+  }
+
+  @Test("9.3 An event loop for which there is no io_uring any more when its thread starts works on epoll")
+  func loopWithoutRing() async throws {
+    let agent = try Agent(.anotherProcess)
+    let channel = try MessageChannel()
+    try await agent.call(.keep, 0, transfer: [channel.port2])
+    // Two are what the loop itself takes; its thread finds none for a ring.
+    try await agent.call(.useNewLoop, 0, 2)
+    for number in 0..<20 as Range<UInt64> {
+      try channel.port1.postMessage(bitwise: number)
+      try await onThread { try channel.port1.expect(number) }
+      if number % 5 == 0 { try await Task.sleep(for: .milliseconds(20)) }
+    }
+    try await agent.call(.giveDescriptors)
+    let carried = try MessageChannel()
+    try channel.port1.postMessage(bitwise: 1, transfer: [carried.port1])
+    _ = try await onThread { try channel.port1.receive(timeout: generousLimit) }
+  }
+
+  @Test("9.3 Out of address space, a transfer and a growing lane are refused with typed errors, and channels go on")
+  func noAddressSpace() async throws {
+    await #expect(processExitsWith: .success) {
+      await recordErrors {
+        let agent = try await settledAgent()
+        let existing = try await makeChannels(1, agent, firstKey: 5)[0]
+        let channels = try (0..<3000).map { _ in try MessageChannel() }
+        let big = patternBytes(count: 64 << 20, seed: 1)
+        // A first large message, so that what it needs besides is there; what it wrote stays with the receiver.
+        let used = Resources.addressSpaceKilobytes << 10
+        setLimit(RLIMIT_AS, used + (48 << 20))
+        func isRefusal(_ error: any Error) -> Bool {
+          if case .system(let error)? = error as? PortError { error.errno == ENOMEM } else { false }
+        }
+        #expect(performing: { try existing.postMessage(bytes: big) }, throws: isRefusal)
+        #expect(performing: { try existing.postMessage(bytes: big, transfer: [channels[0].port2]) }, throws: isRefusal)
+        try await expectUsable(Array(channels[..<2]))
+        for number in 0..<100 as Range<UInt64> { try existing.postMessage(bitwise: number) }
+        setLimit(RLIMIT_AS, nil)
+        try await agent.call(.expect, 5, 0, 100)
+        try existing.postMessage(bytes: big)
+        try await agent.call(.expectBytes, 5, 64 << 20, 1)
+        try await agent.call(.keep, 0, transfer: [channels[0].port2])
+      }
+    }
+  }
+
+  @Test("9.3 A receiver without address space for a port is told so, and later messages are intact")
+  func noAddressSpaceForAPort() async throws {
+    await #expect(processExitsWith: .success) {
+      await recordErrors {
+        let agent = try await settledAgent()
+        let link = try MessageChannel(options: ChannelOptions())
+        try await agent.call(.keep, 0, transfer: [link.port2])
+        // A channel whose memory is large from the start.
+        let large = try MessageChannel(options: ChannelOptions(laneCapacityBytes: 256 << 20))
+        try await agent.call(.keep, 1, transfer: [large.port2])
+        try await agent.call(.pass, 1, 0, 7)
+        try await agent.call(.post, 0, 8, 1)
+        let events = Collected<String>()
+        setLimit(RLIMIT_AS, (Resources.addressSpaceKilobytes << 10) + (64 << 20))
+        link.port1.onMessageError = { error in
+          if case .badPort = error { events.append("bad port") } else { events.append("\(error)") }
+        }
+        link.port1.onMessage = { events.append("\((try? $0.load(as: UInt64.self)) ?? .max)") }
+        #expect(try await events.wait(for: 2) == ["bad port", "8"])
+        try await onThread { try large.port1.expectEnd() }
+      }
+    }
+  }
+
+  @Test("9.3 Where files may not grow, a full lane is a typed error that changed nothing")
+  func noFileSize() async throws {
+    await #expect(processExitsWith: .success) {
+      await recordErrors {
+        let agent = try await settledAgent()
+        let port = try await makeChannels(1, agent, firstKey: 5)[0]
+        setLimit(RLIMIT_FSIZE, 1 << 20)
+        var posted: UInt64 = 0
+        var refusal: SystemError?
+        while refusal == nil && posted < 10_000 {
+          do {
+            try port.postMessage(bitwise: posted)
+            posted += 1
+          } catch PortError.system(let error) {
+            refusal = error
+          }
+        }
+        #expect(refusal?.errno == EFBIG)
+        #expect(throws: PortError.self) { try port.postMessage(bytes: patternBytes(count: 1 << 20, seed: 1)) }
+        let channel = try MessageChannel()
+        #expect(throws: PortError.self) {
+          try port.postMessage(bytes: patternBytes(count: 1 << 20, seed: 1), transfer: [channel.port2])
+        }
+        try await expectUsable([channel])
+        // What was accepted arrives, and then there is room again.
+        try await agent.call(.expect, 5, 0, posted)
+        try port.postMessage(bitwise: posted)
+        setLimit(RLIMIT_FSIZE, nil)
+        try port.postMessage(bytes: patternBytes(count: 1 << 20, seed: 1))
+        try await agent.call(.expect, 5, posted, 1)
+        try await agent.call(.expectBytes, 5, 1 << 20, 1)
+      }
+    }
+  }
+
+  @Test("6.2 More ports than the system carries are a typed error that changed nothing; once some were taken, more go")
+  func tooManyInFlight() async throws {
+    await #expect(processExitsWith: .success) {
+      await recordErrors {
+        let agent = try await settledAgent()
+        let link = try MessageChannel()
+        try await agent.call(.keep, 0, transfer: [link.port2])
+        // The limit is one for those without privileges.
+        if geteuid() == 0 { try #require(setuid(65534) == 0) }
+        setLimit(RLIMIT_NOFILE, 256)
+        var posted: UInt64 = 0
+        var others: [MessagePort] = []
+        while posted < 10_000 {
+          let channel = try MessageChannel()
+          try channel.port1.postMessage(bitwise: posted)
+          do {
+            try link.port1.postMessage(bitwise: posted, transfer: [channel.port2])
+            posted += 1
+            if others.count < 20 { others.append(channel.port1) }
+          } catch PortError.transferQueueFull {
+            try await onThread { [posted] in try channel.port2.expect(posted) }
+            break
+          }
+        }
+        #expect(posted > 20 && posted < 10_000)
+        // Messages without ports are not affected.
+        try link.port1.postMessage(bitwise: posted)
+        for number in 0..<posted { try await agent.call(.take, 0, 1, number) }
+        try await agent.call(.expect, 0, posted, 1)
+        let channel = try MessageChannel()
+        try link.port1.postMessage(bitwise: 0 as UInt64, transfer: [channel.port2])
+        try channel.port1.postMessage(bitwise: 9 as UInt64)
+        try await agent.call(.take, 0, 1, 0)
+        try await agent.call(.expect, 1, 9, 1)
+      }
+    }
+  }
+}
