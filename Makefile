@@ -1,5 +1,6 @@
 # make run    sets everything up and shows the four model programs between real processes
 # make test   sets everything up and passes the tests
+# make bench  measures, beside what the machine can do at best; make bench-peers measures others as well
 # make model  checks the models of the lock-free protocols
 #
 # Both work on a fresh Debian 12 or Ubuntu 24.04 with a Swift toolchain. `swift build` and `swift test` work as well,
@@ -8,7 +9,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help setup build run doctor test model model-quick clean
+.PHONY: help setup build run doctor test model model-quick bench bench-peers clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^$$/q'
@@ -36,6 +37,12 @@ test: setup
 model model-quick:
 	@scripts/setup.sh spin gcc
 	Tests/Models/run.sh $(if $(filter model-quick,$@),--quick)
+
+bench: setup
+	Benchmarks/run.sh
+
+bench-peers: setup
+	Benchmarks/run.sh --peers
 
 clean:
 	rm -rf .build .build-*
