@@ -1,3 +1,4 @@
+import CSupport
 import Glibc
 
 /// Bytes on the heap that belong to one message: written once while it is put together, and only read afterwards.
@@ -26,7 +27,7 @@ package final class OwnedBytes: @unchecked Sendable {  // immutable once it is s
   package func write(_ bytes: RawSpan, at offset: Int) {
     precondition(offset >= 0 && bytes.byteCount <= byteCount - offset, "write beyond the message")
     unsafe bytes.withUnsafeBytes { source in
-      if let from = source.baseAddress { unsafe (base + offset).copyMemory(from: from, byteCount: source.count) }
+      if let from = source.baseAddress { unsafe csupport_copy(base + offset, from, source.count) }
     }
   }
 

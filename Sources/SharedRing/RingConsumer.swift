@@ -15,6 +15,8 @@ import CSupport
   /// Passing this means that so much was read. `start` as long as nothing of this lap was.
   @usableFromInline var releaseAt: UnsafeMutableRawPointer
   @usableFromInline var words: LaneWords
+  /// Where the cursor was when the ring was last found empty, or began to be read.
+  @usableFromInline var emptyCursor: UnsafeMutableRawPointer
   /// The lane position of `start` in this lap.
   @usableFromInline var lapPosition: UInt64
   /// What the producer was told.
@@ -49,6 +51,7 @@ import CSupport
     unsafe end = data + capacity
     releaseStride = .max
     unsafe releaseAt = data + capacity / 8
+    unsafe emptyCursor = data
     self.words = words
     lapPosition = 0
     released = 0
@@ -78,6 +81,31 @@ extension RingConsumer {
   /// Whether a record waits, without looking at what it is.
   @inlinable @inline(__always)
   package var isEmpty: Bool { unsafe RecordHeader.load(at: cursor) == 0 }
+
+  /// ``isEmpty``, for a consumer that looks again and again. One that has caught up with a busy producer lets it get ahead.
+  @inlinable @inline(__always)
+  package var isEmptyForNow: Bool {
+    mutating get {
+      guard isEmpty else { return false }
+      if unsafe cursor != emptyCursor { letProducerGetAhead() }
+      return true
+    }
+  }
+
+  /// The ring has run empty after something was read.
+  ///
+  /// Right behind a producer, a consumer looks for the next header in the very line that is being written, and each look
+  /// costs the producer that line: both go at half their speed. So after several messages in a row this looks away, for a
+  /// small part of the time that they took to read; then there are more of them next time. After a single one it does
+  /// not, for it may be the answer in a conversation.
+  @usableFromInline @inline(never)
+  mutating func letProducerGetAhead() {
+    let first = RecordHeader(rawValue: unsafe RecordHeader.load(at: emptyCursor))
+    let run = unsafe cursor - emptyCursor
+    unsafe emptyCursor = cursor
+    guard run > RecordHeader.recordBytes(payloadBytes: first.byteCount) else { return }
+    for _ in 0..<min(run / 512, 16) { csupport_cpu_relax() }
+  }
 
   /// Hands the next message to `body`, if it is a whole message without ports, and goes past it.
   ///

@@ -43,7 +43,7 @@ public struct PortReader: ~Copyable, Sendable {
       if consumer.owesRing { payOwedRing() }
       return result
     }
-    if consumer.isEmpty {
+    if consumer.isEmptyForNow {
       emptyLooks &+= 1
       if emptyLooks != 0 || !isClosing { return nil }
     }
@@ -66,6 +66,30 @@ public struct PortReader: ~Copyable, Sendable {
     guard let value else { return nil }
     guard let value else { throw sizeMismatch(MemoryLayout<Value>.size, byteCount) }
     return value
+  }
+
+  /// Copies the next message out, if there is one: then nobody can change it any more.
+  ///
+  /// - Parameter target: its first bytes become the message.
+  /// - Returns: how many bytes the message has, or `nil` if there is no message now.
+  /// - Throws: as ``tryRead(_:)``; also ``PortError/messageTooLarge(byteCount:limit:)`` for a message that is longer than
+  ///   `target`. It is gone then: ``PortWriter/maximumMessageBytes`` is always enough for what a writer has written.
+  @inlinable @inline(__always)
+  public mutating func tryRead(into target: inout MutableRawSpan) throws(PortError) -> Int? {
+    let capacity = target.byteCount
+    let byteCount = try tryRead { bytes in
+      if bytes.byteCount <= capacity {
+        unsafe target.withUnsafeMutableBytes { to in
+          unsafe bytes.withUnsafeBytes { from in
+            if let to = to.baseAddress, let from = from.baseAddress { unsafe csupport_copy(to, from, bytes.byteCount) }
+          }
+        }
+      }
+      return bytes.byteCount
+    }
+    guard let byteCount else { return nil }
+    guard byteCount <= capacity else { throw .messageTooLarge(byteCount: byteCount, limit: capacity) }
+    return byteCount
   }
 
   /// Reads up to `limit` messages that are there, and tells the writer once.

@@ -255,11 +255,12 @@ enum FastTier {
     let checker = Checker(size: job.size)
     let mask: UInt64 = job.size <= 1024 ? 63 : 0
     while true {
-      guard let isWhole = try reader.tryRead({ buffer.copy($0) }) else {
+      var target = unsafe buffer.target.mutableBytes
+      guard let byteCount = try reader.tryRead(into: &target) else {
         cbench_relax()
         continue
       }
-      guard isWhole else { throw Message.Damaged(description: "a message of another size") }
+      guard byteCount == job.size else { throw Message.Damaged(description: "a message of another size") }
       if try unsafe checker.check(buffer.raw) { return }
       if checker.expected & mask == 0, window.isOver(received: Int(checker.expected)) {
         _ = try writer.tryWrite(bitwise: UInt64(1))

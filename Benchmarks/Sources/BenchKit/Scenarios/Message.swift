@@ -38,6 +38,9 @@ final class MessageBuffer: @unchecked Sendable {  // one thread at a time
 
   @unsafe var raw: UnsafeRawBufferPointer { unsafe UnsafeRawBufferPointer(start: start, count: size) }
 
+  /// What a message is copied into.
+  @unsafe var target: UnsafeMutableRawBufferPointer { unsafe UnsafeMutableRawBufferPointer(start: start, count: size) }
+
   @inline(__always)
   func stamp(_ sequence: UInt64) {
     if size >= 16 { unsafe (start + size - 8).storeBytes(of: sequence ^ Message.tailMix, as: UInt64.self) }
