@@ -3,9 +3,9 @@ import Glibc
 
 /// Bytes on the heap that belong to one message: written once while it is put together, and only read afterwards.
 @safe
-package final class OwnedBytes: @unchecked Sendable {  // immutable once it is shared
-  private let base: UnsafeMutableRawPointer
-  package let byteCount: Int
+@usableFromInline package final class OwnedBytes: @unchecked Sendable {  // immutable once it is shared
+  @usableFromInline let base: UnsafeMutableRawPointer
+  @usableFromInline package let byteCount: Int
 
   /// Uninitialised bytes, or `nil` if there is no memory for so many.
   package init?(byteCount: Int) {
@@ -17,6 +17,7 @@ package final class OwnedBytes: @unchecked Sendable {  // immutable once it is s
 
   deinit { unsafe free(base) }
 
+  @inlinable @inline(__always)
   package func withBytes<Result: ~Copyable, Failure: Error>(
     _ body: (RawSpan) throws(Failure) -> Result
   ) throws(Failure) -> Result {
