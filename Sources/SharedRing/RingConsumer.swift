@@ -82,15 +82,9 @@ extension RingConsumer {
   @inlinable @inline(__always)
   package var isEmpty: Bool { unsafe RecordHeader.load(at: cursor) == 0 }
 
-  /// ``isEmpty``, for a consumer that looks again and again. One that has caught up with a busy producer lets it get ahead.
+  /// Whether nothing was read since ``letProducerGetAhead()``.
   @inlinable @inline(__always)
-  package var isEmptyForNow: Bool {
-    mutating get {
-      guard isEmpty else { return false }
-      if unsafe cursor != emptyCursor { letProducerGetAhead() }
-      return true
-    }
-  }
+  package var hasReadNothing: Bool { unsafe cursor == emptyCursor }
 
   /// The ring has run empty after something was read.
   ///
@@ -98,8 +92,7 @@ extension RingConsumer {
   /// costs the producer that line: both go at half their speed. So after several messages in a row this looks away, for a
   /// small part of the time that they took to read; then there are more of them next time. After a single one it does
   /// not, for it may be the answer in a conversation.
-  @usableFromInline @inline(never)
-  mutating func letProducerGetAhead() {
+  package mutating func letProducerGetAhead() {
     let first = RecordHeader(rawValue: unsafe RecordHeader.load(at: emptyCursor))
     let run = unsafe cursor - emptyCursor
     unsafe emptyCursor = cursor
@@ -120,7 +113,7 @@ extension RingConsumer {
     guard header >> 32 == RecordHeader.plainMessage else { return nil }
     let payloadBytes = Int(truncatingIfNeeded: header & 0xffff_ffff)
     let next = RecordHeader.recordBytes(payloadBytes: payloadBytes)
-    guard unsafe next <= end - cursor - RecordHeader.byteCount else { return nil }
+    guard unsafe next <= (end - cursor) &- RecordHeader.byteCount else { return nil }
     defer { advance(by: next) }
     let payload = unsafe UnsafeRawBufferPointer(start: cursor + RecordHeader.byteCount, count: payloadBytes)
     return try unsafe body(payload.bytes)
@@ -133,7 +126,7 @@ extension RingConsumer {
     guard header >> 32 == RecordHeader.plainMessage else { return false }
     let payloadBytes = Int(truncatingIfNeeded: header & 0xffff_ffff)
     let next = RecordHeader.recordBytes(payloadBytes: payloadBytes)
-    guard unsafe next <= end - cursor - RecordHeader.byteCount else { return false }
+    guard unsafe next <= (end - cursor) &- RecordHeader.byteCount else { return false }
     let payload = unsafe UnsafeRawBufferPointer(start: cursor + RecordHeader.byteCount, count: payloadBytes)
     guard unsafe body(payload.bytes) else { return false }
     advance(by: next)

@@ -43,9 +43,9 @@ public struct PortReader: ~Copyable, Sendable {
       if consumer.owesRing { payOwedRing() }
       return result
     }
-    if consumer.isEmptyForNow {
+    if consumer.isEmpty {
       emptyLooks &+= 1
-      if emptyLooks != 0 || !isClosing { return nil }
+      if consumer.hasReadNothing && emptyLooks != 0 || isStillOpen() { return nil }
     }
     return try readUncommon(body)
   }
@@ -170,8 +170,15 @@ public struct PortReader: ~Copyable, Sendable {
 
   // MARK: Off the hot path
 
+  /// After some looks in vain, or the first one: whether there may be more.
+  @usableFromInline @inline(never)
+  mutating func isStillOpen() -> Bool {
+    consumer.letProducerGetAhead()
+    return !isClosing
+  }
+
   /// The other end is gone: what is on the ring is all there will be.
-  @usableFromInline var isClosing: Bool { violation != nil || end.isPeerGone }
+  private var isClosing: Bool { violation != nil || end.isPeerGone }
 
   @usableFromInline @inline(never)
   func sizeMismatch(_ expected: Int, _ actual: Int) -> PortError {
