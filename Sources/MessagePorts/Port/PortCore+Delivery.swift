@@ -30,6 +30,8 @@ enum TurnResult {
 /// References whose release may run code of the program, and must not do so under a lock.
 struct Leftovers: Sendable {
   var handlers: PortHandlers?
+  /// Handlers that came too late.
+  var unused = PortHandlers()
   var retained: KeptPort?
   var queue: [QueuedMessage] = []
 }
