@@ -66,6 +66,9 @@ extension RingProducer {
     guard doorbell == Doorbell.asleepOnFutex || doorbell == Doorbell.asleepOnSocket,
       words.takeDoorbell(.message, doorbell)
     else { return false }
+    #if PLANTED_LOST_WAKE_UP
+      if PlantedBug.strikes() { return false }
+    #endif
     if doorbell == Doorbell.asleepOnSocket { return true }
     _ = unsafe csupport_futex_wake_all(words.doorbellWord(.message))
     return false

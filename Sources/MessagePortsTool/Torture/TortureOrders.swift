@@ -40,6 +40,9 @@ struct TortureStop: Codable, Sendable {
     case polled(Int)
     /// By a thread that blocks, until so many messages have come on the channel.
     case blocking(until: Int)
+    /// With a message handler that answers each message with one, until so many were posted here. Whoever waits for an
+    /// answer goes to sleep and has to be woken.
+    case volley(until: Int)
     /// As two halves, each as fast as it can; messages are small then.
     case split
   }

@@ -87,6 +87,7 @@ struct TorturePlanner {
         case ..<18: movers.append(id)
         case ..<22: close(channel, &draft)
         case ..<26 where channel.isRead == [true, true]: blockOrSplit(channel, posted, &draft)
+        case ..<40 where channel.isRead == [true, true] && draft.mayVolley(channel): volley(channel, posted, &draft)
         case ..<60: traffic(channel, &draft)
         default: if channel.isRead == [true, true] { draft.addCarrier(channel) }
         }
@@ -114,12 +115,20 @@ struct TorturePlanner {
     var journeys: [Journey] = []
     var hasBlocked: Set<Int> = []
     var hasSplit: Set<Int> = []
+    var volleying: Set<Int> = []
 
     init(round: Int, workers: Int) {
       self.round = round
       plan = TorturePlan(orders: Array(repeating: TortureOrders(), count: workers))
       carriers = Array(repeating: Array(repeating: [], count: workers), count: workers)
       nested = carriers
+    }
+
+    /// One at a time for each worker: where more is going on, hardly anybody sleeps.
+    mutating func mayVolley(_ channel: TortureChannel) -> Bool {
+      guard channel.workers[0] != channel.workers[1], volleying.isDisjoint(with: channel.workers) else { return false }
+      volleying.formUnion(channel.workers)
+      return true
     }
 
     mutating func addCarrier(_ channel: TortureChannel) {
@@ -198,6 +207,14 @@ struct TorturePlanner {
       draft.add(channel.port(1 - end), at: channel.workers[1 - end], .handler, posts: posts)
     } else {
       traffic(channel, &draft)
+    }
+  }
+
+  private mutating func volley(_ channel: TortureChannel, _ posted: (PortID) -> Int, _ draft: inout Draft) {
+    let count = 100 + random.below(900)
+    for end in 0...1 {
+      let until = posted(channel.port(end)) + count
+      draft.add(channel.port(end), at: channel.workers[end], .volley(until: until), posts: 1)
     }
   }
 

@@ -243,7 +243,9 @@ final class TortureRun {
     let sender = port.peer
     let place = "port \(port) at worker \(worker)"
     if table[sender, .isClosed] == 1 || holder(sender) == nil {
-      return table[port, .hasSeenClose] == 1 ? nil : "\(place) waits for its close"
+      guard table[port, .hasSeenClose] == 0 else { return nil }
+      let fate = table[sender, .isClosed] == 1 ? "was closed" : table[sender, .holder] == 0 ? "was on its way" : "died"
+      return "\(place) waits for its close; the other end \(fate)"
     }
     let (received, posted) = (table[sender, .received], table[sender, .posted])
     return received == posted ? nil : "\(place) has \(received) of \(posted) messages"

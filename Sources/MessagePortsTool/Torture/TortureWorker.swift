@@ -36,6 +36,8 @@ final class HeldPort: Sendable {
   struct State {
     var mayMissOne: Bool
     var hasSeenClose = false
+    /// How many messages to post before answers end.
+    var answersUntil = 0
   }
 
   init(_ id: PortID, _ port: MessagePort, mayMissOne: Bool = false) {
@@ -218,9 +220,16 @@ final class TortureWorker: Sendable {
     held.state.withLock { $0.mayMissOne = false }
     if number >= table[sender, .attempted] { fail("port \(held.id): message \(number) was never posted") }
     if case .cargo(let cargo) = content { arrived(ports, cargo) }
+    answer(held)
     table.add(1, to: .messages, of: index)
     table.add(byteCount, to: .bytes, of: index)
     table[sender, .received] = number + 1
+  }
+
+  /// Before the message counts as received, so that there is no moment of rest in between.
+  private func answer(_ held: HeldPort) {
+    guard table[held.id, .posted] < held.state.withLock({ $0.answersUntil }) else { return }
+    do { try post(held, isSmall: true) } catch { if !held.port.isClosed { fail("port \(held.id): \(error)") } }
   }
 
   /// What came instead of what had to come.
@@ -287,14 +296,20 @@ final class TortureWorker: Sendable {
   }
 
   private func prepare(_ held: HeldPort, _ stop: TortureStop) {
-    if stop.reading == .handler { read(held) } else { stopReading(held) }
+    switch stop.reading {
+    case .handler: read(held)
+    case .volley(let count):
+      held.state.withLock { $0.answersUntil = count }
+      read(held)
+    default: stopReading(held)
+    }
   }
 
-  private func post(_ held: HeldPort) throws {
+  private func post(_ held: HeldPort, isSmall: Bool = false) throws {
     try held.posting.withLock { _ in
       let number = table[held.id, .posted]
       table[held.id, .attempted] = number + 1
-      try unsafe TortureMessage.withContent(held.id, number, isSmall: false) {
+      try unsafe TortureMessage.withContent(held.id, number, isSmall: isSmall) {
         try unsafe held.port.postMessage(bytes: $0.bytes)
       }
       table[held.id, .posted] = number + 1
