@@ -214,6 +214,7 @@ extension LaneState {
 
   /// Everything was delivered, and there will be nothing more.
   private mutating func finish(_ reason: CloseReason) -> Delivery {
+    receivingChannel?.discardPackets()
     if !receiver.waiters.isEmpty { return .resume(receiver.waiters.removeFirst(), nil) }
     var leftovers = Leftovers()
     leftovers.handlers = receiver.handlers
