@@ -1,6 +1,7 @@
 # make run    sets everything up and shows the four model programs between real processes
 # make test   sets everything up and passes the tests
 # make model  checks the models of the lock-free protocols
+# make crash  kills a process at each step of the library
 # make soak   tortures ports for a minute: 16 processes, 1,000 ports, random kills
 #
 # Both work on a fresh Debian 12 or Ubuntu 24.04 with a Swift toolchain. `swift build` and `swift test` work as well,
@@ -9,7 +10,8 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help setup build run doctor test model model-quick soak soak-quick clean
+.PHONY: help setup build run doctor test model model-quick soak soak-quick soak-planted crash \
+	crash-random clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^$$/q'
@@ -43,8 +45,23 @@ soak: SECONDS ?= 60
 soak: build
 	.build/release/messageports torture --seconds $(SECONDS) --processes 16 --ports 1000
 
+## Plants bugs, and shows that the torture finds them.
+soak-planted: setup
+	scripts/soak-planted.sh
+
 soak-quick: build
 	.build/release/messageports torture --seconds 5 --processes 4 --ports 100
+
+## Dies at every step of the library, in every situation of the other side.
+crash: setup
+	swift build -c release --product CrashTrials --scratch-path .build-crash -Xswiftc -D -Xswiftc CRASH_POINTS
+	.build-crash/release/CrashTrials steps
+
+## And at random moments: make crash-random KILLS=100
+crash-random: KILLS ?= 10000
+crash-random: setup
+	swift build -c release --product CrashTrials
+	.build/release/CrashTrials random $(KILLS)
 
 clean:
 	rm -rf .build .build-*

@@ -37,6 +37,7 @@ extension RingConsumer {
     }
     let before = words.loadDoorbell(.message)
     words.storeDoorbell(.message, doorbell)
+    crashPoint(.sleepAnnounced)
     let hasBarrier = before != Doorbell.polling || csupport_membarrier_global() >= 0
     csupport_store_load_fence()
     if released { wakeProducer() }
@@ -49,6 +50,7 @@ extension RingConsumer {
     words.storeDoorbell(.message, Doorbell.awake)
     // Whoever takes an announcement back takes it back for all who sleep on it: the producer will not ring for them.
     if before == Doorbell.asleepOnFutex { wakeSleepers() }
+    crashPoint(.sleepCalledOff)
     return false
   }
 

@@ -134,6 +134,7 @@ extension PortCore {
       guard state == .departing else { return [] }
       Departure.waitForOthers()
     }
+    crashPoint(.closeDecided)
     let outgoingFollowUp = outgoing.state.withLock { lane -> FollowUp in
       if lane.producer.isAttached {
         lane.producer.sayClosed()
@@ -146,7 +147,9 @@ extension PortCore {
       if !lane.consumer.isAttached { lane.isReceiverGone = true }
       return lane.receivingChannel
     }
+    crashPoint(.closeSaid)
     channel?.hangUp()
+    crashPoint(.closeHungUp)
     let unread = takeApart(because: .closed)
     outgoingFollowUp.perform()
     return unread
