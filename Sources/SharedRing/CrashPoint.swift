@@ -19,7 +19,7 @@
   case transferListed, transferDescribed, transferStaged, transferSent, transferPublished, transferFinished
   // Receiving.
   case receiveFound, receiveConsumed, receivePacketTaken, receivePortsMade, released, linkMapped, linkFollowed
-  case sleepAnnounced, sleepCalledOff
+  case sleepAnnounced
   // Closing.
   case closeDecided, closeSaid, closeHungUp
   // Connecting.

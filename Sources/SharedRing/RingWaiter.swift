@@ -50,7 +50,6 @@ extension RingConsumer {
     words.storeDoorbell(.message, Doorbell.awake)
     // Whoever takes an announcement back takes it back for all who sleep on it: the producer will not ring for them.
     if before == Doorbell.asleepOnFutex { wakeSleepers() }
-    crashPoint(.sleepCalledOff)
     return false
   }
 

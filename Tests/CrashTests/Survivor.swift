@@ -44,6 +44,7 @@ final class Survivor: Sendable {
 
   init(_ near: MessagePort, _ situation: Situation, carrier: MessagePort?) {
     self.carrier = carrier
+    postSome(near)
     switch situation {
     case .idle: listen(near)
     case .busy:
@@ -130,6 +131,28 @@ final class Survivor: Sendable {
 
   // MARK: Posting
 
+  /// For the victim to have something to receive, in every situation: ports, and what makes the lane grow.
+  private func postSome(_ near: MessagePort) {
+    do {
+      for number in 0..<8 {
+        try near.postMessage(bytes: [UInt8](repeating: 1, count: number % 4 == 3 ? 1_500_000 : 100))
+        try lend(near)
+      }
+    } catch {
+      fail("posting: \(error)")
+    }
+  }
+
+  private func lend(_ near: MessagePort) throws {
+    let channel = try MessageChannel()
+    let index = state.withLock { state in
+      state.lent.append((channel.port1, 0))
+      return state.lent.count - 1
+    }
+    channel.port1.onClose = { [self] _ in state.withLock { $0.lent[index].closes += 1 } }
+    try near.postMessage(bytes: [], transfer: [channel.port2])
+  }
+
   private func keepPosting(_ near: MessagePort) {
     defer { state.withLock { $0.isOver = true } }
     do {
@@ -140,13 +163,7 @@ final class Survivor: Sendable {
           if state.withLock({ $0.closes > 0 }) { return }
           continue
         }
-        let channel = try MessageChannel()
-        let index = state.withLock { state in
-          state.lent.append((channel.port1, 0))
-          return state.lent.count - 1
-        }
-        channel.port1.onClose = { [self] _ in state.withLock { $0.lent[index].closes += 1 } }
-        try near.postMessage(bytes: [], transfer: [channel.port2])
+        try lend(near)
       }
     } catch PortError.transferQueueFull {
       // The victim has died with ports in its hands, or has no time for them: enough for now.

@@ -24,7 +24,7 @@ struct Trial {
   let situation: Situation
   static let patience = 20.0
   /// A victim that has not got to its step by then never will: it does all it does once in some milliseconds.
-  static let reachSeconds = 3.0
+  static let reachSeconds = 1.5
 
   func run(_ carrier: MessagePort) throws -> Verdict {
     let start = Resources.now()
