@@ -2,6 +2,8 @@
 # make test   sets everything up and passes the tests
 # make bench  measures, beside what the machine can do at best; make bench-peers measures others as well
 # make model  checks the models of the lock-free protocols
+# make crash  kills a process at each step of the library
+# make soak   tortures ports for a minute: 16 processes, 1,000 ports, random kills
 #
 # Both work on a fresh Debian 12 or Ubuntu 24.04 with a Swift toolchain. `swift build` and `swift test` work as well,
 # once liburing-dev is installed.
@@ -9,7 +11,8 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help setup build run doctor test model model-quick bench bench-peers clean
+.PHONY: help setup build run doctor test model model-quick soak soak-quick soak-planted crash crash-random bench \
+	bench-peers clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^$$/q'
@@ -43,6 +46,29 @@ bench: setup
 
 bench-peers: setup
 	Benchmarks/run.sh --peers
+
+## Random work, random deaths, and every message accounted for. Longer: make soak SECONDS=3600
+soak: SECONDS ?= 60
+soak: build
+	.build/release/messageports torture --seconds $(SECONDS) --processes 16 --ports 1000
+
+## Plants bugs, and shows that the torture finds them.
+soak-planted: setup
+	scripts/soak-planted.sh
+
+soak-quick: build
+	.build/release/messageports torture --seconds 5 --processes 4 --ports 100
+
+## Dies at every step of the library, in every situation of the other side.
+crash: setup
+	swift build -c release --product CrashTrials --scratch-path .build-crash -Xswiftc -D -Xswiftc CRASH_POINTS
+	.build-crash/release/CrashTrials steps
+
+## And at random moments: make crash-random KILLS=100
+crash-random: KILLS ?= 10000
+crash-random: setup
+	swift build -c release --product CrashTrials
+	.build/release/CrashTrials random $(KILLS)
 
 clean:
 	rm -rf .build .build-*

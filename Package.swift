@@ -56,6 +56,10 @@ let package = Package(
     .executableTarget(
       name: "TestPeer", dependencies: ["CSupport", "SharedRing", "MessagePorts", "TestSupport"], path: "Tests/TestPeer",
       swiftSettings: settings),
+    // Kills processes at every step of the library; see Tests/CrashTests/README.md.
+    .executableTarget(
+      name: "CrashTrials", dependencies: ["CSupport", "SharedRing", "MessagePorts", "TestSupport"], path: "Tests/CrashTests",
+      exclude: ["README.md"], swiftSettings: settings),
     // The example of the README, word for word; a test compares and runs it.
     .executableTarget(
       name: "ReadmeExample", dependencies: ["MessagePorts"], path: "Tests/ReadmeExample", swiftSettings: settings),

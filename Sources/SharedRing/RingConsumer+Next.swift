@@ -101,6 +101,7 @@ extension RingConsumer {
       if error.errno == 0 { throw .violation("link beyond the end of the file") }
       throw .system(error)
     }
+    crashPoint(.linkMapped)
     let position = self.position &+ UInt64(RecordHeader.recordBytes(payloadBytes: 16))
     let old = (offset: segmentOffset, capacity: self.capacity)
     unsafe start = unsafe mapping.address
@@ -112,6 +113,7 @@ extension RingConsumer {
     segment = consume mapping
     if old.offset != 0 { _ = csupport_memory_discard(memory.fd, old.offset, UInt64(old.capacity)) }
     release()
+    crashPoint(.linkFollowed)
   }
 
   /// Reads a word that the peer may be changing, once.

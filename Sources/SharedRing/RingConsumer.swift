@@ -164,6 +164,7 @@ extension RingConsumer {
     guard isAttached, position != released else { return }
     released = position
     words.storeReleased(position)
+    crashPoint(.released)
     // [sleep] Our release against our look; a waiting producer announces, fences, and looks at the release.
     csupport_store_load_fence()
     wakeProducer()

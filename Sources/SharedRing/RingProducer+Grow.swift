@@ -14,11 +14,13 @@ extension RingProducer {
     let mapping: Mapping
     do throws(SystemError) {
       try check("fallocate") { csupport_memory_reserve(memory.fd, offset, UInt64(newCapacity)) }
+      crashPoint(.growReserved)
       mapping = try Mapping(fd: memory.fd, fileOffset: offset, byteCount: newCapacity)
     } catch {
       _ = csupport_memory_discard(memory.fd, offset, UInt64(newCapacity))
       throw .system(error)
     }
+    crashPoint(.growMapped)
     unsafe RecordHeader.terminate(at: mapping.address)
 
     let linkBytes = RecordHeader.recordBytes(payloadBytes: 16)
@@ -26,7 +28,9 @@ extension RingProducer {
     unsafe (cursor + 8).storeBytes(of: offset, as: UInt64.self)
     unsafe (cursor + 16).storeBytes(of: UInt64(newCapacity), as: UInt64.self)
     let link = RecordHeader(kind: .link, byteCount: 16)
+    crashPoint(.growLinkWritten)
     unsafe link.commit(at: cursor)
+    crashPoint(.growLinked)
 
     segmentPosition = position &+ UInt64(linkBytes)
     lapPosition = segmentPosition
@@ -43,6 +47,7 @@ extension RingProducer {
   package mutating func shrink(_ policy: GrowthPolicy) throws(RingError) {
     let (oldOffset, oldCapacity, linkOffset) = (segmentOffset, capacity, unsafe cursor - start)
     try grow(capacity: policy.steadyCapacity)
+    crashPoint(.shrunk)
     guard let memory else { return }
     let page = RingLayout.pageBytes
     let linkEnd = min(linkOffset + RecordHeader.recordBytes(payloadBytes: 16), oldCapacity)

@@ -62,12 +62,18 @@ extension RingProducer {
 
   /// Whether the consumer slept on its socket and has to be rung there. One that slept on its futex has been woken.
   package mutating func wakeConsumer() -> Bool {
+    crashPoint(.wakeDecided)
     let doorbell = words.loadDoorbell(.message)
     guard doorbell == Doorbell.asleepOnFutex || doorbell == Doorbell.asleepOnSocket,
       words.takeDoorbell(.message, doorbell)
     else { return false }
+    #if PLANTED_LOST_WAKE_UP
+      if PlantedBug.strikes() { return false }
+    #endif
+    crashPoint(.wakeTaken)
     if doorbell == Doorbell.asleepOnSocket { return true }
     _ = unsafe csupport_futex_wake_all(words.doorbellWord(.message))
+    crashPoint(.wakeDone)
     return false
   }
 
@@ -87,8 +93,12 @@ extension RingProducer {
         let isLast = chunk == remaining
         let kind: RecordHeader.Kind = isLast ? .lastFragment : written == 0 ? .firstFragment : .middleFragment
         let header = RecordHeader(kind: kind, byteCount: prefix + chunk)
-        if isLast { return header }
+        if isLast {
+          crashPoint(.fragmentsWritten)
+          return header
+        }
         publish(header)
+        crashPoint(.fragmentPublished)
         if consumerSleeps(), wakeConsumer() { contact.ringSocket() }
         written += chunk
       }

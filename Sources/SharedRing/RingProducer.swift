@@ -118,8 +118,11 @@ extension RingProducer {
   @inlinable @inline(__always)
   package mutating func publish(_ header: RecordHeader) {
     let next = unsafe cursor + RecordHeader.recordBytes(payloadBytes: header.byteCount)
+    crashPoint(.postWritten)
     unsafe RecordHeader.terminate(at: next)
+    crashPoint(.postTerminated)
     if isBatching { unsafe withhold(header, at: cursor) } else { unsafe header.commit(at: cursor) }
+    crashPoint(.postCommitted)
     unsafe cursor = next
   }
 
@@ -143,6 +146,7 @@ extension RingProducer {
     isBatching = false
     guard let address = unsafe withheldAddress.take() else { return false }
     unsafe withheldHeader.commit(at: address)
+    crashPoint(.batchCommitted)
     return true
   }
 
@@ -208,6 +212,7 @@ extension RingProducer {
     let pad = RecordHeader(kind: .pad, byteCount: unsafe end - cursor - RecordHeader.byteCount)
     unsafe RecordHeader.terminate(at: start)
     if isBatching { unsafe withhold(pad, at: cursor) } else { unsafe pad.commit(at: cursor) }
+    crashPoint(.wrapped)
     lapPosition &+= UInt64(capacity)
     unsafe cursor = unsafe start
   }

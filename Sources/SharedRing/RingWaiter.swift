@@ -37,6 +37,7 @@ extension RingConsumer {
     }
     let before = words.loadDoorbell(.message)
     words.storeDoorbell(.message, doorbell)
+    crashPoint(.sleepAnnounced)
     let hasBarrier = before != Doorbell.polling || csupport_membarrier_global() >= 0
     csupport_store_load_fence()
     if released { wakeProducer() }

@@ -297,6 +297,27 @@ struct HostileConductTests {
     try await scene.checkFriend()
   }
 
+  @Test("Ports in a message that was never completed close when its poster is gone", arguments: Style.allCases)
+  func incompleteTransfer(_ style: Style) async throws {
+    let scene = try await Scene()
+    let (port, far) = try await scene.makePort()
+    let told = try listen(port, style, on: scene.loop)
+    let memory = try ChannelMemory.make(laneCapacity: 0, backing: .memfd)
+    var sockets: (CInt, CInt) = (-1, -1)
+    #expect(unsafe csupport_socket_pair(&sockets.0, &sockets.1) == 0)
+    let left = try RawEnd(memory, end: 0, owning: sockets.0)
+    let forged = ForgedPort(left, near: sockets.1)
+    far.post([1])
+    far.send(words: [ForgedPort.header(1)] + forged.words, forged.fds)
+    _ = csupport_close(sockets.1)
+    // As one that is killed between the packet and the record.
+    far.hangUp()
+    #expect(try await told.wait(for: 2) == [.message([1], ports: 0), .close("peer exited")])
+    try await eventually("the close of the port that was sent") { csupport_socket_is_hung_up(left.socket) == 1 }
+    withExtendedLifetime(port) {}
+    try await scene.checkFriend()
+  }
+
   // MARK: - Lies about what was read
 
   @Test("A peer that says it has read what was never written is found out at the next full ring", arguments: [false, true])

@@ -96,6 +96,25 @@ struct OwnershipTests {
 
   enum Other: String, CaseIterable { case untouched, started, withCloseHandler, handlerNotStarted }
 
+  @Test("7.1 Handlers that are set after the last event keep nothing", arguments: FarEnd.allCases)
+  func handlersAfterTheEnd(_ place: FarEnd) throws {
+    let received = Received()
+    weak var port: MessagePort?
+    do {
+      let channel = try MessageChannel()
+      let control = try Puppet(place, taking: channel.port2, near: try MessageChannel().port1)
+      let strong = channel.port1
+      strong.onClose = received.closeHandler
+      try control.close()
+      try received.waitForClose()
+      strong.onMessage = { _ in _ = strong.isStarted }
+      strong.onClose = { _ in _ = strong.isStarted }
+      strong.onMessageError = { _ in _ = strong.isStarted }
+      port = strong
+    }
+    try waitUntil("the port to be released") { port == nil }
+  }
+
   @Test("7.2 Any other port closes when the last reference to it is released", arguments: FarEnd.allCases, [Other.untouched, .started, .withCloseHandler])
   func othersClose(_ place: FarEnd, _ other: Other) throws {
     let control: Puppet

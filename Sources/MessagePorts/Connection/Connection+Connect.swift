@@ -48,6 +48,7 @@ extension Connection {
   private static func greet(
     _ socket: CInt, _ name: SocketPath, _ deadline: ContinuousClock.Instant, _ options: ChannelOptions, _ loop: EventLoop
   ) async throws(ConnectionError) -> Connection? {
+    crashPoint(.connected)
     let memory: ChannelMemory
     do throws(SystemError) {
       memory = try ChannelMemory.make(
@@ -63,6 +64,7 @@ extension Connection {
       // A server that turns this user away hangs up without waiting for the hello; what it has said can still be read.
       if error.errno != EPIPE && error.errno != ECONNRESET { throw .system(error) }
     }
+    crashPoint(.helloSent)
     switch await WelcomeReader.wait(socket, until: deadline, loop) {
     case .cancelled: throw .cancelled
     case .timedOut: throw .noServer(path: name.path)
@@ -73,6 +75,7 @@ extension Connection {
     case .verdict(.welcome, let theirs):
       guard theirs == Handshake.version else { throw .versionDiffers(ours: Handshake.version, theirs: theirs) }
     }
+    crashPoint(.welcomeRead)
     var credentials = csupport_credentials()
     let peer =
       unsafe csupport_socket_peer(socket, &credentials) < 0

@@ -59,6 +59,7 @@ public final class Listener: Sendable {
     connections = stream
     acceptor = Acceptor(
       name: name, socket: socket, access: access, options: options, loop: loop, connections: continuation)
+    crashPoint(.listening)
     acceptor.start()
   }
 
@@ -218,7 +219,9 @@ private final class HelloReader: LoopWatcher {
       end(closing: true)
     case .accepted(let memory, let options):
       guard end(closing: false) else { return }
+      crashPoint(.helloRead)
       Handshake.sayWelcome(socket, .welcome)
+      crashPoint(.welcomeSent)
       accept(memory, options, socket)
     }
   }

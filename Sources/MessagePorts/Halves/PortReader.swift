@@ -203,6 +203,7 @@ public struct PortReader: ~Copyable, Sendable {
         guard end.isPeerGone else { return nil }
         // What was committed before the hang-up can be seen now.
         guard consumer.isEmpty else { continue }
+        end.channel.discardPackets()
         throw .peerClosed(end.closeReason)
       case .blocked(let error): throw .system(error)
       case .violation(let what): throw endReading(what)

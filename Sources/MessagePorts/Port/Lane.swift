@@ -143,6 +143,7 @@ extension LaneState {
     // What exceeds the limit, or the memory there is, stays for the uncommon path.
     let wasTaken = consumer.tryTake { $0.byteCount <= limit && event.assign($0) }
     guard wasTaken else { return false }
+    crashPoint(.receiveConsumed)
     if options.queueLimitBytes != nil { consumer.release() }
     if consumer.owesRing { payOwedRing() }
     return true
@@ -166,6 +167,7 @@ extension LaneState {
       case .blocked(let error): return .blocked(error)
       case .violation(let what): return .violation(what)
       case .record(let record):
+        crashPoint(.receiveFound)
         budget -= Lane.cost(of: record)
         let arrival: Arrival
         switch record.kind {

@@ -15,6 +15,8 @@ extension PortCore {
       guard lane.receiver.core === self else { return .none }
       leftovers.handlers = lane.receiver.handlers
       change(&lane.receiver)
+      // Nothing will ever be delivered: what the handlers hold (the port itself, say) is not to be held for that.
+      if case .delivered = lane.receiver.end { swap(&leftovers.unused, &lane.receiver.handlers) }
       lane.receiver.configuration &+= 1
       if lane.receiver.shouldBeRetained {
         if lane.receiver.retained == nil { lane.receiver.retained = KeptPort(facade, on: loop) }
@@ -137,6 +139,7 @@ extension PortCore {
       guard state == .departing else { return [] }
       Departure.waitForOthers()
     }
+    crashPoint(.closeDecided)
     let outgoingFollowUp = outgoing.state.withLock { lane -> FollowUp in
       if lane.producer.isAttached {
         lane.producer.sayClosed()
@@ -149,7 +152,9 @@ extension PortCore {
       if !lane.consumer.isAttached { lane.isReceiverGone = true }
       return lane.receivingChannel
     }
+    crashPoint(.closeSaid)
     channel?.hangUp()
+    crashPoint(.closeHungUp)
     let unread = takeApart(because: .closed)
     outgoingFollowUp.perform()
     return unread

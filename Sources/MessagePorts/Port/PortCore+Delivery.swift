@@ -30,6 +30,8 @@ enum TurnResult {
 /// References whose release may run code of the program, and must not do so under a lock.
 struct Leftovers: Sendable {
   var handlers: PortHandlers?
+  /// Handlers that came too late.
+  var unused = PortHandlers()
   var retained: KeptPort?
   var queue: [QueuedMessage] = []
 }
@@ -214,6 +216,7 @@ extension LaneState {
 
   /// Everything was delivered, and there will be nothing more.
   private mutating func finish(_ reason: CloseReason) -> Delivery {
+    receivingChannel?.discardPackets()
     if !receiver.waiters.isEmpty { return .resume(receiver.waiters.removeFirst(), nil) }
     var leftovers = Leftovers()
     leftovers.handlers = receiver.handlers

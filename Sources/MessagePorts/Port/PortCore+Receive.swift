@@ -47,7 +47,10 @@ extension PortCore {
         case .blocked(let error): return .failed(.system(error))
         case .nothing: break
         }
-        if let reason = lane.receiver.peerClosed { return .closed(reason) }
+        if let reason = lane.receiver.peerClosed {
+          lane.receivingChannel?.discardPackets()
+          return .closed(reason)
+        }
         guard preparing != nil else {
           lane.consumer.release()
           if lane.consumer.takeOwedRing() { lane.receivingChannel?.ring() }

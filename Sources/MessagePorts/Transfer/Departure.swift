@@ -36,6 +36,7 @@ extension PortCore {
     let outcome = try Departure.exclusively { () throws(PortError) -> Result<DepartedPorts, PortError> in
       try checkTransferList(cores)
       try Self.begin(cores)
+      crashPoint(.transferListed)
       do throws(PortError) {
         let departed = try transferExclusively(bytes, cores)
         for core in cores { _ = core.lifecycle.change(from: .departing, to: .detached) }
@@ -49,6 +50,7 @@ extension PortCore {
     let departed = try outcome.get()
     // Outside the lock: closing a port, or releasing what its handlers hold, may run any code.
     departed.finish(old: cores)
+    crashPoint(.transferFinished)
     giveBackOverflowWhenRead()
   }
 
@@ -146,6 +148,7 @@ extension PortCore {
         try lane.handle(error)
         return false
       }
+      crashPoint(.transferStaged)
       do throws(PortError) {
         guard try channel.send(cores) else {
           lane.producer.abandonStaged(header)
@@ -156,7 +159,9 @@ extension PortCore {
         lane.producer.abandonStaged(header)
         throw error
       }
+      crashPoint(.transferSent)
       lane.producer.publish(header.carrying(cores.count))
+      crashPoint(.transferPublished)
       lane.wakeReceiver()
       return true
     }

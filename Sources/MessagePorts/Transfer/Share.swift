@@ -21,6 +21,7 @@ extension PortCore {
     } catch {
       throw .system(error)
     }
+    crashPoint(.shareMade)
     let (mine, theirs) = end == 0 ? (channels.0, channels.1) : (channels.1, channels.0)
 
     for lane in [outgoing, incoming] { lane.isMoving.store(true, ordering: .relaxed) }
@@ -39,6 +40,7 @@ extension PortCore {
         }
 
         // From here on nothing fails.
+        crashPoint(.shareWritten)
         var leftovers = Leftovers()
         leftovers.queue = outgoing.becomeShared(
           producer: toThem, consumer: RingConsumer(memory: mine.memory, lane: end), from: mine, to: theirs)
@@ -47,6 +49,7 @@ extension PortCore {
         return leftovers
       }
     }
+    crashPoint(.shared)
     // Ports that waited in the channel are on their way now; their old objects stand for nothing.
     for port in leftovers.queue.lazy.flatMap(\.ports) {
       _ = port.core.lifecycle.change(from: .departing, to: .detached)
@@ -70,6 +73,9 @@ extension LaneState {
     var policy = GrowthPolicy()
     policy.waitsForConsumer = false
     for message in queue {
+      #if PLANTED_FORGOTTEN_MESSAGE
+        if PlantedBug.strikes() { continue }
+      #endif
       let cores = message.ports.map(\.core)
       for core in cores {
         _ = core.lifecycle.change(from: .open, to: .departing)

@@ -44,6 +44,7 @@ extension SharedChannel {
       }
     } while received.byte_count == 1  // a doorbell, or nothing yet
 
+    crashPoint(.receivePacketTaken)
     guard received.byte_count == TransferPacket.byteCount(ports: count), !received.bytes_truncated,
       words[0] == UInt64(TransferPacket.magic) | UInt64(count) << 32
     else { return .failure(.violation("not the packet of \(count) ports")) }
@@ -61,6 +62,7 @@ extension SharedChannel {
       }
     }
     guard fds.isEmpty else { return .failure(.violation("more descriptors than ports need")) }
+    crashPoint(.receivePortsMade)
     return .success(ports)
   }
 }

@@ -9,6 +9,7 @@ extension SharedChannel {
   func send(_ cores: [PortCore]) throws(PortError) -> Bool {
     var packet = OutgoingPacket()
     for core in cores { try core.describe(in: &packet) }
+    crashPoint(.transferDescribed)
     guard packet.descriptors.count <= CSUPPORT_MAX_PACKET_FDS else {
       throw .tooManyPorts(count: cores.count, limit: CSUPPORT_MAX_PACKET_FDS / 3)
     }

@@ -1,4 +1,5 @@
 import CSupport
+import Glibc
 import SharedRing
 
 /// One end of a channel that lies in shared memory: the memory, and this end's socket.
@@ -57,6 +58,28 @@ final class SharedChannel: Sendable {
       guard unsafe csupport_peek_packet(socket, &bytes, 2, &received) == 1, received.byte_count == 1 else { return }
       // Nobody else takes packets meanwhile: the caller holds the receiving lane's lock.
       guard unsafe csupport_receive_packet(socket, &bytes, 2, nil, 0, &received) == 1 else { return }
+    }
+  }
+
+  /// Takes what is left off the socket of an end that has received everything: ports that a process sent before it was
+  /// killed, in a message that it did not complete. They close here and now, and not when the program lets go of this
+  /// end.
+  func discardPackets() {
+    var byte: UInt8 = 0
+    var received = csupport_received()
+    var wasReset = false
+    while true {
+      var fds = ReceivedDescriptors(capacity: Int(CSUPPORT_MAX_PACKET_FDS))
+      let result = unsafe fds.withStorage { storage in
+        unsafe csupport_receive_packet(socket, &byte, 1, storage.baseAddress, storage.count, &received)
+      }
+      switch result {
+      case 1: fds.arrived(Int(received.fd_count))
+      case -EINTR: continue
+      // The peer closed with packets of ours unread; its own are still there, behind this one report.
+      case -ECONNRESET where !wasReset: wasReset = true
+      default: return
+      }
     }
   }
 }

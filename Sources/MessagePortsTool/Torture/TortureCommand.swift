@@ -1,0 +1,51 @@
+import ArgumentParser
+import Foundation
+
+/// `messageports torture`: processes that are given every reason to lose a message, and are held to losing none.
+struct Torture: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "torture",
+    abstract: "Lets processes post, move, split, close, stop and die at random, and checks every message.",
+    discussion: """
+      Goes from round to round. In each, the workers do what the seed decided, all at the same time; then everything \
+      has to come to rest: each message whose post has returned was received, once, whole, in order, at the right \
+      port, and each port whose other end is gone was told so, once, at last. In the end, nothing may be left over. \
+      The exit code is 1 if anything differed.
+      """)
+
+  @Option(help: "How long to go on.")
+  var seconds = 60.0
+
+  @Option(help: "How many processes.")
+  var processes = 16
+
+  @Option(help: "How many ports there are at any time.")
+  var ports = 1000
+
+  @Option(help: "Decides what happens; another one each time unless it is given.")
+  var seed: UInt64?
+
+  @Option(help: "After how many seconds without any progress messages that wait are called lost.")
+  var patience = 10.0
+
+  func validate() throws {
+    guard (1...TortureTable.mostWorkers).contains(processes) else {
+      throw ValidationError("there can be 1 to \(TortureTable.mostWorkers) processes")
+    }
+    guard (2...100_000).contains(ports) else { throw ValidationError("there can be 2 to 100000 ports") }
+  }
+
+  func run() throws {
+    DescriptorLimit.raise()
+    let seed = seed ?? UInt64.random(in: 1...999_999)
+    let run = try TortureRun(
+      seed: seed, workers: processes, channels: ports / 2, seconds: seconds, patienceSeconds: patience)
+    let verdict = run.play()
+    print(run.summary)
+    if let violation = verdict {
+      print("\nVIOLATION\n\(violation)")
+      print("again: messageports torture --processes \(processes) --ports \(ports) --seed \(seed)")
+      throw ExitCode.failure
+    }
+  }
+}

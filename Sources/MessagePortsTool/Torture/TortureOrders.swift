@@ -1,0 +1,65 @@
+/// What one worker is to do in one round.
+struct TortureOrders: Codable, Sendable {
+  /// Counts all orders.
+  var number = 0
+  /// The ports that come with the orders.
+  var received: [PortID] = []
+  /// Channels to make here.
+  var channels: [UInt32] = []
+  /// Ports to take messages from, which have waited so far.
+  var started: [PortID] = []
+  var closed: [PortID] = []
+  /// Ports of channels that are over.
+  var forgotten: [PortID] = []
+  var stops: [TortureStop] = []
+  /// Everything is closed: descriptors, mappings and threads have to be as at the start.
+  var isLast = false
+}
+
+/// What a worker does with ports at one stop of their journey; the first stop of a journey is where they are.
+struct TortureStop: Codable, Sendable {
+  var round: Int
+  var hop: Int
+  /// They go together.
+  var ports: [PortID]
+  var reading: Reading
+  /// How many messages to post on each.
+  var posts: Int
+  var finish: Finish
+  /// A process on the way is going to be killed: the ports may never get here.
+  var isRisky = false
+  /// A process that is going to be killed had a handler on the ports: it may have died with a message in its hands.
+  var mayMissOne = false
+
+  enum Reading: Codable, Sendable, Equatable {
+    /// With a message handler.
+    case handler
+    /// Not at all: messages wait.
+    case paused
+    /// Without waiting, this often after each post.
+    case polled(Int)
+    /// By a thread that blocks, until so many messages have come on the channel.
+    case blocking(until: Int)
+    /// With a message handler that answers each message with one, until so many were posted here. Whoever waits for an
+    /// answer goes to sleep and has to be woken.
+    case volley(until: Int)
+    /// As two halves, each as fast as it can; messages are small then.
+    case split
+  }
+
+  enum Finish: Codable, Sendable, Equatable {
+    case stay
+    /// Inside a message on that port.
+    case move(over: PortID)
+    case close
+    /// Lets go of them, which closes them.
+    case drop
+  }
+
+  struct Key: Hashable {
+    let port: PortID
+    let round: Int
+    let hop: Int
+  }
+  var key: Key { Key(port: ports[0], round: round, hop: hop) }
+}

@@ -1,0 +1,60 @@
+#if CRASH_POINTS
+  import Glibc
+  import Synchronization
+#endif
+
+/// The steps at which a process can be made to die, in a build with `-D CRASH_POINTS`, to see what that does to others.
+/// In any other build a step is nothing at all.
+@usableFromInline package enum CrashPoint: String, CaseIterable, Sendable {
+  // Posting.
+  case postWritten, postTerminated, postCommitted, batchCommitted, wrapped
+  case fragmentPublished, fragmentsWritten
+  // Waking the receiver.
+  case wakeDecided, wakeTaken, wakeDone
+  // Growing and shrinking.
+  case growReserved, growMapped, growLinkWritten, growLinked, shrunk
+  // Sharing a local channel.
+  case shareMade, shareWritten, shared
+  // Transferring.
+  case transferListed, transferDescribed, transferStaged, transferSent, transferPublished, transferFinished
+  // Receiving.
+  case receiveFound, receiveConsumed, receivePacketTaken, receivePortsMade, released, linkMapped, linkFollowed
+  case sleepAnnounced
+  // Closing.
+  case closeDecided, closeSaid, closeHungUp
+  // Connecting.
+  case listening, connected, helloSent, helloRead, welcomeSent, welcomeRead
+}
+
+#if CRASH_POINTS
+  extension CrashPoint {
+    package static let areCompiledIn = true
+
+    /// Which step is armed, by its place among all, plus one; and how often it is still to be passed.
+    private static let armed = Atomic<Int>(0)
+    private static let left = Atomic<Int>(0)
+
+    /// Lets the process die when it comes to `point` for the so-manieth time from now on.
+    package static func arm(_ point: CrashPoint, pass: Int) {
+      left.store(pass, ordering: .relaxed)
+      armed.store(allCases.firstIndex(of: point)! + 1, ordering: .releasing)
+    }
+
+    fileprivate func pass() {
+      let index = Self.armed.load(ordering: .acquiring)
+      guard index > 0, Self.allCases[index - 1] == self else { return }
+      if Self.left.wrappingSubtract(1, ordering: .relaxed).newValue == 0 { kill(getpid(), SIGKILL) }
+    }
+  }
+
+  @usableFromInline @inline(never)
+  package func crashPoint(_ point: CrashPoint) { point.pass() }
+#else
+  extension CrashPoint {
+    package static let areCompiledIn = false
+    package static func arm(_ point: CrashPoint, pass: Int) {}
+  }
+
+  @inlinable @inline(__always)
+  package func crashPoint(_ point: CrashPoint) {}
+#endif

@@ -1,0 +1,38 @@
+import Glibc
+import MessagePorts
+
+/// What the victim posts: the number of a message decides each byte of it.
+enum Letters {
+  /// Mostly small, so that there are many; some take fragments, and some more than a lane keeps.
+  static func byteCount(_ number: Int) -> Int {
+    switch number % 40 {
+    case 17: 300_000
+    case 37: 1_500_000
+    default: 8 + number % 120
+    }
+  }
+
+  static func make(_ number: Int) -> [UInt8] {
+    var bytes = [UInt8](repeating: fill(number), count: byteCount(number))
+    for index in 0..<8 { bytes[index] = UInt8(truncatingIfNeeded: number >> (8 * index)) }
+    return bytes
+  }
+
+  private static func fill(_ number: Int) -> UInt8 { UInt8(truncatingIfNeeded: number &* 37 &+ 11) }
+
+  /// What is wrong with a message that has to be that one.
+  static func fault(_ event: MessageEvent, _ number: Int) -> String? {
+    guard event.byteCount >= 8 else { return "\(event.byteCount) bytes instead of message \(number)" }
+    return event.withBytes { span in
+      let found = unsafe span.unsafeLoadUnaligned(as: Int.self)
+      guard found == number else { return "message \(found) instead of \(number)" }
+      guard span.byteCount == byteCount(number) else { return "message \(number) has \(span.byteCount) bytes" }
+      let isWhole = unsafe span.withUnsafeBytes { bytes in
+        guard bytes.count > 8 else { return true }
+        let (first, count) = unsafe (bytes.baseAddress! + 8, bytes.count - 8)
+        return unsafe bytes[8] == fill(number) && memcmp(first, first + 1, count - 1) == 0
+      }
+      return isWhole ? nil : "message \(number) is torn"
+    }
+  }
+}

@@ -1,0 +1,212 @@
+import Foundation
+import MessagePorts
+import Synchronization
+import TestSupport
+
+/// What the surviving end does while the other one dies.
+enum Situation: String, CaseIterable {
+  /// Has a message handler, and posts nothing.
+  case idle
+  /// Has a message handler, and posts all the time, ports as well.
+  case busy
+  /// A thread sleeps in a receive.
+  case asleep
+  /// Moves its end to another process and back, all the time.
+  case moving
+}
+
+/// The process that lives on, with one end of the channel; it checks what comes.
+final class Survivor: Sendable {
+  static let lettersPerPort = 3
+
+  struct State {
+    var received = 0
+    var closes = 0
+    var faults: [String] = []
+    var isOver = false
+    /// Ports that came inside messages.
+    var guests: [Guest] = []
+    /// The other ends of ports that were sent.
+    var lent: [(port: MessagePort, closes: Int)] = []
+  }
+
+  /// A port that came inside a message: three letters wait in it, or another port.
+  struct Guest {
+    let port: MessagePort
+    var letters = 0
+    var ports = 0
+    var closes = 0
+    var isRight: Bool { closes == 1 && (letters == Survivor.lettersPerPort && ports == 0 || letters == 0 && ports == 1) }
+  }
+
+  let state = Mutex(State())
+  private let carrier: MessagePort?
+
+  init(_ near: MessagePort, _ situation: Situation, carrier: MessagePort?) {
+    self.carrier = carrier
+    postSome(near)
+    switch situation {
+    case .idle: listen(near)
+    case .busy:
+      listen(near)
+      Thread { [self] in keepPosting(near) }.start()
+    case .asleep: Thread { [self] in keepReceiving(near) }.start()
+    case .moving: Thread { [self] in keepMoving(near) }.start()
+    }
+  }
+
+  // MARK: Receiving
+
+  private func take(_ event: MessageEvent) {
+    let index = state.withLock { state in
+      if let fault = Letters.fault(event, state.received) { state.faults.append(fault) }
+      if state.closes > 0 { state.faults.append("a message after close") }
+      state.received += 1
+      return state.received
+    }
+    for port in event.ports { adopt(port, "of message \(index - 1)") }
+  }
+
+  private func adopt(_ port: MessagePort, _ what: String) {
+    let index = state.withLock { state in
+      state.guests.append(Guest(port: port))
+      return state.guests.count - 1
+    }
+    port.onClose = { [self] _ in state.withLock { $0.guests[index].closes += 1 } }
+    port.onMessage = { [self] event in
+      for nested in event.ports { adopt(nested, "inside the port \(what)") }
+      state.withLock { state in
+        if state.guests[index].closes > 0 { state.faults.append("a letter after the close of the port \(what)") }
+        if event.ports.isEmpty {
+          if (try? event.load(as: UInt64.self)) != UInt64(state.guests[index].letters) {
+            state.faults.append("the wrong letter in the port \(what)")
+          }
+          state.guests[index].letters += 1
+        } else {
+          state.guests[index].ports += event.ports.count
+        }
+      }
+    }
+  }
+
+  private func isClosed() { state.withLock { $0.closes += 1 } }
+
+  private func listen(_ near: MessagePort) {
+    near.onClose = { [self] _ in isClosed() }
+    near.onMessage = { [self] event in take(event) }
+  }
+
+  private func keepReceiving(_ near: MessagePort) {
+    defer { state.withLock { $0.isOver = true } }
+    do throws(PortError) {
+      while true { take(try near.receive(timeout: .seconds(30))) }
+    } catch {
+      if case .peerClosed = error { isClosed() } else { fail("receive: \(error)") }
+    }
+  }
+
+  private func keepMoving(_ near: MessagePort) {
+    defer { state.withLock { $0.isOver = true } }
+    var near = near
+    do {
+      while true {
+        for _ in 0..<30 {
+          switch try near.tryReceive() {
+          case .message(let event): take(event)
+          case .empty: break
+          case .closed: return isClosed()
+          }
+        }
+        try carrier!.postMessage(bytes: [], transfer: [near])
+        let event = try carrier!.receive(timeout: .seconds(30))
+        guard let port = event.ports.first else { return fail("the port did not come back") }
+        near = port
+      }
+    } catch {
+      fail("moving: \(error)")
+    }
+  }
+
+  private func fail(_ text: String) { state.withLock { $0.faults.append(text) } }
+
+  // MARK: Posting
+
+  /// For the victim to have something to receive, in every situation: ports, and what makes the lane grow.
+  private func postSome(_ near: MessagePort) {
+    do {
+      for number in 0..<8 {
+        try near.postMessage(bytes: [UInt8](repeating: 1, count: number % 4 == 3 ? 1_500_000 : 100))
+        try lend(near)
+      }
+    } catch {
+      fail("posting: \(error)")
+    }
+  }
+
+  private func lend(_ near: MessagePort) throws {
+    let channel = try MessageChannel()
+    let index = state.withLock { state in
+      state.lent.append((channel.port1, 0))
+      return state.lent.count - 1
+    }
+    channel.port1.onClose = { [self] _ in state.withLock { $0.lent[index].closes += 1 } }
+    try near.postMessage(bytes: [], transfer: [channel.port2])
+  }
+
+  private func keepPosting(_ near: MessagePort) {
+    defer { state.withLock { $0.isOver = true } }
+    do {
+      for number in 0... where number % 64 != 0 || !near.isPeerClosed {
+        guard number % 64 == 0, state.withLock({ $0.lent.count < 100 }) else {
+          try near.postMessage(bytes: [UInt8](repeating: 1, count: number % 500))
+          if number % 16 == 0 { usleep(100) }
+          if state.withLock({ $0.closes > 0 }) { return }
+          continue
+        }
+        try lend(near)
+      }
+    } catch PortError.transferQueueFull {
+      // The victim has died with ports in its hands, or has no time for them: enough for now.
+    } catch {
+      fail("posting: \(error)")
+    }
+  }
+
+  // MARK: The verdict
+
+  /// What is not yet as it has to be, once the victim is dead.
+  func missing(_ journal: Journal, _ situation: Situation) -> String? {
+    state.withLock { state in
+      if state.closes == 0 { return "no close; \(state.received) of \(journal[.posted]) messages received" }
+      if state.received < journal[.posted] { return "\(state.received) of \(journal[.posted]) messages received" }
+      if let guest = state.guests.firstIndex(where: { !$0.isRight }) {
+        let guest = state.guests[guest]
+        return "a port has \(guest.letters) letters, \(guest.ports) ports, \(guest.closes) closes"
+      }
+      if let lent = state.lent.first(where: { $0.closes != 1 }) { return "\(lent.closes) closes of a port that was sent" }
+      if situation != .idle, !state.isOver { return "a thread still works" }
+      return nil
+    }
+  }
+
+  /// What can never become right.
+  func fault(_ journal: Journal) -> String? {
+    state.withLock { state in
+      if let fault = state.faults.first { return fault }
+      if state.closes > 1 { return "\(state.closes) closes" }
+      if state.received > journal[.attempted] { return "\(state.received) messages, but \(journal[.attempted]) posts" }
+      return nil
+    }
+  }
+
+  func letGo() {
+    let leftovers = state.withLock { state in
+      let leftovers = (state.guests, state.lent)
+      state.guests = []
+      state.lent = []
+      return leftovers
+    }
+    for guest in leftovers.0 { guest.port.close() }
+    for lent in leftovers.1 { lent.port.close() }
+  }
+}

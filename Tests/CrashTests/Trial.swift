@@ -1,0 +1,94 @@
+import Foundation
+import MessagePorts
+import SharedRing
+import TestSupport
+
+/// One death, and what became of it.
+struct Trial {
+  enum Cause {
+    /// At a step of the library, when it comes there for the so-manieth time.
+    case step(CrashPoint, pass: Int)
+    /// From outside, after so many microseconds.
+    case moment(UInt32)
+  }
+
+  enum Verdict: Equatable {
+    /// So many posts had returned, and so many messages came.
+    case right(posted: Int, received: Int)
+    /// The victim never got to the step.
+    case notReached
+    case wrong(String)
+  }
+
+  let cause: Cause
+  let situation: Situation
+  static let patience = 20.0
+  /// A victim that has not got to its step by then never will: it does all it does once in some milliseconds.
+  static let reachSeconds = 1.5
+
+  func run(_ carrier: MessagePort) throws -> Verdict {
+    let start = Resources.now()
+    let verdict = try die(carrier)
+    guard case .right = verdict else { return verdict }
+    let deadline = Date.now + Self.patience
+    while Resources.now() != start {
+      guard Date.now < deadline else { return .wrong("left over: \(Resources.now()) after \(start)") }
+      usleep(1000)
+    }
+    return verdict
+  }
+
+  private func die(_ carrier: MessagePort) throws -> Verdict {
+    let journal = Journal()
+    defer { withExtendedLifetime(journal) {} }
+    let channel = try MessageChannel()
+    var arguments = ["victim", journal.path]
+    if case .step(let point, let pass) = cause { arguments += [point.rawValue, "\(pass)"] }
+    let worker = try WorkerProcess.spawn(CommandLine.arguments[0], arguments: arguments)
+    try worker.connection.postMessage("port", transfer: [channel.port2])
+    let survivor = Survivor(channel.port1, situation, carrier: carrier)
+    defer { channel.port1.close() }
+
+    let verdict = wait(worker, survivor, journal)
+    worker.connection.close()
+    survivor.letGo()
+    let name = Victim.listenPath(worker.processIdentifier)
+    // The name that a victim may have left behind can be taken over; nothing else is allowed to be there.
+    try Listener(path: name).close()
+    return verdict
+  }
+
+  private func wait(_ worker: WorkerProcess, _ survivor: Survivor, _ journal: Journal) -> Verdict {
+    if case .moment(let microseconds) = cause {
+      // A new process takes its time until it does anything of interest; one in some is killed before.
+      let begins = Date.now + Self.reachSeconds
+      while microseconds % 16 != 0, journal[.attempted] == 0, Date.now < begins { usleep(100) }
+      usleep(microseconds)
+      worker.kill()
+    }
+    let reach = Date.now + Self.reachSeconds
+    var wasReached = true
+    while worker.isRunning {
+      if let fault = survivor.fault(journal) {
+        worker.kill()
+        return .wrong(fault)
+      }
+      if Date.now > reach, wasReached {
+        wasReached = false
+        worker.kill()
+      }
+      usleep(500)
+    }
+    let deadline = Date.now + Self.patience
+    while let missing = survivor.missing(journal, situation) {
+      if let fault = survivor.fault(journal) { return .wrong(fault) }
+      guard Date.now < deadline else { return .wrong(missing) }
+      usleep(500)
+    }
+    // A second close, or a message after it, would come now.
+    usleep(2000)
+    if let fault = survivor.fault(journal) { return .wrong(fault) }
+    guard wasReached else { return .notReached }
+    return .right(posted: journal[.posted], received: survivor.state.withLock { $0.received })
+  }
+}

@@ -1,0 +1,109 @@
+import Foundation
+import MessagePorts
+import SharedRing
+import TestSupport
+
+/// The process that dies. It does everything that a port can do, over and over, until it gets to the step at which it is
+/// to end, or is ended.
+final class Victim {
+  private var port: MessagePort
+  private let journal: Journal
+  private var number = 0
+  /// The other ends of channels that were passed on.
+  private var kept: [MessagePort] = []
+  private var received: [MessagePort] = []
+
+  init(_ port: MessagePort, _ journal: Journal) { (self.port, self.journal) = (port, journal) }
+
+  func run() throws {
+    while true {
+      for _ in 0..<20 { try post([]) }
+      try receive()
+      try passOn()
+      for _ in 0..<20 { try post([]) }
+      try passOnAgain()
+      try useHalves()
+      try shakeHands()
+    }
+  }
+
+  private func post(_ ports: [MessagePort]) throws {
+    journal[.attempted] = number + 1
+    try port.postMessage(bytes: Letters.make(number), transfer: ports)
+    journal[.posted] = number + 1
+    number += 1
+  }
+
+  /// Sends an end of a new channel in which three messages wait, and closes one that it has sent before.
+  private func passOn() throws {
+    let channel = try MessageChannel()
+    for number in 0..<Survivor.lettersPerPort { try channel.port1.postMessage(bitwise: UInt64(number)) }
+    kept.append(channel.port1)
+    try post([channel.port2])
+    if kept.count > 3 { kept.removeFirst().close() }
+  }
+
+  /// Sends an end of a channel that was shared before, and comes from a process: from this one.
+  private func passOnAgain() throws {
+    let (carrier, channel) = (try MessageChannel(), try MessageChannel())
+    for number in 0..<Survivor.lettersPerPort { try channel.port1.postMessage(bitwise: UInt64(number)) }
+    try carrier.port1.postMessage(bytes: [], transfer: [channel.port2])
+    kept.append(channel.port1)
+    // What waits in a port that leaves leaves with it.
+    try post([carrier.port2])
+    if kept.count > 3 { kept.removeFirst().close() }
+    carrier.port1.close()
+  }
+
+  /// Posts some messages at once.
+  private func useHalves() throws {
+    while Letters.byteCount(number) > 200 || Letters.byteCount(number + 1) > 200 || Letters.byteCount(number + 2) > 200 {
+      try post([])
+    }
+    var (writer, reader) = try port.split()
+    journal[.attempted] = number + 3
+    var written = 0
+    for attempt in 0..<1000 where written == 0 {
+      // All or none: what is not there after the first has no room, either.
+      written = try writer.batch { (writer) throws(PortError) in
+        var count = 0
+        while count < 3, try unsafe writer.tryWrite(Letters.make(number + count).span.bytes) { count += 1 }
+        return count
+      }
+      if attempt % 10 == 9 { usleep(100) }
+    }
+    number += written
+    journal[.posted] = number
+    _ = try reader.tryRead { _ in }
+    received += reader.takePorts()
+    port = try MessagePort(joining: writer, reader)
+  }
+
+  private func receive() throws {
+    for _ in 0..<40 {
+      guard case .message(let event) = try port.tryReceive() else { break }
+      received += event.ports
+    }
+    do throws(PortError) {
+      received += try port.receive(timeout: .microseconds(500)).ports
+    } catch {
+      guard case .timedOut = error else { throw error }
+    }
+    if received.count > 4 { received.removeFirst(received.count - 4) }
+  }
+
+  /// Connects with itself: both sides of a handshake.
+  private func shakeHands() throws {
+    let listener = try Listener(path: Self.listenPath(getpid()))
+    let done = DispatchSemaphore(value: 0)
+    Task {
+      let connection = try? await Connection.connect(path: listener.path)
+      connection?.close()
+      done.signal()
+    }
+    done.wait()
+    listener.close()
+  }
+
+  static func listenPath(_ process: Int32) -> String { "/tmp/messageports-crash-\(process)" }
+}
