@@ -1,6 +1,8 @@
 # make run    sets everything up and shows the four model programs between real processes
 # make test   sets everything up and passes the tests
 # make model  checks the models of the lock-free protocols
+# make fuzz   feeds everything that reads what a peer wrote; make attack SECONDS=60 lets a process attack another
+# make sanitize  passes the tests under the address, leak, thread and undefined-behaviour sanitizers
 #
 # Both work on a fresh Debian 12 or Ubuntu 24.04 with a Swift toolchain. `swift build` and `swift test` work as well,
 # once liburing-dev is installed.
@@ -8,7 +10,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help setup build run doctor test model model-quick clean
+.PHONY: help setup build run doctor test model model-quick fuzz fuzz-quick attack sanitize sanitize-quick clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^$$/q'
@@ -36,6 +38,21 @@ test: setup
 model model-quick:
 	@scripts/setup.sh spin gcc
 	Tests/Models/run.sh $(if $(filter model-quick,$@),--quick)
+
+## Coverage-guided: RUNS executions for each target, or a few seconds.
+fuzz: setup
+	scripts/fuzz.sh --runs $(or $(RUNS),10000000)
+
+fuzz-quick: setup
+	scripts/fuzz.sh --quick
+
+## A process that does its worst to another for SECONDS.
+attack: setup
+	swift build --build-tests
+	MESSAGEPORTS_ATTACK_SECONDS=$(or $(SECONDS),60) swift test --skip-build --filter '^MessagePortsTests\.AttackTests'
+
+sanitize sanitize-quick: setup
+	scripts/sanitize.sh $(if $(filter sanitize-quick,$@),--quick)
 
 clean:
 	rm -rf .build .build-*
