@@ -1,6 +1,7 @@
 import CSupport
 import Glibc
 @testable import SharedRing
+import Synchronization
 
 // Not among what Glibc has for Swift.
 private let F_ADD_SEALS: CInt = 1033
@@ -14,26 +15,21 @@ private let O_PATH: CInt = 0x20_0000
 final class DescriptorZoo: Sendable {
   /// Memory as it should be, which the peer goes on writing to.
   let memory: FuzzMemory
-  /// A socket as it should be, and the peer's end of it.
-  let socket: CInt
-  let farSocket: CInt
   private let all: [CInt]
+  /// Sockets as they should be, new in each run: whoever gets one may hang it up.
+  private let pairs = Mutex<[CInt]>([])
 
   init() {
     memory = FuzzMemory()
-    var pair: (CInt, CInt) = (-1, -1)
-    var result = unsafe csupport_socket_pair(&pair.0, &pair.1)
-    (socket, farSocket) = pair
-    var all = [pair.0, memory.memory.fd]
-
     // Sockets of the wrong kind, or without a peer.
     var halved: (CInt, CInt) = (-1, -1)
-    result |= unsafe csupport_socket_pair(&halved.0, &halved.1)
+    var result = unsafe csupport_socket_pair(&halved.0, &halved.1)
     _ = csupport_close(halved.1)
     var streams: [CInt] = [-1, -1]
     result |= unsafe socketpair(AF_UNIX, CInt(SOCK_STREAM.rawValue), 0, &streams)
     let lone = Glibc.socket(AF_UNIX, CInt(SOCK_SEQPACKET.rawValue), 0)
-    all += [halved.0, streams[0], lone]
+    // In the first place goes a good one.
+    var all = [halved.0, memory.memory.fd, halved.0, streams[0], lone]
 
     // Files of the wrong kind, or not to be used.
     var pipes: [CInt] = [-1, -1]
@@ -62,7 +58,23 @@ final class DescriptorZoo: Sendable {
   var count: Int { all.count }
   static let socketIndex = 0, memoryIndex = 1
 
-  func fd(_ index: Int) -> CInt { all[index % all.count] }
+  func fd(_ index: Int) -> CInt {
+    guard index % all.count == Self.socketIndex else { return all[index % all.count] }
+    var pair: (CInt, CInt) = (-1, -1)
+    let result = unsafe csupport_socket_pair(&pair.0, &pair.1)
+    precondition(result == 0, "no sockets")
+    pairs.withLock { $0 += [pair.0, pair.1] }
+    return pair.0
+  }
+
+  /// As it was before the first run.
+  func reset() {
+    memory.reset()
+    pairs.withLock { pairs in
+      for fd in pairs { _ = csupport_close(fd) }
+      pairs.removeAll()
+    }
+  }
 
   private static func make(
     magic: UInt64 = RingLayout.magic, version: UInt32 = RingLayout.version, capacity: UInt64 = 1536, fileBytes: UInt64
@@ -114,9 +126,19 @@ struct FuzzSockets {
   }
 }
 
-/// The lowest number that is free: the same before and after means that none below was left open.
-func lowestFreeDescriptor() -> CInt {
-  let fd = fcntl(0, F_DUPFD_CLOEXEC, 0)
-  _ = csupport_close(fd)
-  return fd
+/// Runs `body`, after which no descriptor may be open that was not before. What the event loop still has, it gives back.
+func withoutDescriptorLeak(_ body: () -> Void) {
+  func lowestFree() -> CInt {
+    let fd = fcntl(0, F_DUPFD_CLOEXEC, 0)
+    _ = csupport_close(fd)
+    return fd
+  }
+  let before = lowestFree()
+  body()
+  var patience = 2000
+  while lowestFree() != before {
+    demand(patience > 0, "descriptor \(before) is still open")
+    patience -= 1
+    usleep(1000)
+  }
 }

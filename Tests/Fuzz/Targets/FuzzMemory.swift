@@ -11,28 +11,33 @@ final class FuzzMemory: @unchecked Sendable {  // each target has its own, and r
   private let region: Mapping
   static let regionPages = 8
   static let pageBytes = RingLayout.pageBytes
+  static let regionBytes = regionPages * pageBytes
+  /// There may be something in the region that is not zero.
+  private var isRegionUsed = true
 
   init() {
     do {
       memory = try ChannelMemory.make(laneCapacity: 0, backing: .memfd)
       let regionOffset = RingLayout.regionOffset(lane: 0)
-      let bytes = Self.regionPages * Self.pageBytes
-      try check("fallocate") { [memory] in csupport_memory_reserve(memory.fd, regionOffset, UInt64(bytes)) }
+      try check("fallocate") { [memory] in csupport_memory_reserve(memory.fd, regionOffset, UInt64(Self.regionBytes)) }
       page = try Mapping(fd: memory.fd, fileOffset: 0, byteCount: Self.pageBytes)
-      region = try Mapping(fd: memory.fd, fileOffset: regionOffset, byteCount: bytes)
+      region = try Mapping(fd: memory.fd, fileOffset: regionOffset, byteCount: Self.regionBytes)
     } catch {
       fatalError("no memory to fuzz with: \(error)")
     }
   }
 
-  /// As it was when it was new; what exceeds the pages of the region is given back.
+  /// As it was when it was new. What the victim can have written into the region is behind a link that the peer put there,
+  /// or, if the victim is who makes the lane grow, anywhere in as much as `growthBytes`.
   func reset(growthBytes: UInt64 = 0) {
     unsafe memset(page.address + RingLayout.laneOffset(0), 0, Self.pageBytes - RingLayout.laneOffset(0))
-    unsafe memset(region.address, 0, region.byteCount)
     if growthBytes > 0 {
-      let behind = RingLayout.regionOffset(lane: 0) + UInt64(region.byteCount)
-      _ = csupport_memory_discard(memory.fd, behind, growthBytes)
+      // Also makes it zero again.
+      _ = csupport_memory_discard(memory.fd, RingLayout.regionOffset(lane: 0), growthBytes)
+    } else if isRegionUsed {
+      unsafe memset(region.address, 0, region.byteCount)
     }
+    isRegionUsed = false
   }
 
   /// Where lane 0's initial data begins, as an offset in the page.
@@ -46,6 +51,7 @@ final class FuzzMemory: @unchecked Sendable {  // each target has its own, and r
 
   /// The same in the region.
   func storeInRegion(_ value: UInt64, at offset: Int) {
+    isRegionUsed = true
     let offset = offset % (region.byteCount - 7) & ~7
     unsafe RecordHeader(rawValue: value).commit(at: region.address + offset)
   }

@@ -123,7 +123,11 @@ enum LaneFuzz {
     mutating func checkPlace() {
       let place = consumer.lanePosition
       demand(place.cursorOffset % 8 == 0 && place.cursorOffset <= place.capacity - 8, "cursor at \(place)")
-      demand(place.isPlausible(in: memory, lane: 0), "\(place)")
+      let region = RingLayout.regionOffset(lane: 0)
+      let isInitial = place.segmentOffset == 0 && place.capacity == UInt64(memory.laneCapacity)
+      let isInRegion =
+        place.segmentOffset >= region && place.segmentOffset - region + place.capacity <= UInt64(FuzzMemory.regionBytes)
+      demand(isInitial || isInRegion, "\(place)")
       demand(place.position >= lastPosition, "from \(lastPosition) back to \(place)")
       lastPosition = place.position
     }

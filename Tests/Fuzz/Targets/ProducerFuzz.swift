@@ -19,8 +19,7 @@ enum ProducerFuzz {
   private static let noise = [UInt8](repeating: 0x5a, count: 1 << 14)
 
   static func run(_ input: inout FuzzInput) {
-    // Where all that can have been written in a run ends: a page's worth of steps, of a few segments each.
-    shared.reset(growthBytes: 4 << 20)
+    shared.reset(growthBytes: 16 << 20)
     let limit = input.byte()
     var victim = Victim(memory: shared.memory, limitBytes: limit < 128 ? nil : Int(limit) * 64)
     // So many steps are enough to fill a lane several times over.
