@@ -96,6 +96,21 @@ struct OwnershipTests {
 
   enum Other: String, CaseIterable { case untouched, started, withCloseHandler, handlerNotStarted }
 
+  @Test("7.1 A handler that is set after the close was told keeps its port no longer than its caller does", arguments: FarEnd.allCases)
+  func handlerAfterClose(_ place: FarEnd) throws {
+    weak var ended: MessagePort?
+    do {
+      let port = try place.open(.close)
+      let closed = Promise<CloseReason>()
+      port.onClose = closed.fulfil
+      _ = try closed.wait()
+      // As a connection does with its own handler.
+      port.onMessage = { event in withExtendedLifetime((event, port)) {} }
+      ended = port
+    }
+    try waitUntil("the port to be released", within: .seconds(5)) { ended == nil }
+  }
+
   @Test("7.2 Any other port closes when the last reference to it is released", arguments: FarEnd.allCases, [Other.untouched, .started, .withCloseHandler])
   func othersClose(_ place: FarEnd, _ other: Other) throws {
     let control: Puppet

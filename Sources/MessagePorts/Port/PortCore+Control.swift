@@ -16,6 +16,12 @@ extension PortCore {
       leftovers.handlers = lane.receiver.handlers
       change(&lane.receiver)
       lane.receiver.configuration &+= 1
+      if case .delivered = lane.receiver.end {
+        // They will never be called, nor taken away again: what they hold would be kept for ever. A connection's handler
+        // holds the connection, and so this port.
+        leftovers.handlers = lane.receiver.handlers
+        lane.receiver.handlers = PortHandlers()
+      }
       if lane.receiver.shouldBeRetained {
         if lane.receiver.retained == nil { lane.receiver.retained = KeptPort(facade, on: loop) }
       } else {
