@@ -1,5 +1,6 @@
 # make run    sets everything up and shows the four model programs between real processes
 # make test   sets everything up and passes the tests
+# make bench  measures, beside what the machine can do at best; make bench-peers measures others as well
 # make model  checks the models of the lock-free protocols
 # make fuzz   feeds everything that reads what a peer wrote; make attack SECONDS=60 lets a process attack another
 # make sanitize  passes the tests under the address, leak, thread and undefined-behaviour sanitizers
@@ -10,7 +11,8 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help setup build run doctor test model model-quick fuzz fuzz-quick attack sanitize sanitize-quick clean
+.PHONY: help setup build run doctor test model model-quick bench bench-peers fuzz fuzz-quick attack sanitize \
+  sanitize-quick clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^$$/q'
@@ -38,6 +40,12 @@ test: setup
 model model-quick:
 	@scripts/setup.sh spin gcc
 	Tests/Models/run.sh $(if $(filter model-quick,$@),--quick)
+
+bench: setup
+	Benchmarks/run.sh
+
+bench-peers: setup
+	Benchmarks/run.sh --peers
 
 ## Coverage-guided: RUNS executions for each target, or a few seconds.
 fuzz: setup
