@@ -11,7 +11,7 @@ run() {
   env "$@" swift test --skip-build --filter "$filter"
 }
 
-for module in CSupportTests SharedRingTests MessageCodingTests ToolTests MessagePortsTests; do
+for module in CSupportTests SharedRingTests MessageCodingTests FuzzTests ToolTests MessagePortsTests; do
   run "$module" "^$module\."
 done
 run "the ports on epoll" '^(MessagePortsTests|SharedRingTests)\.' MESSAGEPORTS_DRIVER=epoll
