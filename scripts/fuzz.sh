@@ -36,7 +36,7 @@ fuzzer=$work/release/Fuzzer
 [ ${#targets[@]} -gt 0 ] || read -ra targets <<<"$("$fuzzer" || true)"
 
 # Swift's own crash reporter would wait for a debugger that libFuzzer keeps from it.
-export SWIFT_BACKTRACE=enable=no ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1
+export FUZZ_ALONE=1 SWIFT_BACKTRACE=enable=no ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1
 
 statistic() { sed -n "s/^stat::$1: *//p" "$2"; }
 

@@ -14,6 +14,7 @@ run() {
 for module in CSupportTests SharedRingTests MessageCodingTests FuzzTests ToolTests MessagePortsTests; do
   run "$module" "^$module\."
 done
+run FuzzTests '^FuzzTests\.' FUZZ_ALONE=1
 run "the ports on epoll" '^(MessagePortsTests|SharedRingTests)\.' MESSAGEPORTS_DRIVER=epoll
 run "the ports in POSIX shared memory" '^(MessagePortsTests|SharedRingTests)\.' MESSAGEPORTS_BACKING=posixSharedMemory
 run "the ports on one processor" '^(MessagePortsTests|SharedRingTests)\.' taskset -c 0

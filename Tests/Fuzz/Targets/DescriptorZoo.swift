@@ -126,8 +126,12 @@ struct FuzzSockets {
   }
 }
 
+/// Nobody else opens descriptors in this process: the scripts, which know, say so.
+private let isAlone = unsafe getenv("FUZZ_ALONE") != nil
+
 /// Runs `body`, after which no descriptor may be open that was not before. What the event loop still has, it gives back.
 func withoutDescriptorLeak(_ body: () -> Void) {
+  guard isAlone else { return body() }
   func lowestFree() -> CInt {
     let fd = fcntl(0, F_DUPFD_CLOEXEC, 0)
     _ = csupport_close(fd)
