@@ -1,8 +1,11 @@
 # make run    sets everything up and shows the four model programs between real processes
 # make test   sets everything up and passes the tests
+# make bench  measures, beside what the machine can do at best; make bench-peers measures others as well
 # make model  checks the models of the lock-free protocols
 # make crash  kills a process at each step of the library
 # make soak   tortures ports for a minute: 16 processes, 1,000 ports, random kills
+# make fuzz   feeds everything that reads what a peer wrote; make attack SECONDS=60 lets a process attack another
+# make sanitize  passes the tests under the address, leak, thread and undefined-behaviour sanitizers
 #
 # Both work on a fresh Debian 12 or Ubuntu 24.04 with a Swift toolchain. `swift build` and `swift test` work as well,
 # once liburing-dev is installed.
@@ -10,8 +13,8 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help setup build run doctor test model model-quick soak soak-quick soak-planted crash \
-	crash-random clean
+.PHONY: help setup build run doctor test model model-quick soak soak-quick soak-planted crash crash-random \
+	fuzz fuzz-quick attack sanitize sanitize-quick bench bench-peers clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^$$/q'
@@ -40,6 +43,12 @@ model model-quick:
 	@scripts/setup.sh spin gcc
 	Tests/Models/run.sh $(if $(filter model-quick,$@),--quick)
 
+bench: setup
+	Benchmarks/run.sh
+
+bench-peers: setup
+	Benchmarks/run.sh --peers
+
 ## Random work, random deaths, and every message accounted for. Longer: make soak SECONDS=3600
 soak: SECONDS ?= 60
 soak: build
@@ -62,6 +71,21 @@ crash-random: KILLS ?= 10000
 crash-random: setup
 	swift build -c release --product CrashTrials
 	.build/release/CrashTrials random $(KILLS)
+
+## Coverage-guided: RUNS executions for each target, or a few seconds.
+fuzz: setup
+	scripts/fuzz.sh --runs $(or $(RUNS),10000000)
+
+fuzz-quick: setup
+	scripts/fuzz.sh --quick
+
+## A process that does its worst to another for SECONDS.
+attack: setup
+	swift build --build-tests
+	MESSAGEPORTS_ATTACK_SECONDS=$(or $(SECONDS),60) swift test --skip-build --filter '^MessagePortsTests\.AttackTests'
+
+sanitize sanitize-quick: setup
+	scripts/sanitize.sh $(if $(filter sanitize-quick,$@),--quick)
 
 clean:
 	rm -rf .build .build-*

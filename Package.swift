@@ -51,7 +51,9 @@ let package = Package(
       ],
       swiftSettings: settings),
 
-    .target(name: "TestSupport", dependencies: ["CSupport", "MessagePorts"], path: "Tests/TestSupport", swiftSettings: settings),
+    .target(
+      name: "TestSupport", dependencies: ["CSupport", "SharedRing", "MessagePorts"], path: "Tests/TestSupport",
+      swiftSettings: settings),
     // The far end of most tests: another process, playing one role per function.
     .executableTarget(
       name: "TestPeer", dependencies: ["CSupport", "SharedRing", "MessagePorts", "TestSupport"], path: "Tests/TestPeer",
@@ -77,3 +79,14 @@ let package = Package(
   swiftLanguageModes: [.v6],
   cLanguageStandard: .gnu11
 )
+
+// What is fuzzed is what a test replays: the same files make a test bundle, or, for `scripts/fuzz.sh`, a fuzzer.
+let fuzzing: (dependencies: [Target.Dependency], path: String) = (["CSupport", "SharedRing", "MessageCoding", "MessagePorts"], "Tests/Fuzz")
+package.targets.append(
+  Context.environment["MESSAGEPORTS_FUZZER"] == nil
+    ? .testTarget(
+      name: "FuzzTests", dependencies: fuzzing.dependencies, path: fuzzing.path,
+      exclude: ["main.swift", "README.md", "Corpus", "Regressions"], swiftSettings: settings)
+    : .executableTarget(
+      name: "Fuzzer", dependencies: fuzzing.dependencies, path: fuzzing.path,
+      exclude: ["ReplayTests.swift", "README.md", "Corpus", "Regressions"], swiftSettings: settings))

@@ -12,6 +12,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+bool csupport_has_fast_strings = false;
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+__attribute__((constructor)) static void find_fast_strings(void) {
+  unsigned a, b, c, d;
+  csupport_has_fast_strings = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & 1u << 9) != 0;
+}
+#endif
+
 #ifndef MFD_NOEXEC_SEAL  // Linux 6.3
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif

@@ -46,13 +46,14 @@ static inline long peers_check(long result, const char *call) {
 struct peers_options {
   int cpus[2];         // producer (or pinger), consumer (or answerer)
   const char *metric;  // NULL: all
+  const char *who, *variant;  // NULL: all; for programs that measure several mechanisms
   long size;           // -1: all
   double seconds;      // measured time per figure, after the warm-up
   bool awake;          // keep the CPUs from halting: one SCHED_IDLE spinner on each
 };
 
 static inline struct peers_options peers_parse(int argc, char **argv) {
-  struct peers_options options = {{0, 1}, NULL, -1, 0.4, false};
+  struct peers_options options = {{0, 1}, NULL, NULL, NULL, -1, 0.4, false};
   for (int i = 1; i < argc; i++) {
     const char *value = i + 1 < argc ? argv[i + 1] : NULL;
     if (strcmp(argv[i], "--awake") == 0) {
@@ -64,6 +65,10 @@ static inline struct peers_options peers_parse(int argc, char **argv) {
       ok = sscanf(value, "%d,%d", &options.cpus[0], &options.cpus[1]) == 2;
     } else if (ok && strcmp(argv[i], "--metric") == 0) {
       options.metric = value;
+    } else if (ok && strcmp(argv[i], "--who") == 0) {
+      options.who = value;
+    } else if (ok && strcmp(argv[i], "--variant") == 0) {
+      options.variant = value;
     } else if (ok && strcmp(argv[i], "--size") == 0) {
       options.size = atol(value);
     } else if (ok && strcmp(argv[i], "--seconds") == 0) {
@@ -73,7 +78,7 @@ static inline struct peers_options peers_parse(int argc, char **argv) {
       ok = false;
     }
     if (!ok) {
-      fprintf(stderr, "usage: %s [--cpus 0,1] [--metric NAME] [--size BYTES] [--seconds S] [--awake]\n", argv[0]);
+      fprintf(stderr, "usage: %s [--cpus 0,1] [--metric NAME] [--who NAME] [--variant NAME] [--size BYTES] [--seconds S] [--awake]\n", argv[0]);
       exit(2);
     }
     i++;
@@ -176,17 +181,37 @@ static inline void peers_record(struct peers_histogram *histogram, uint64_t tick
   histogram->buckets[index]++;
 }
 
+// Where a bucket begins, in ticks; `index` may be one past the last.
+static inline double peers_bucket_begin(uint64_t index) {
+  if (index < PEERS_SUB_BUCKETS) return (double)index;
+  double width = (double)(1ull << (index / PEERS_SUB_BUCKETS - 1));
+  return (double)(index % PEERS_SUB_BUCKETS + PEERS_SUB_BUCKETS) * width;
+}
+
+static inline double peers_bucket_middle(uint64_t index) {
+  return (peers_bucket_begin(index) + peers_bucket_begin(index + 1) - 1) / 2;
+}
+
+// Time stamps come in steps, of 10 ns on some processors, so that half of all samples of a short round trip may be equal.
+// Each is taken as spread evenly over the step around it, which is no longer than this.
+#define PEERS_LONGEST_STEP_NS 16.0
+
 static inline double peers_percentile_ns(const struct peers_histogram *histogram, double percent) {
-  uint64_t rank = (uint64_t)((double)histogram->count * percent / 100.0), seen = 0;
+  double rank = (double)histogram->count * percent / 100.0, seen = 0;
+  double longest = PEERS_LONGEST_STEP_NS / peers_ns_per_tick, previous = -1e18;
   for (uint64_t i = 0; i < PEERS_BUCKETS; i++) {
-    seen += histogram->buckets[i];
-    if (seen <= rank) continue;
-    double low = (double)i, width = 1;
-    if (i >= PEERS_SUB_BUCKETS) {
-      width = (double)(1ull << (i / PEERS_SUB_BUCKETS - 1));
-      low = (double)(i % PEERS_SUB_BUCKETS + PEERS_SUB_BUCKETS) * width;
+    double count = histogram->buckets[i], middle = peers_bucket_middle(i);
+    if (count == 0) continue;
+    if (seen + count < rank) {
+      seen += count;
+      previous = middle;
+      continue;
     }
-    return (low + (width - 1) / 2) * peers_ns_per_tick;
+    uint64_t next = i + 1;
+    while (next < PEERS_BUCKETS && histogram->buckets[next] == 0 && peers_bucket_middle(next) - middle < longest) next++;
+    double below = middle - previous < longest ? middle - previous : longest;
+    double above = peers_bucket_middle(next) - middle < longest ? peers_bucket_middle(next) - middle : longest;
+    return (middle - below / 2 + (below + above) / 2 * (rank - seen) / count) * peers_ns_per_tick;
   }
   return (double)histogram->maximum * peers_ns_per_tick;
 }

@@ -55,6 +55,19 @@ static const struct limits_case cases[] = {
     PASSES("_memfd", pass_memory_one, pass_memory_many, pass_memory_answer, "as socketpair_passed, and a sealed one-page memfd made, passed along, checked, mapped and touched on both sides"),
 };
 
+static void name_variant(const struct limits_case *measured, char variant[static 32]) {
+  variant[0] = 0;
+  if (measured->ring_bytes > 0) snprintf(variant, 32, "ring%zuk", measured->ring_bytes >> 10);
+}
+
+static bool is_wanted(const struct limits_case *measured, const struct peers_options *options) {
+  char variant[32];
+  name_variant(measured, variant);
+  return peers_wanted(options, measured->metric, measured->size) &&
+         (options->who == NULL || strcmp(options->who, measured->who) == 0) &&
+         (options->variant == NULL || strcmp(options->variant, variant) == 0);
+}
+
 static bool run_case(const struct limits_case *measured, const struct peers_options *options, struct limits_run run) {
   bool one_core = strstr(measured->metric, "onecore") != NULL;
   bool awake = options->awake || strstr(measured->metric, "awake") != NULL;
@@ -99,8 +112,8 @@ static bool run_case(const struct limits_case *measured, const struct peers_opti
     }
   }
 
-  char variant[32] = "";
-  if (measured->ring_bytes > 0) snprintf(variant, sizeof variant, "ring%zuk", measured->ring_bytes >> 10);
+  char variant[32];
+  name_variant(measured, variant);
   bool is_latency = strstr(measured->metric, "_ns") != NULL;
   const char *unit = is_latency ? "ns" : strstr(measured->metric, "bytes") != NULL ? "B/s" : "1/s";
   struct peers_figure figure = {
@@ -125,7 +138,7 @@ int main(int argc, char **argv) {
   struct limits_run run = {NULL, options.seconds, 0, 0, {-1, -1}, {-1, -1}};
   bool all_well = true;
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-    if (peers_wanted(&options, cases[i].metric, cases[i].size)) all_well &= run_case(&cases[i], &options, run);
+    if (is_wanted(&cases[i], &options)) all_well &= run_case(&cases[i], &options, run);
   }
   return all_well ? 0 : 1;
 }

@@ -118,6 +118,7 @@ extension RingConsumer {
     }
     unsafe end = unsafe start + Int(saved.capacity)
     unsafe cursor = unsafe start + Int(saved.cursorOffset)
+    unsafe emptyCursor = unsafe cursor
     segmentOffset = saved.segmentOffset
     lapPosition = saved.position &- saved.cursorOffset
     released = saved.position

@@ -1,10 +1,11 @@
+import CSupport
 import Glibc
 
 /// Bytes on the heap that belong to one message: written once while it is put together, and only read afterwards.
 @safe
-package final class OwnedBytes: @unchecked Sendable {  // immutable once it is shared
-  private let base: UnsafeMutableRawPointer
-  package let byteCount: Int
+@usableFromInline package final class OwnedBytes: @unchecked Sendable {  // immutable once it is shared
+  @usableFromInline let base: UnsafeMutableRawPointer
+  @usableFromInline package let byteCount: Int
 
   /// Uninitialised bytes, or `nil` if there is no memory for so many.
   package init?(byteCount: Int) {
@@ -16,6 +17,7 @@ package final class OwnedBytes: @unchecked Sendable {  // immutable once it is s
 
   deinit { unsafe free(base) }
 
+  @inlinable @inline(__always)
   package func withBytes<Result: ~Copyable, Failure: Error>(
     _ body: (RawSpan) throws(Failure) -> Result
   ) throws(Failure) -> Result {
@@ -26,7 +28,7 @@ package final class OwnedBytes: @unchecked Sendable {  // immutable once it is s
   package func write(_ bytes: RawSpan, at offset: Int) {
     precondition(offset >= 0 && bytes.byteCount <= byteCount - offset, "write beyond the message")
     unsafe bytes.withUnsafeBytes { source in
-      if let from = source.baseAddress { unsafe (base + offset).copyMemory(from: from, byteCount: source.count) }
+      if let from = source.baseAddress { unsafe csupport_copy(base + offset, from, source.count) }
     }
   }
 

@@ -106,6 +106,7 @@ extension RingConsumer {
     let old = (offset: segmentOffset, capacity: self.capacity)
     unsafe start = unsafe mapping.address
     unsafe cursor = unsafe mapping.address
+    unsafe emptyCursor = unsafe mapping.address
     unsafe end = unsafe mapping.address + Int(capacity)
     lapPosition = position
     segmentOffset = offset

@@ -15,6 +15,8 @@ import CSupport
   /// Passing this means that so much was read. `start` as long as nothing of this lap was.
   @usableFromInline var releaseAt: UnsafeMutableRawPointer
   @usableFromInline var words: LaneWords
+  /// Where the cursor was when the ring was last found empty, or began to be read.
+  @usableFromInline var emptyCursor: UnsafeMutableRawPointer
   /// The lane position of `start` in this lap.
   @usableFromInline var lapPosition: UInt64
   /// What the producer was told.
@@ -49,6 +51,7 @@ import CSupport
     unsafe end = data + capacity
     releaseStride = .max
     unsafe releaseAt = data + capacity / 8
+    unsafe emptyCursor = data
     self.words = words
     lapPosition = 0
     released = 0
@@ -79,6 +82,24 @@ extension RingConsumer {
   @inlinable @inline(__always)
   package var isEmpty: Bool { unsafe RecordHeader.load(at: cursor) == 0 }
 
+  /// Whether nothing was read since ``letProducerGetAhead()``.
+  @inlinable @inline(__always)
+  package var hasReadNothing: Bool { unsafe cursor == emptyCursor }
+
+  /// The ring has run empty after something was read.
+  ///
+  /// Right behind a producer, a consumer looks for the next header in the very line that is being written, and each look
+  /// costs the producer that line: both go at half their speed. So after several messages in a row this looks away, for a
+  /// small part of the time that they took to read; then there are more of them next time. After a single one it does
+  /// not, for it may be the answer in a conversation.
+  package mutating func letProducerGetAhead() {
+    let first = RecordHeader(rawValue: unsafe RecordHeader.load(at: emptyCursor))
+    let run = unsafe cursor - emptyCursor
+    unsafe emptyCursor = cursor
+    guard run > RecordHeader.recordBytes(payloadBytes: first.byteCount) else { return }
+    for _ in 0..<min(run / 512, 16) { csupport_cpu_relax() }
+  }
+
   /// Hands the next message to `body`, if it is a whole message without ports, and goes past it.
   ///
   /// - Returns: what `body` returned; `nil` if there is no such message now: look with ``next()`` what there is.
@@ -92,7 +113,7 @@ extension RingConsumer {
     guard header >> 32 == RecordHeader.plainMessage else { return nil }
     let payloadBytes = Int(truncatingIfNeeded: header & 0xffff_ffff)
     let next = RecordHeader.recordBytes(payloadBytes: payloadBytes)
-    guard unsafe next <= end - cursor - RecordHeader.byteCount else { return nil }
+    guard unsafe next <= (end - cursor) &- RecordHeader.byteCount else { return nil }
     defer { advance(by: next) }
     let payload = unsafe UnsafeRawBufferPointer(start: cursor + RecordHeader.byteCount, count: payloadBytes)
     return try unsafe body(payload.bytes)
@@ -105,7 +126,7 @@ extension RingConsumer {
     guard header >> 32 == RecordHeader.plainMessage else { return false }
     let payloadBytes = Int(truncatingIfNeeded: header & 0xffff_ffff)
     let next = RecordHeader.recordBytes(payloadBytes: payloadBytes)
-    guard unsafe next <= end - cursor - RecordHeader.byteCount else { return false }
+    guard unsafe next <= (end - cursor) &- RecordHeader.byteCount else { return false }
     let payload = unsafe UnsafeRawBufferPointer(start: cursor + RecordHeader.byteCount, count: payloadBytes)
     guard unsafe body(payload.bytes) else { return false }
     advance(by: next)

@@ -161,7 +161,7 @@ extension RingProducer {
   private func copy(_ bytes: RawSpan, atPayloadOffset offset: Int) {
     unsafe bytes.withUnsafeBytes { source in
       guard let from = source.baseAddress else { return }
-      unsafe (cursor + RecordHeader.byteCount + offset).copyMemory(from: from, byteCount: source.count)
+      unsafe csupport_copy(cursor + RecordHeader.byteCount + offset, from, source.count)
     }
   }
 }

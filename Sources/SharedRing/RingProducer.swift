@@ -90,7 +90,7 @@ extension RingProducer {
     let header = RecordHeader(kind: .message, byteCount: bytes.byteCount)
     unsafe bytes.withUnsafeBytes { source in
       unsafe fill(payloadBytes: source.count) { target in
-        if let from = source.baseAddress { unsafe target.copyMemory(from: from, byteCount: source.count) }
+        if let from = source.baseAddress { unsafe csupport_copy(target, from, source.count) }
       }
     }
     publish(header)

@@ -76,12 +76,11 @@ extension RingConsumer {
       words.doorbellWord(.message), Doorbell.asleepOnFutex, timeoutNanoseconds)
   }
 
+  /// Nobody sleeps here any more who has to be rung.
+  package func takeAnnouncementBack() { words.releaseDoorbell(.message) }
+
   /// Wakes every thread of this process or another that sleeps on the doorbell's futex.
   package func wakeSleepers() { words.wakeSleepers(.message) }
-
-  /// The same for an end that has moved on. The word is left alone: the next owner may have announced on it already, and
-  /// would never be woken if that were wiped out.
-  package func wakeLeftSleepers() { _ = unsafe csupport_futex_wake_all(words.doorbellWord(.message)) }
 
   /// Whether the producer said that it was closing. Meaningful once it is gone.
   package var wasClosedByProducer: Bool { isAttached && words.loadClosedByOwner() }

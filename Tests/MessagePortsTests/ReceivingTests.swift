@@ -3,8 +3,6 @@ import Synchronization
 import TestSupport
 import Testing
 
-// Rule 3.9, that nothing is promised about the order between ports, leaves nothing to test.
-
 @Suite("3 Receiving", .ownThread, .timeLimit(.minutes(10)))
 struct ReceivingTests {
   // MARK: 3.1, 3.2
@@ -239,5 +237,19 @@ struct ReceivingTests {
     #expect(report["messagesToHandler"] == 4)
     #expect(report["errorsByHand"] == 3)
     #expect(report["messagesByHand"] == 4)
+  }
+
+  // MARK: 3.9
+
+  @Test("3.9 Ports do not wait for each other: what was posted last may be received first", arguments: FarEnd.allCases)
+  func noOrderBetweenPorts(_ place: FarEnd) throws {
+    let puppets = try (0..<8).map { _ in try Puppet(place) }
+    for number in 0..<20 {
+      for puppet in puppets { try puppet.post(number..<number + 1) }
+    }
+    // The other way round, and each still in its own order.
+    for puppet in puppets.reversed() {
+      #expect(try Received(on: puppet.port).wait(for: 20) == Array(0..<20))
+    }
   }
 }

@@ -717,4 +717,43 @@ struct SplitTests {
     isOver.set()
     try talker.join()
   }
+
+  @Test("A message of any size is copied out whole, and one that is too long for the target is an error and gone")
+  func copiedOut() throws {
+    let channel = try MessageChannel(options: ChannelOptions(laneCapacityBytes: 64 << 10))
+    let (writing, reading) = (try Halves(channel.port1), try Halves(channel.port2))
+    var writer = writing.takeWriter()
+    var reader = reading.takeReader()
+    var sizes = Array(0...80) + [127, 128, 767, 768, 769, 1000, 4097]
+    sizes.append(writer.maximumMessageBytes)
+    for size in sizes {
+      let message = patternBytes(count: size, seed: UInt64(size))
+      let wrote = try writer.tryWrite(unsafe message.span.bytes)
+      #expect(wrote)
+      var target = [UInt8](repeating: 0xee, count: size + 1)
+      var span = target.mutableSpan
+      var bytes = unsafe span.mutableBytes
+      let count = try reader.tryRead(into: &bytes)
+      #expect(count == size)
+      #expect(target == message + [0xee], "\(size) bytes")
+    }
+    for size in [10, 9] as [UInt8] {
+      let wrote = try writer.tryWrite(unsafe [UInt8](repeating: size, count: Int(size)).span.bytes)
+      #expect(wrote)
+    }
+    var target = [UInt8](repeating: 0, count: 9)
+    var span = target.mutableSpan
+    var bytes = unsafe span.mutableBytes
+    do throws(PortError) {
+      _ = try reader.tryRead(into: &bytes)
+      Issue.record("a message that is too long was read")
+    } catch {
+      guard case .messageTooLarge(byteCount: 10, limit: 9) = error else { throw error }
+    }
+    let count = try reader.tryRead(into: &bytes)
+    #expect(count == 9)
+    let none = try reader.tryRead(into: &bytes)
+    #expect(none == nil)
+    #expect(target == [UInt8](repeating: 9, count: 9))
+  }
 }

@@ -85,12 +85,15 @@ struct TransferRaceTests {
     let agent = try Agent(place)
     for _ in 0..<50 {
       let channel = try MessageChannel()
+      let isOver = Flag()
+      defer { isOver.set() }
       async let accepted: UInt64 = onThread {
         var number: UInt64 = 0
-        while true {
+        while !isOver.isSet {
           do { try channel.port2.postMessage(bitwise: number) } catch PortError.detached { return number }
           number += 1
         }
+        return number
       }
       try await Task.sleep(for: .microseconds(UInt64.random(in: 0..<500)))
       try await agent.call(.keep, 1, transfer: [channel.port2])

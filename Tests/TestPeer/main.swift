@@ -6,7 +6,7 @@ import MessagePorts
 /// Runs on the main thread; what it sets up is served by the event loop afterwards, until the parent is gone.
 typealias Role = @Sendable (_ arguments: [String], _ parent: Connection) throws -> Void
 
-let roles = portRoles.merging(transferRoles) { $1 }.merging(connectionRoles) { $1 }
+let roles = [portRoles, transferRoles, connectionRoles, attackRoles].reduce([:]) { $0.merging($1) { $1 } }
 
 guard let name = CommandLine.arguments.dropFirst().first, let role = roles[name] else {
   print("TestPeer: no such role; there are \(roles.keys.sorted())")

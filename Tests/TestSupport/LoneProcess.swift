@@ -8,10 +8,15 @@ import Synchronization
 public enum LoneProcess {
   /// Plays `experiment` in a new process, and returns what it reports.
   public static func run(_ experiment: String, within limit: Duration = .seconds(90)) throws -> [String: Int] {
-    let worker = try PeerProcess.spawn("lone", [experiment])
+    try run("lone", [experiment], within: limit)
+  }
+
+  /// The same for any role that reports numbers; none if the process ends without.
+  public static func run(_ role: String, _ arguments: [String], within limit: Duration) throws -> [String: Int] {
+    let worker = try PeerProcess.spawn(role, arguments)
     let report = Promise<[String: Int]>()
     worker.connection.onClose = { reason in
-      print("\(experiment): \(reason)")
+      print("\(role) \(arguments): \(reason)")
       report.fulfil([:])
     }
     worker.connection.on("keep") { event in event.ports.forEach(Kept.keep) }
@@ -20,15 +25,18 @@ public enum LoneProcess {
       report.fulfil(Dictionary(uniqueKeysWithValues: pairs.map { (String($0[0]), Int($0[1])!) }))
     }
     defer { worker.connection.close() }
-    return try report.wait(within: limit, "report of \(experiment)")
+    return try report.wait(within: limit, "report of \(role) \(arguments)")
   }
 
   /// What `TestPeer` does, on its main thread, until its parent closes the connection.
   public static func play(_ experiment: String, _ parent: Connection) throws -> Never {
-    let report = try perform(experiment, parent)
+    try report(try perform(experiment, parent), to: parent)
+    while true { pause() }
+  }
+
+  public static func report(_ report: [String: Int], to parent: Connection) throws {
     let text = report.map { "\($0.key)=\($0.value)" }.joined(separator: " ")
     try parent.postMessage("report", bytes: Array(text.utf8))
-    while true { pause() }
   }
 
   private static func perform(_ experiment: String, _ parent: Connection) throws -> [String: Int] {

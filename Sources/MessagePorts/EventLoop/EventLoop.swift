@@ -217,28 +217,28 @@ public final class EventLoop: Sendable {
   ///
   /// The descriptor stays with the caller, who calls ``unwatch(_:)`` before closing it.
   func watch(_ fd: CInt, _ watcher: any LoopWatcher, events: UInt32 = 0) -> Token {
-    var token: Token = 0
-    add { state in
+    // A thread that sleeps hears of the new descriptor as well: there is no need to wake it.
+    state.withLock { state in
       state.lastToken += 1
-      token = state.lastToken
       let watch = Watch(fd: fd, events: events, watcher: watcher)
-      state.watchers[token] = watch
-      if state.isStarted { register(watch, token, state) }
+      state.watchers[state.lastToken] = watch
+      if state.isStarted { register(watch, state.lastToken, state) } else { start(&state) }
+      return state.lastToken
     }
-    return token
   }
 
   /// Takes effect at once: nobody but the caller refers to the descriptor afterwards. A watcher that is being told
   /// something at this moment may still be told it.
-  func unwatch(_ token: Token) {
+  ///
+  /// - Parameter hasDoorbell: a wait on a doorbell may be armed, which keeps the memory: the thread takes it down.
+  func unwatch(_ token: Token, hasDoorbell: Bool = false) {
+    // The watcher is released outside the lock.
     let watch = state.withLock { state in
       let watch = state.watchers.removeValue(forKey: token)
       if let watch, state.epoll >= 0 { _ = csupport_epoll_remove(state.epoll, watch.fd) }
       return watch
     }
-    guard let watch else { return }
-    // The wait on the doorbell, if one is armed, keeps the memory: let the thread take it down.
-    if watch.watcher is PortCore { add { $0.abandoned.append(token) } }
+    if watch != nil, hasDoorbell { add { $0.abandoned.append(token) } }
   }
 
   func watcher(_ token: Token) -> (any LoopWatcher)? { state.withLock { $0.watchers[token]?.watcher } }

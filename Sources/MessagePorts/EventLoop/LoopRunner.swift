@@ -121,7 +121,7 @@ struct LoopRunner {
     case .notNeeded: break
     case .hasWork: ready.append(core)
     case .ready(let word, let memory):
-      if let token = core.token(on: loop) { unsafe driver.arm(.space, token, word, in: memory) }
+      if let token = core.tokenForDoorbell(on: loop) { unsafe driver.arm(.space, token, word, in: memory) }
     }
   }
 
@@ -147,7 +147,7 @@ struct LoopRunner {
       case .notNeeded: break
       case .hasWork: ready.append(core)
       case .ready(let word, let memory):
-        if let token = core.token(on: loop) { unsafe driver.arm(.message, token, word, in: memory) }
+        if let token = core.tokenForDoorbell(on: loop) { unsafe driver.arm(.message, token, word, in: memory) }
       }
     }
     hot.removeAll(keepingCapacity: true)

@@ -86,9 +86,10 @@ extension PortCore {
     guard let channel = incoming.state.withLock({ $0.receivingChannel }) else {
       preconditionFailure("a shared channel has a socket")
     }
+    let doorbell = incoming.state.withLock { $0.doorbell }
     let consumer = incoming.state.withLock { lane in
       // Threads that sleep in a receive find the port detached.
-      lane.wakeThreads()
+      lane.wakeThreads(of: self)
       var consumer = RingConsumer()
       swap(&consumer, &lane.consumer)
       // A poster with a limit has to know of each message that was read.
@@ -97,6 +98,7 @@ extension PortCore {
       if consumer.takeOwedRing() { channel.ring() }
       return consumer
     }
+    sendThreadsAway(from: doorbell)
     return PortHalves(
       channel: channel, producer: producer, consumer: consumer, assembler: assembler, violation: violation)
   }

@@ -45,7 +45,7 @@ public struct PortReader: ~Copyable, Sendable {
     }
     if consumer.isEmpty {
       emptyLooks &+= 1
-      if emptyLooks != 0 || !isClosing { return nil }
+      if consumer.hasReadNothing && emptyLooks != 0 || isStillOpen() { return nil }
     }
     return try readUncommon(body)
   }
@@ -66,6 +66,30 @@ public struct PortReader: ~Copyable, Sendable {
     guard let value else { return nil }
     guard let value else { throw sizeMismatch(MemoryLayout<Value>.size, byteCount) }
     return value
+  }
+
+  /// Copies the next message out, if there is one: then nobody can change it any more.
+  ///
+  /// - Parameter target: its first bytes become the message.
+  /// - Returns: how many bytes the message has, or `nil` if there is no message now.
+  /// - Throws: as ``tryRead(_:)``; also ``PortError/messageTooLarge(byteCount:limit:)`` for a message that is longer than
+  ///   `target`. It is gone then: ``PortWriter/maximumMessageBytes`` is always enough for what a writer has written.
+  @inlinable @inline(__always)
+  public mutating func tryRead(into target: inout MutableRawSpan) throws(PortError) -> Int? {
+    let capacity = target.byteCount
+    let byteCount = try tryRead { bytes in
+      if bytes.byteCount <= capacity {
+        unsafe target.withUnsafeMutableBytes { to in
+          unsafe bytes.withUnsafeBytes { from in
+            if let to = to.baseAddress, let from = from.baseAddress { unsafe csupport_copy(to, from, bytes.byteCount) }
+          }
+        }
+      }
+      return bytes.byteCount
+    }
+    guard let byteCount else { return nil }
+    guard byteCount <= capacity else { throw .messageTooLarge(byteCount: byteCount, limit: capacity) }
+    return byteCount
   }
 
   /// Reads up to `limit` messages that are there, and tells the writer once.
@@ -146,8 +170,15 @@ public struct PortReader: ~Copyable, Sendable {
 
   // MARK: Off the hot path
 
+  /// After some looks in vain, or the first one: whether there may be more.
+  @usableFromInline @inline(never)
+  mutating func isStillOpen() -> Bool {
+    consumer.letProducerGetAhead()
+    return !isClosing
+  }
+
   /// The other end is gone: what is on the ring is all there will be.
-  @usableFromInline var isClosing: Bool { violation != nil || end.isPeerGone }
+  private var isClosing: Bool { violation != nil || end.isPeerGone }
 
   @usableFromInline @inline(never)
   func sizeMismatch(_ expected: Int, _ actual: Int) -> PortError {

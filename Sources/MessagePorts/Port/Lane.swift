@@ -116,9 +116,12 @@ extension LaneState {
 
   struct Violation: Error { let what: String }
 
-  /// Makes threads that sleep in a receive on a shared channel look again.
-  func wakeThreads() {
-    if consumer.isAttached { consumer.wakeSleepers() }
+  /// Takes what `core` has announced on the doorbell back, and makes its threads that sleep in a receive look again.
+  func wakeThreads(of core: PortCore) {
+    guard consumer.isAttached else { return }
+    consumer.takeAnnouncementBack()
+    // Relaxed: it goes up under this lock.
+    if core.sleepingThreads.load(ordering: .relaxed) > 0 { consumer.wakeSleepers() }
   }
 
   /// Takes the next message, if there is a whole one.

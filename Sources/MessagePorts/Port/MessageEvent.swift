@@ -7,9 +7,9 @@ public import MessageCoding
 ///
 /// Thread safety: an immutable value.
 public struct MessageEvent: Sendable {
-  private(set) var payload: MessagePayload
+  @usableFromInline private(set) var payload: MessagePayload
   /// Where the message itself begins: behind a connection's channel name.
-  private(set) var bodyOffset = 0
+  @usableFromInline private(set) var bodyOffset = 0
 
   /// The received ports in the order of the sender's transfer list, open and not started; empty if there were none.
   public let ports: [MessagePort]
@@ -25,7 +25,7 @@ public struct MessageEvent: Sendable {
   mutating func assign(_ bytes: RawSpan) -> Bool { payload.assign(bytes) }
 
   /// The message's size in bytes.
-  public var byteCount: Int { payload.byteCount - bodyOffset }
+  @inlinable public var byteCount: Int { payload.byteCount - bodyOffset }
 
   /// The same message without its first bytes.
   func droppingFirst(_ count: Int) -> MessageEvent {
@@ -35,6 +35,7 @@ public struct MessageEvent: Sendable {
   }
 
   /// Calls `body` with the message's bytes. No copy is made.
+  @inlinable @inline(__always)
   public func withBytes<Result: ~Copyable, Failure: Error>(
     _ body: (RawSpan) throws(Failure) -> Result
   ) throws(Failure) -> Result {
@@ -54,6 +55,7 @@ public struct MessageEvent: Sendable {
   /// The message as a plain value, as posted with ``MessagePort/postMessage(bitwise:transfer:)``.
   ///
   /// - Throws: ``PortError/decodingFailed(_:)`` with ``BitwiseSizeMismatch`` if the size differs.
+  @inlinable
   public func load<Value: BitwiseCopyable>(as type: Value.Type) throws(PortError) -> Value {
     let size = MemoryLayout<Value>.size
     guard byteCount == size else {
@@ -83,4 +85,9 @@ public struct MessageEvent: Sendable {
 public struct BitwiseSizeMismatch: Error, Hashable, Sendable {
   public let expectedByteCount: Int
   public let actualByteCount: Int
+
+  @usableFromInline init(expectedByteCount: Int, actualByteCount: Int) {
+    self.expectedByteCount = expectedByteCount
+    self.actualByteCount = actualByteCount
+  }
 }

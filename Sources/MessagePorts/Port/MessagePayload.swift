@@ -1,17 +1,17 @@
-import SharedRing
+public import SharedRing
 
 /// A message's bytes, owned: small ones inside the value, larger ones on the heap.
-struct MessagePayload: Sendable {
+@usableFromInline struct MessagePayload: Sendable {
   /// What fits without an allocation: a small encoded value, with the event still cheap to pass around.
   static let inlineCapacity = 64
 
   /// A tuple, because it is copied as plain bytes where a generic array goes through its type's metadata.
-  private typealias InlineBytes = (
+  @usableFromInline typealias InlineBytes = (
     UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64
   )
-  private var inline: InlineBytes = (0, 0, 0, 0, 0, 0, 0, 0)
-  private var heap: OwnedBytes?
-  private(set) var byteCount = 0
+  @usableFromInline private(set) var inline: InlineBytes = (0, 0, 0, 0, 0, 0, 0, 0)
+  @usableFromInline private(set) var heap: OwnedBytes?
+  @usableFromInline private(set) var byteCount = 0
 
   /// No bytes.
   init() {}
@@ -47,7 +47,7 @@ struct MessagePayload: Sendable {
     heap = bytes
   }
 
-  @inline(__always)
+  @inlinable @inline(__always)
   func withBytes<Result: ~Copyable, Failure: Error>(
     _ body: (RawSpan) throws(Failure) -> Result
   ) throws(Failure) -> Result {

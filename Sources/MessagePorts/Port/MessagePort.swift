@@ -74,11 +74,12 @@ public final class MessagePort: Sendable {
   /// Posts a plain value as the bytes that it consists of: no encoder, no allocation.
   ///
   /// The receiver gets it back with ``MessageEvent/load(as:)``. Both processes must agree on the type's layout.
+  @inlinable
   public func postMessage<Value: BitwiseCopyable>(
     bitwise value: Value, transfer ports: [MessagePort] = []
   ) throws(PortError) {
     try unsafe withUnsafeBytes(of: value) { (bytes) throws(PortError) in
-      try unsafe core.post(bytes.bytes, transfer: ports)
+      try unsafe postMessage(bytes: bytes.bytes, transfer: ports)
     }
   }
 

@@ -46,10 +46,7 @@ extension PortCore {
 
   /// The opposite. Afterwards the loop has nothing of this port but, perhaps, a wait that will end soon.
   func stopWatching() {
-    binding.withLock { binding in
-      guard let token = binding.token.take() else { return }
-      binding.loop.unwatch(token)
-    }
+    binding.withLock { $0.unwatch() }
   }
 
   /// Moves the port to another loop, from its next event on.
@@ -57,7 +54,7 @@ extension PortCore {
     let needsWatch = binding.withLock { binding -> Bool? in
       guard binding.loop !== loop else { return nil }
       let wasWatched = binding.token != nil
-      if let token = binding.token.take() { binding.loop.unwatch(token) }
+      binding.unwatch()
       binding.loop = loop
       return wasWatched
     }
@@ -66,6 +63,14 @@ extension PortCore {
     // A turn that is under way on the old loop ends; one that it still has to make is passed on, but it may be stopped.
     incoming.state.withLock { $0.receiver.configuration &+= 1 }
     loop.schedule(self)
+  }
+}
+
+extension PortCore.LoopBinding {
+  mutating func unwatch() {
+    guard let token = token.take() else { return }
+    loop.unwatch(token, hasDoorbell: hasDoorbell)
+    hasDoorbell = false
   }
 }
 
@@ -102,7 +107,7 @@ extension PortCore: LoopWatcher {
       guard lifecycle.state == .open, case .open = lane.receiver.end, lane.consumer.isAttached else { return .none }
       lane.receiver.end = .gone(reason)
       // Threads asleep on the doorbell do not hear the socket.
-      lane.consumer.wakeSleepers()
+      lane.wakeThreads(of: self)
       return lane.receiver.notify()
     }
     followUp.perform()
@@ -186,9 +191,8 @@ extension PortCore {
       leftovers.retained = lane.receiver.retained
       leftovers.queue = Array(lane.queue)
       let (waiters, parker) = (lane.receiver.waiters, lane.receiver.parker)
-      if lane.consumer.isAttached {
-        if lifecycle.state == .detached { lane.consumer.wakeLeftSleepers() } else { lane.consumer.wakeSleepers() }
-      }
+      // On the doorbell of a port that has moved on, its next owner may have announced something already.
+      if lifecycle.state != .detached { lane.wakeThreads(of: self) }
       lane.queue = []
       lane.queuedBytes = 0
       lane.consumer = RingConsumer()

@@ -199,7 +199,9 @@ extension LaneState {
     guard case .gone(let reason) = receiver.end else {
       receiver.isScheduled = false
       // The loop may have been rung in the place of a thread that sleeps in a receive.
-      if !receiver.hasTaker, consumer.isAttached, !consumer.isEmpty { wakeThreads() }
+      if !receiver.hasTaker, consumer.isAttached, !consumer.isEmpty {
+        receiver.core.map { wakeThreads(of: $0) }
+      }
       return .nothing(receiver.hasTaker && consumer.isAttached ? .wait : .idle)
     }
     switch hasMessage() {

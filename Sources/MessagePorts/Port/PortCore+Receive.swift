@@ -1,4 +1,5 @@
 import CSupport
+import Glibc
 import SharedRing
 import Synchronization
 
@@ -62,7 +63,9 @@ extension PortCore {
         }
         let maySleep = lane.consumer.prepareToSleep(Doorbell.asleepOnFutex)
         if lane.consumer.takeOwedRing() { lane.receivingChannel?.ring() }
-        return maySleep ? .empty(.sleepOnDoorbell) : .again
+        guard maySleep else { return .again }
+        sleepingThreads.wrappingAdd(1, ordering: .relaxed)
+        return .empty(.sleepOnDoorbell)
       }
       switch outcome {
       case .message(let event, let followUp):
@@ -109,7 +112,10 @@ extension PortCore {
       case .closed(let reason): throw .peerClosed(reason)
       case .empty: break
       }
-      if let deadline, ContinuousClock.now >= deadline { throw .timedOut }
+      if let deadline, ContinuousClock.now >= deadline {
+        if case .sleepOnDoorbell = preparation { sleepingThreads.wrappingSubtract(1, ordering: .releasing) }
+        throw .timedOut
+      }
       switch preparation {
       case .none: spin.pause()
       case .sleepOn(let parker, let ticket):
@@ -121,25 +127,34 @@ extension PortCore {
     }
   }
 
-  private static let longestSleepNanoseconds: Int64 = 1_000_000_000
-
+  /// Sleeps on the doorbell on which ``receiveOrPrepare(_:)`` has announced it. Without a time-out, if it can be: a timer
+  /// costs as much as the wake-up.
   private func sleepOnDoorbell(until deadline: ContinuousClock.Instant?) {
+    // [threads] Release: pairs with ``sendThreadsAway(from:)``; whoever sees the number go down need not wake us.
+    defer { sleepingThreads.wrappingSubtract(1, ordering: .releasing) }
     watchIfShared()
     // The loop is what hears the other end die. On its own thread, nobody listens but this call.
-    let remaining = Self.nanoseconds(until: deadline)
-    // If the port is transferred between our look and the sleep, the next owner may have announced on the same word, and
-    // the sleep does not end with the port: so now and then this thread looks by itself.
-    var timeout = remaining < 0 ? Self.longestSleepNanoseconds : min(remaining, Self.longestSleepNanoseconds)
+    var timeout = Self.nanoseconds(until: deadline)
     if loop.isCurrent {
-      timeout = min(timeout, 10_000_000)
+      timeout = timeout < 0 ? 10_000_000 : min(timeout, 10_000_000)
       let channel = incoming.state.withLock { $0.receivingChannel }
       if channel?.isHungUp == true { return peerHungUp() }
     }
-    let sleeping = incoming.state.withLock { lane in
-      lane.consumer.memory.map { memory in unsafe SleepPreparation.ready(lane.consumer.doorbellWord, memory) }
-    }
-    guard case .ready(let word, let memory)? = sleeping else { return }
+    guard case .ready(let word, let memory) = incoming.state.withLock({ $0.doorbell }) else { return }
     _ = unsafe csupport_futex_wait(word, Doorbell.asleepOnFutex, timeout)
+    withExtendedLifetime(memory) {}
+  }
+
+  /// Wakes threads that sleep in a receive of this port, which is detached by now, until the last has left.
+  ///
+  /// The doorbell belongs to the port's next owner, who may announce on it at any time: a thread that was about to sleep
+  /// would then sleep for somebody else, and for ever.
+  func sendThreadsAway(from doorbell: SleepPreparation) {
+    guard case .ready(let word, let memory) = doorbell else { return }
+    while sleepingThreads.load(ordering: .acquiring) > 0 {
+      _ = unsafe csupport_futex_wake_all(word)
+      usleep(50)
+    }
     withExtendedLifetime(memory) {}
   }
 
@@ -150,6 +165,11 @@ extension PortCore {
 }
 
 extension LaneState {
+  /// The word on which this end sleeps, if the channel is shared.
+  var doorbell: PortCore.SleepPreparation {
+    consumer.memory.map { unsafe .ready(consumer.doorbellWord, $0) } ?? .notNeeded
+  }
+
   /// After a message was taken by hand: if it was the last, `close` is due.
   fileprivate mutating func closeFollowUp() -> FollowUp {
     // The port's turn works it out; here it is only made to have one.

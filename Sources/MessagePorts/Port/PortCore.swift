@@ -20,6 +20,8 @@ final class PortCore: Sendable {
   /// Which loop runs the handlers, and how it knows this port.
   let binding: Mutex<LoopBinding>
   let turns = TurnGuard()
+  /// How many threads sleep on the doorbell in a receive, or are about to. Goes up under the incoming lane's lock.
+  let sleepingThreads = Atomic<Int>(0)
 
   init(outgoing: Lane, incoming: Lane, end: Int, options: ChannelOptions, loop: EventLoop) {
     self.outgoing = outgoing
@@ -45,14 +47,22 @@ final class PortCore: Sendable {
     var loop: EventLoop
     /// Set while the loop watches the channel's socket.
     var token: EventLoop.Token?
+    /// The loop has armed a doorbell, or is about to.
+    var hasDoorbell = false
     /// The process at the other end, if this one has started it: its exit status is the reason of the close.
     var process: ChildProcess?
   }
 
   var loop: EventLoop { binding.withLock { $0.loop } }
 
-  /// How `loop` knows this port, if it is the port's loop and watches it.
-  func token(on loop: EventLoop) -> EventLoop.Token? { binding.withLock { $0.loop === loop ? $0.token : nil } }
+  /// How `loop` knows this port, if it is the port's loop and watches it: to arm a doorbell.
+  func tokenForDoorbell(on loop: EventLoop) -> EventLoop.Token? {
+    binding.withLock { binding in
+      guard binding.loop === loop, let token = binding.token else { return nil }
+      binding.hasDoorbell = true
+      return token
+    }
+  }
 }
 
 /// What is left to do once the locks are released.

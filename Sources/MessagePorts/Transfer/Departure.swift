@@ -58,7 +58,7 @@ extension PortCore {
   /// loop have another look.
   private func goOnAfterRefusal() {
     watchIfShared()
-    incoming.state.withLock { $0.wakeThreads() }
+    incoming.state.withLock { $0.wakeThreads(of: self) }
     loop.schedule(self)
   }
 
@@ -199,6 +199,7 @@ struct DepartedPorts: Sendable {
     for core in cores {
       core.stopWatching()
       core.waitForCallToBegin()
+      core.sendThreadsAway(from: core.incoming.state.withLock { $0.doorbell })
       if isInAnotherProcess { core.takeApart(because: .detached) }
     }
     for remains in remains {
@@ -220,7 +221,7 @@ extension PortCore {
       let old = lane.receiver
       lane.receiver = Receiver()
       lane.receiver.core = successor
-      lane.wakeThreads()
+      lane.wakeThreads(of: self)
       // Nobody has heard of the end at the new place.
       if let reason = old.peerClosed { lane.receiver.end = .gone(reason) }
       return old

@@ -72,7 +72,7 @@ extension PortCore {
       lane.consumer.release()
       if lane.consumer.takeOwedRing() { lane.receivingChannel?.ring() }
       // The announcement was ours; threads that sleep on it find out what became of the port.
-      lane.wakeThreads()
+      lane.wakeThreads(of: self)
       return (
         lane.consumer.lanePosition, !lane.consumer.isAttached, lane.receivingChannel, lane.assembler.partial
       )

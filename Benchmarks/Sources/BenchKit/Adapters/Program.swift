@@ -1,0 +1,126 @@
+import Foundation
+
+/// A program of Benchmarks/peers, and what it is asked to measure: see the README there.
+struct Program: Sendable {
+  var name: String
+  var tier: Tier
+  var metric: String
+  var size: Int?
+  /// Only this one of its figures.
+  var who: String?
+  var variant: String?
+
+  static let directory = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appending(path: "../../../peers")
+    .standardizedFileURL.path
+
+  static let peers = [
+    "ck_ring", "boost_spsc", "readerwriterqueue", "boost_message_queue", "posix_mq", "zeromq_ipc", "openmpi", "iceoryx",
+    "node_worker_threads", "node_child_process", "chromium_message_channel",
+  ]
+
+  private var isJavaScript: Bool { name.hasPrefix("node_") || name.hasPrefix("chromium_") }
+
+  /// What to start; `nil` if it is not there.
+  private var command: [String]? {
+    if isJavaScript {
+      guard let node = Self.find("node"), !name.hasPrefix("chromium_") || Self.find("chromium") != nil else { return nil }
+      return [node, "\(Self.directory)/\(name).js"]
+    }
+    let path = "\(Self.directory)/.build-peers/\(name)"
+    return FileManager.default.isExecutableFile(atPath: path) ? [path] : nil
+  }
+
+  var isMissing: Bool { command == nil }
+
+  /// One run. Figures that the program does not have are no error: then there are none.
+  func run(seconds: Double) throws -> (observations: [Observation], failures: [(who: String, reason: String)]) {
+    guard var command else { throw Machine.Failure(description: "missing") }
+    command += ["--metric", metric, "--seconds", "\(isJavaScript ? max(seconds, 0.3) : seconds)"]
+    if let size { command += ["--size", "\(size)"] }
+    if let who { command += ["--who", who] }
+    if let variant { command += ["--variant", variant] }
+    let output = try Self.output(of: command, deadlineSeconds: 120)
+    var observations: [Observation] = []
+    var failures: [(who: String, reason: String)] = []
+    for line in output.split(separator: "\n") where line.hasPrefix("{") {
+      let figure = try JSONDecoder().decode(PeerLine.self, from: Data(line.utf8))
+      if let observation = figure.observation(tier) { observations.append(observation) } else {
+        failures.append((figure.who, figure.error ?? "no figure"))
+      }
+    }
+    return (observations, failures)
+  }
+
+  private static func output(of command: [String], deadlineSeconds: Double) throws -> String {
+    let process = Process()
+    let pipe = Pipe()
+    process.executableURL = URL(fileURLWithPath: command[0])
+    process.arguments = Array(command.dropFirst())
+    process.currentDirectoryURL = URL(fileURLWithPath: directory)
+    process.standardOutput = pipe
+    process.standardError = FileHandle.nullDevice
+    try process.run()
+    // SIGTERM lets it take down what it has started.
+    let overdue = DispatchWorkItem { process.terminate() }
+    DispatchQueue.global().asyncAfter(deadline: .now() + deadlineSeconds, execute: overdue)
+    let data = pipe.fileHandleForReading.readDataToEndOfFile()
+    process.waitUntilExit()
+    overdue.cancel()
+    return String(decoding: data, as: UTF8.self)
+  }
+
+  private static func find(_ name: String) -> String? {
+    let directories = ProcessInfo.processInfo.environment["PATH"] ?? "/usr/local/bin:/usr/bin:/bin"
+    return directories.split(separator: ":").map { "\($0)/\(name)" }.first(where: FileManager.default.isExecutableFile)
+  }
+}
+
+/// A line of a peer's output.
+private struct PeerLine: Decodable {
+  var who: String
+  var metric: String
+  var variant: String?
+  var size: Int?
+  var value: Double?
+  var unit: String
+  var error: String?
+  var note: String?
+  var build: String?
+  var p50: Double?
+  var p99: Double?
+  var p999: Double?
+  var p9999: Double?
+
+  enum CodingKeys: String, CodingKey {
+    case who, metric, variant, size, value, unit, error, note, build, p50, p99
+    case p999 = "p99.9"
+    case p9999 = "p99.99"
+  }
+
+  func observation(_ tier: Tier) -> Observation? {
+    guard var value else { return nil }
+    var name = metric
+    var variants = variant.map { [$0] } ?? []
+    for (part, label) in [("_onecore", "one core"), ("_awake", "awake")]
+    where name.contains(part) && Metric(rawValue: name) == nil {
+      name = name.replacingOccurrences(of: part, with: "")
+      variants.append(label)
+    }
+    if name == "page_fault_ns" {  // As a rate, beside other things that are made.
+      name = Metric.creation.rawValue
+      value = 1e9 / value
+    }
+    // One way, everything is kept in messages; bytes follow from the size.
+    if name == Metric.bytes.rawValue, let size {
+      name = Metric.messages.rawValue
+      value /= Double(size)
+    }
+    guard let metric = Metric(rawValue: name) else { return nil }
+    let percentiles = [(50.0, p50), (99, p99), (99.9, p999), (99.99, p9999)].compactMap { percent, value in
+      value.map { (percent: percent, nanoseconds: $0) }
+    }
+    return Observation(
+      key: FigureKey(who: who, tier: tier, metric: metric, size: size, variant: variants.joined(separator: ", ")),
+      value: value, percentiles: percentiles, note: note ?? "", build: build ?? "")
+  }
+}

@@ -1,0 +1,74 @@
+import Dispatch
+import Glibc
+import MessagePorts
+
+// Small loops for check-instructions.sh, which counts their instructions. `instructions fast-write 20000` writes so many
+// messages of 8 bytes; the other loops likewise. What precedes the loop is the same whatever the number, so the
+// difference between two numbers is the loop alone.
+
+/// More than any loop takes, and less than a ring holds that a port keeps as it is.
+let prepared = 40_000
+let options = ChannelOptions(laneCapacityBytes: (1 << 20) - (1 << 16))
+
+@inline(never)
+func fastWriteLoop(_ writer: inout PortWriter, _ count: Int) throws {
+  for value in 0..<count where try !writer.tryWrite(bitwise: UInt64(truncatingIfNeeded: value)) { _exit(2) }
+}
+
+@inline(never)
+func fastReadLoop(_ reader: inout PortReader, _ count: Int) throws -> UInt64 {
+  var sum: UInt64 = 0
+  for _ in 0..<count {
+    guard let value = try reader.tryRead(bitwise: UInt64.self) else { _exit(3) }
+    sum &+= value
+  }
+  return sum
+}
+
+@inline(never)
+func portPostLoop(_ port: MessagePort, _ count: Int) throws {
+  for value in 0..<count { try port.postMessage(bitwise: UInt64(truncatingIfNeeded: value)) }
+}
+
+/// Handlers run on one loop, one at a time.
+final class Countdown: @unchecked Sendable {
+  private var remaining: Int
+  private var sum: UInt64 = 0
+  init(_ count: Int) { remaining = count }
+
+  func take(_ event: MessageEvent) {
+    sum &+= (try? event.load(as: UInt64.self)) ?? 0
+    remaining -= 1
+    if remaining == 0 { _exit(0) }
+  }
+}
+
+func run(_ loop: String, _ count: Int) throws {
+  let channel = try MessageChannel(options: options)
+  var (writer, unused) = try channel.port1.split()
+  var (unusedToo, reader) = try channel.port2.split()
+  switch loop {
+  case "fast-write":
+    reader.startPolling()
+    try fastWriteLoop(&writer, count)
+  case "fast-read":
+    try fastWriteLoop(&writer, prepared)
+    _ = try fastReadLoop(&reader, count)
+  default:
+    let sender = try MessagePort(joining: writer, unused)
+    let receiver = try MessagePort(joining: unusedToo, reader)
+    if loop == "port-post" {
+      try portPostLoop(sender, count)
+    } else if loop == "port-deliver" {
+      try portPostLoop(sender, prepared)
+      let countdown = Countdown(count)
+      receiver.onMessage = { event in countdown.take(event) }
+      DispatchSemaphore(value: 0).wait()
+    }
+    _exit(0)
+  }
+  _exit(0)
+}
+
+guard CommandLine.arguments.count == 3, let count = Int(CommandLine.arguments[2]), count <= prepared else { _exit(1) }
+try run(CommandLine.arguments[1], count)

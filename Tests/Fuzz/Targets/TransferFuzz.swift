@@ -1,0 +1,268 @@
+import CSupport
+import Dispatch
+@testable import MessagePorts
+@testable import SharedRing
+
+/// A port that receives ports from a peer which chooses every word of the packets and every descriptor; what arrives is
+/// used, with memory that the peer goes on writing to.
+enum TransferFuzz {
+  private static let zoo = DescriptorZoo()
+  private static let carrier = Carrier()
+  /// Has its thread and its descriptors already.
+  private static let loop = {
+    let loop = EventLoop(name: "fuzz")
+    let isRunning = DispatchSemaphore(value: 0)
+    guard let channel = try? MessageChannel(loop: loop) else { fatalError("no channel") }
+    channel.port1.onMessage = { _ in isRunning.signal() }
+    try? channel.port2.postMessage(bytes: [])
+    isRunning.wait()
+    return loop
+  }()
+  private static let options = ChannelOptions(messageLimitBytes: 1 << 16, backing: .memfd, acceptsUnsealedMemory: false)
+
+  /// The channel that carries the ports: the victim's side as a channel, the peer's as memory and a socket.
+  private struct Carrier {
+    let memory = FuzzMemory()
+    let sockets = FuzzSockets()
+    let channel: SharedChannel
+
+    init() { channel = SharedChannel(memory: memory.memory, owningSocket: sockets.victim) }
+  }
+
+  private enum Step: Int, CaseIterable {
+    // The peer.
+    case packet, rawPacket, doorbell, record, fragments, scribble, scribbleFar, post
+    // The victim, and its ports.
+    case take, use, pass, drop, drain
+  }
+
+  static func run(_ input: inout FuzzInput) {
+    carrier.memory.reset()
+    carrier.sockets.drain()
+    _ = (loop, zoo)
+    withoutDescriptorLeak {
+      play(&input)
+      carrier.sockets.drain()
+      zoo.reset()
+    }
+  }
+
+  private static func play(_ input: inout FuzzInput) {
+    var victim = Victim()
+    var peer = Peer()
+    // A peer that goes on for longer does the same again.
+    for _ in 0..<64 where !input.isAtEnd {
+      switch Step.allCases[input.below(Step.allCases.count)] {
+      case .packet: peer.sendPacket(&input)
+      case .rawPacket:
+        let fds = peer.descriptors(input.below(8), &input)
+        carrier.sockets.send(Array(input.take(input.below(256))), fds)
+      case .doorbell: carrier.sockets.send([1], peer.descriptors(input.below(4), &input))
+      case .record: peer.put(.message, Int(input.byte() & 0x3f), ports: Int(input.byte()))
+      case .fragments:
+        peer.put(.firstFragment, 16, ports: 0, first: 16)
+        peer.put(.lastFragment, 8, ports: Int(input.byte() & 7))
+      case .scribble: carrier.memory.store(input.word(), at: Int(input.half()))
+      case .scribbleFar: zoo.memory.store(input.word(), at: Int(input.half()))
+      case .post:
+        // A correct message on the lane of an arrived port that is end 1.
+        let place = zoo.memory.data + Int(input.byte()) * 8
+        zoo.memory.store(0, at: place + 16)
+        zoo.memory.store(input.word(), at: place + 8)
+        zoo.memory.store(RecordHeader(kind: .message, byteCount: 8).rawValue, at: place)
+      case .take: victim.take()
+      case .use: victim.use(input.below(8), Int(input.half() & 0xfff))
+      case .pass: victim.pass(input.below(8))
+      case .drop: victim.drop(input.below(8))
+      case .drain: carrier.channel.drainDoorbells()
+      }
+    }
+    victim.take()
+  }
+
+  private struct Peer {
+    var offset = 0
+
+    mutating func put(_ kind: RecordHeader.Kind, _ byteCount: Int, ports: Int, first: UInt64 = 0) {
+      let header = RecordHeader(kind: kind, byteCount: byteCount, portCount: ports)
+      let end = offset + RecordHeader.recordBytes(payloadBytes: byteCount)
+      guard end < carrier.memory.memory.laneCapacity else { return }
+      let data = carrier.memory.data
+      carrier.memory.store(first, at: data + offset + 8)
+      carrier.memory.store(0, at: data + end)
+      carrier.memory.store(header.rawValue, at: data + offset)
+      offset = end
+    }
+
+    func descriptors(_ count: Int, _ input: inout FuzzInput) -> [CInt] {
+      (0..<count).map { _ in zoo.fd(Int(input.byte())) }
+    }
+
+    /// A correct packet, but for what the input changes: words, descriptors, the header, its length.
+    func sendPacket(_ input: inout FuzzInput) {
+      let count = 1 + input.below(4)
+      var words = [UInt64(TransferPacket.magic) | UInt64(count) << 32]
+      var fds: [CInt] = []
+      for _ in 0..<count {
+        let place = LanePosition(
+          segmentOffset: 0, capacity: UInt64(zoo.memory.memory.laneCapacity), cursorOffset: 0, position: 0, segmentPosition: 0)
+        words += TravellingPort(
+          end: 1, queueLimitBytes: nil, messageLimitBytes: options.messageLimitBytes, outgoing: place, incoming: place,
+          partial: nil, isPeerViolator: false
+        ).words
+        fds += [zoo.fd(DescriptorZoo.socketIndex), zoo.fd(DescriptorZoo.memoryIndex)]
+      }
+      for _ in 0..<input.below(8) { words[Int(input.byte()) % words.count] = input.word() }
+      for _ in 0..<input.below(4) {
+        let index = Int(input.byte())
+        if index < 128 { fds[index % fds.count] = zoo.fd(Int(input.byte())) } else { fds.append(zoo.fd(Int(input.byte()))) }
+      }
+      if input.below(8) == 7 { fds.removeLast() }
+      let missing = input.below(8) == 7 ? 1 + input.below(16) : 0
+      carrier.sockets.send(words: words, byteCount: words.count * 8 - missing, fds)
+    }
+  }
+
+  private struct Victim: ~Copyable {
+    let lane = Lane(
+      options, consumer: RingConsumer(memory: carrier.memory.memory, lane: 0), channel: carrier.channel)
+    var ports: [MessagePort] = []
+    var isOver = false
+
+    mutating func take() {
+      for _ in 0..<16 where !isOver {
+        switch lane.state.withLock({ $0.take(loop: loop) }) {
+        case .nothing, .blocked: return
+        case .failed: break
+        case .violation: isOver = true
+        case .message(let event):
+          blackHole(event.bytes.reduce(0, &+))
+          for port in event.ports { check(port) }
+          ports += event.ports.prefix(16)
+        }
+      }
+    }
+
+    /// Nothing has become a port but memory that cannot shrink and a connected socket.
+    private func check(_ port: MessagePort) {
+      let channels = [
+        port.core.outgoing.state.withLock { $0.sendingChannel }, port.core.incoming.state.withLock { $0.receivingChannel },
+      ]
+      for case let channel? in channels {
+        demand(csupport_memory_is_shrink_sealed(channel.memory.fd) == 1, "memory without a seal")
+        demand(csupport_socket_is_seqpacket(channel.socket) == 1, "a socket that is none")
+      }
+      demand(channels.contains { $0 != nil }, "a port without a channel")
+      demand((0...1).contains(port.core.end), "end \(port.core.end)")
+    }
+
+    private func port(_ index: Int) -> MessagePort? { ports.isEmpty ? nil : ports[index % ports.count] }
+
+    func use(_ index: Int, _ byteCount: Int) {
+      guard let port = port(index) else { return }
+      do throws(PortError) { try port.postMessage(bytes: [UInt8](repeating: 1, count: byteCount)) } catch {
+        switch error {
+        case .queueFull, .messageTooLarge, .system: break
+        default: fatalError("posting: \(error)")
+        }
+      }
+      _ = (port.queuedByteCount, port.isPeerClosed)
+      for _ in 0..<8 {
+        guard case .message(let event)? = try? port.tryReceive() else { return }
+        blackHole(event.bytes.reduce(0, &+))
+      }
+    }
+
+    /// To another process, which is this one again.
+    mutating func pass(_ index: Int) {
+      guard let port = port(index), let pair = try? SharedChannel.makePair(options: options) else { return }
+      let near = MessagePort(PortCore(newChannel: pair.0, end: 0, options: options, loop: loop))
+      let far = MessagePort(PortCore(newChannel: pair.1, end: 1, options: options, loop: loop))
+      do throws(PortError) { try near.postMessage(bytes: [1, 2, 3], transfer: [port]) } catch {
+        switch error {
+        case .system, .transferQueueFull: return
+        default: fatalError("passing on: \(error)")
+        }
+      }
+      demand(port.isDetached, "passed on, and still here")
+      ports.removeAll { $0 === port }
+      // Where it has been before, its position was checked: so it is good enough for the next.
+      guard case .message(let event)? = try? far.tryReceive() else { fatalError("it has not arrived") }
+      for port in event.ports { check(port) }
+      ports += event.ports
+    }
+
+    mutating func drop(_ index: Int) {
+      if !ports.isEmpty { ports.remove(at: index % ports.count) }
+    }
+  }
+}
+
+extension TransferFuzz {
+  static var seeds: [[UInt8]] {
+    func packet(_ w: inout SeedWriter, count: Int, words: [(Int, UInt64)] = [], fds: [(Int, Int)] = []) {
+      w.byte(Step.packet.rawValue)
+      w.byte(count - 1)
+      w.byte(words.count)
+      for (index, value) in words {
+        w.byte(index)
+        w.word(value)
+      }
+      w.byte(fds.count)
+      for (index, fd) in fds {
+        w.byte(index)
+        w.byte(fd)
+      }
+      w.byte(0)
+      w.byte(0)
+    }
+    func record(_ w: inout SeedWriter, ports: Int) {
+      w.byte(Step.record.rawValue)
+      w.byte(8)
+      w.byte(ports)
+      w.byte(Step.take.rawValue)
+    }
+    func use(_ w: inout SeedWriter) {
+      w.byte(Step.post.rawValue)
+      w.byte(0)
+      w.word(42)
+      w.byte(Step.use.rawValue)
+      w.byte(0)
+      w.half(100)
+      w.byte(Step.pass.rawValue)
+      w.byte(0)
+      w.byte(Step.use.rawValue)
+      w.byte(0)
+      w.half(2000)
+    }
+    var seeds = (1...4).map { count in
+      SeedWriter.make { w in
+        packet(&w, count: count)
+        record(&w, ports: count)
+        use(&w)
+      }
+    }
+    // Every kind of descriptor as the socket, and as the memory.
+    for fd in 0..<zoo.count {
+      for place in 0..<2 {
+        seeds.append(
+          SeedWriter.make { w in
+            packet(&w, count: 1, fds: [(place, fd)])
+            record(&w, ports: 1)
+            use(&w)
+          })
+      }
+    }
+    // A partial message, in a file or not; a peer that broke the protocol; the other end.
+    for (flags, fd) in [(0x101, 13), (0x101, 14), (0x101, 17), (0x101, 5), (0x201, 0), (0, 0)] as [(UInt64, Int)] {
+      seeds.append(
+        SeedWriter.make { w in
+          packet(
+            &w, count: 1, words: [(1, flags), (14, 1000), (15, 50)], fds: flags & 0x100 != 0 ? [(200, fd)] : [])
+          record(&w, ports: 1)
+          use(&w)
+        })
+    }
+    return seeds
+  }
+}

@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# Passes the tests under the compiler's sanitizers. Usage: sanitize.sh [--quick] [address] [thread] [undefined]
+#   address    every access, use after free, leaks; in the processes that the tests start as well
+#   thread     data races, with both ends of the lanes in one process, over one mapping
+#   undefined  undefined behaviour in the C shim
+# --quick: the modules that are done in a few minutes, built and all.
+# What a sanitizer has to say is in .build-<sanitizer>/reports, one file for each process; one is enough to fail.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+quick=false sanitizers=()
+for argument in "$@"; do
+  case $argument in --quick) quick=true ;; *) sanitizers+=("$argument") ;; esac
+done
+if [ ${#sanitizers[@]} -eq 0 ]; then
+  if $quick; then sanitizers=(address); else sanitizers=(address thread undefined); fi
+fi
+
+# Swift's crash reporter and the sanitizers both want to handle the same signals.
+export SWIFT_BACKTRACE=enable=no
+suppressions=$PWD/scripts/sanitizers
+failed=0
+
+for sanitizer in "${sanitizers[@]}"; do
+  folder=.build-$sanitizer
+  reports=$PWD/$folder/reports
+  rm -rf "$reports"
+  mkdir -p "$reports"
+  # Sizes that a peer makes up must fail as `malloc` does, and not end the process.
+  export ASAN_OPTIONS="log_path=$reports/address:allocator_may_return_null=1:detect_leaks=1:detect_stack_use_after_return=1"
+  export TSAN_OPTIONS="log_path=$reports/thread:allocator_may_return_null=1:suppressions=$suppressions/thread.supp:halt_on_error=0:exitcode=0"
+  [ "$sanitizer" != undefined ] || export UBSAN_OPTIONS="log_path=$reports/undefined:print_stacktrace=1"
+  modules=(CSupportTests SharedRingTests MessageCodingTests FuzzTests ToolTests MessagePortsTests)
+  skip=()
+  case $sanitizer in
+    address)
+      flags=(--sanitize=address)
+      # What these measure, the sanitizer changes: resident memory, address space, the size of stack frames.
+      skip=(ResourceSoakTests ResourceLimitTests HostileMemoryTests/blocked FairnessTests/stack)
+      $quick && modules=(CSupportTests SharedRingTests FuzzTests)
+      ;;
+    thread)
+      flags=(--sanitize=thread)
+      modules=(SharedRingTests MessagePortsTests)
+      ;;
+    undefined)
+      flags=(-Xcc -fsanitize=undefined -Xcc -fno-sanitize-recover=undefined -Xlinker
+        "$(find "$(dirname "$(dirname "$(readlink -f "$(command -v swiftc)")")")/lib/clang" -name "libclang_rt.ubsan_standalone-$(uname -m).a" | head -n 1)")
+      modules=(CSupportTests SharedRingTests)
+      ;;
+    *) echo "sanitize: no sanitizer called $sanitizer" >&2; exit 64 ;;
+  esac
+  swift build --build-tests --scratch-path "$folder" "${flags[@]}" >"$folder/build.log" 2>&1 || { cat "$folder/build.log" >&2; exit 1; }
+  for module in "${modules[@]}"; do
+    skipped=()
+    for name in ${skip[@]+"${skip[@]}"}; do skipped+=(--skip "$name"); done
+    # A started port with a handler keeps itself, and a test that ends with such ports, or a process that exits while
+    # tasks wait, looks like a leak. What is left behind there, the tests of resources find out by counting.
+    case $module in
+      ToolTests | MessagePortsTests) export LSAN_OPTIONS=detect_leaks=0 ;;
+      *) export LSAN_OPTIONS="suppressions=$suppressions/leak.supp:print_suppressions=0" ;;
+    esac
+    echo "== $sanitizer: $module"
+    swift test --skip-build --scratch-path "$folder" "${flags[@]}" --filter "^$module\." ${skipped[@]+"${skipped[@]}"} \
+      >"$folder/$module.log" 2>&1 || { failed=1; grep '^✘' "$folder/$module.log" || tail -n 20 "$folder/$module.log"; }
+    grep '^✔ Test run' "$folder/$module.log" || true
+  done
+  if [ -n "$(ls "$reports")" ]; then
+    failed=1
+    grep -hE 'SUMMARY|runtime error' "$reports"/* | sort | uniq -c
+    echo "sanitize: see $folder/reports" >&2
+  fi
+done
+[ $failed -eq 0 ]
