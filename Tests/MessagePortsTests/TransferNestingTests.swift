@@ -1,3 +1,4 @@
+import Foundation
 import MessagePorts
 import TestSupport
 import Testing
@@ -20,6 +21,35 @@ struct TransferNestingTests {
       inner = channel.port2
     }
     return (inner, others)
+  }
+
+  @Test("6.5 A nesting that is deeper than the stack can be shared")
+  func deeperThanTheStack() async throws {
+    let (outermost, others) = try makeChain(depth: 1000)
+    let carrier = try MessageChannel()
+    try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
+      let thread = Thread {
+        continuation.resume(with: Result {
+          let (writer, reader) = try carrier.port1.split()  // shared from now on
+          let sender = try MessagePort(joining: writer, reader)
+          try sender.postMessage(bitwise: 1000 as UInt64, transfer: [outermost])
+        })
+      }
+      thread.stackSize = 128 << 10
+      thread.start()
+    }
+    try await onThread {
+      var port = carrier.port2
+      for level in stride(from: 1000, to: 0, by: -1) {
+        let event = try port.receive(timeout: .seconds(5))
+        guard try event.load(as: UInt64.self) == level, event.ports.count == 1 else {
+          throw Agent.Failure(description: "level \(level)")
+        }
+        port = event.ports[0]
+      }
+      try port.expect(4711)
+    }
+    withExtendedLifetime(others) {}
   }
 
   @Test("6.5 A hundred ports, each in a message at the next, come out in one process, in order")

@@ -9,12 +9,29 @@ extension PortCore {
   ///
   /// Only within ``Departure/exclusively(_:)``, because it locks both lanes, and those of ports that wait in them.
   func share() throws(PortError) {
-    // A port waits, by way of other channels, in its own channel: neither can be first.
-    if outgoing.isMoving.load(ordering: .relaxed) || incoming.isMoving.load(ordering: .relaxed) {
-      throw .system(SystemError(call: "sendmsg", errno: ELOOP))
+    // Ports that wait in the channel, and those that wait in theirs, are shared before it. With a list, and not by
+    // recursion: a nesting may be deeper than the stack.
+    var pending = [(core: self, isPrepared: false)]
+    var seen: Set<ObjectIdentifier> = []
+    while let (core, isPrepared) = pending.popLast() {
+      if core.isShared { continue }
+      let waiting = isPrepared ? [] : core.waitingPorts
+      if waiting.isEmpty {
+        try core.shareAlone()
+      } else if seen.insert(ObjectIdentifier(core.end == 0 ? core.outgoing : core.incoming)).inserted {
+        pending.append((core, isPrepared: true))
+        for port in waiting { pending.append((port.core, isPrepared: false)) }
+      }
     }
-    let isShared = outgoing.state.withLock { $0.sendingChannel != nil }
-    if isShared { return }
+  }
+
+  fileprivate var isShared: Bool { outgoing.state.withLock { $0.sendingChannel != nil } }
+
+  private var waitingPorts: [MessagePort] {
+    [outgoing, incoming].flatMap { lane in lane.state.withLock { $0.queue.flatMap(\.ports) } }
+  }
+
+  private func shareAlone() throws(PortError) {
     let channels: (SharedChannel, SharedChannel)
     do throws(SystemError) {
       channels = try SharedChannel.makePair(options: options)
@@ -79,7 +96,9 @@ extension LaneState {
       let cores = message.ports.map(\.core)
       for core in cores {
         _ = core.lifecycle.change(from: .open, to: .departing)
-        try core.share()
+        // A port waits, by way of other channels, in its own channel: neither can be first.
+        let isMoving = core.outgoing.isMoving.load(ordering: .relaxed) || core.incoming.isMoving.load(ordering: .relaxed)
+        if isMoving || !core.isShared { throw .system(SystemError(call: "sendmsg", errno: ELOOP)) }
       }
       let header: RecordHeader
       do throws(RingError) {
