@@ -11,7 +11,7 @@ run() {
   env "$@" swift test --skip-build --filter "$filter"
 }
 
-for module in CSupportTests SharedRingTests MessageCodingTests FuzzTests ToolTests MessagePortsTests; do
+for module in CSupportTests SharedRingTests MessageCodingTests ToolTests MessagePortsTests; do
   run "$module" "^$module\."
 done
 run FuzzTests '^FuzzTests\.' FUZZ_ALONE=1
