@@ -45,11 +45,13 @@ struct Trial {
     var arguments = ["victim", journal.path]
     if case .step(let point, let pass) = cause { arguments += [point.rawValue, "\(pass)"] }
     let worker = try WorkerProcess.spawn(CommandLine.arguments[0], arguments: arguments)
+    let ends = Collected<CloseReason>()
+    worker.connection.onClose = { ends.append($0) }
     try worker.connection.postMessage("port", transfer: [channel.port2])
     let survivor = Survivor(channel.port1, situation, carrier: carrier)
     defer { channel.port1.close() }
 
-    let verdict = wait(worker, survivor, journal)
+    let verdict = wait(worker, ends, survivor, journal)
     worker.connection.close()
     survivor.letGo()
     let name = Victim.listenPath(worker.processIdentifier)
@@ -58,7 +60,9 @@ struct Trial {
     return verdict
   }
 
-  private func wait(_ worker: WorkerProcess, _ survivor: Survivor, _ journal: Journal) -> Verdict {
+  private func wait(
+    _ worker: WorkerProcess, _ ends: Collected<CloseReason>, _ survivor: Survivor, _ journal: Journal
+  ) -> Verdict {
     if case .moment(let microseconds) = cause {
       // A new process takes its time until it does anything of interest; one in some is killed before.
       let begins = Date.now + Self.reachSeconds
@@ -80,6 +84,8 @@ struct Trial {
       usleep(500)
     }
     let deadline = Date.now + Self.patience
+    while ends.all.isEmpty, Date.now < deadline { usleep(500) }
+    guard ends.all == [.peerExited(.signalled(SIGKILL))] else { return .wrong("the victim was not killed: \(ends.all)") }
     while let missing = survivor.missing(journal, situation) {
       if let fault = survivor.fault(journal) { return .wrong(fault) }
       guard Date.now < deadline else { return .wrong(missing) }

@@ -98,8 +98,13 @@ extension PortCore: LoopWatcher {
       return peerIsGone(saidSo ? .closedByPeer : .peerExited(nil))
     }
     // The socket closes a moment before the process can be reaped. If it is not ending at all, we do not wait for it.
-    process.whenExited { [self] status in peerIsGone(.peerExited(status)) }
-    loop.after(nanoseconds: 1_000_000_000) { [self] in peerIsGone(.peerExited(nil)) }
+    let loop = self.loop
+    let timer = loop.after(nanoseconds: 1_000_000_000) { [self] in peerIsGone(.peerExited(nil)) }
+    process.whenExited { [self] status in
+      // It would keep the process's descriptor until then.
+      loop.cancel(timer)
+      peerIsGone(.peerExited(status))
+    }
   }
 
   private func peerIsGone(_ reason: CloseReason) {
