@@ -14,7 +14,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 .PHONY: help setup build run doctor test model model-quick soak soak-quick soak-planted crash crash-random \
-	fuzz fuzz-quick attack sanitize sanitize-quick bench bench-peers clean
+	fuzz fuzz-quick attack sanitize sanitize-quick bench bench-peers \
+	check-instructions clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^$$/q'
@@ -43,11 +44,20 @@ model model-quick:
 	@scripts/setup.sh spin gcc
 	Tests/Models/run.sh $(if $(filter model-quick,$@),--quick)
 
+## Needs the machine for itself. Options: Benchmarks/README.md.
 bench: setup
+	@scripts/setup.sh make gcc g++ binutils valgrind python3-venv
 	Benchmarks/run.sh
 
+## The same with the peers, which are installed.
 bench-peers: setup
+	@scripts/setup.sh make gcc g++ binutils valgrind python3-venv
 	Benchmarks/run.sh --peers
+
+## The instructions that a message costs: repeatable where a time is not.
+check-instructions: setup
+	@scripts/setup.sh binutils valgrind
+	Benchmarks/check-instructions.sh --quiet
 
 ## Random work, random deaths, and every message accounted for. Longer: make soak SECONDS=3600
 soak: SECONDS ?= 60

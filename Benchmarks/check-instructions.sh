@@ -3,6 +3,7 @@
 # is repeatable where a time is not: one more instruction per message than allowed is an error.
 #
 #     check-instructions.sh             prints the counts and the disassembly of the loops; status 1 if there are more
+#     check-instructions.sh --quiet     the same without the disassembly
 #     check-instructions.sh --update    writes instructions.txt anew
 #     check-instructions.sh --report    also adds the counts to results/latest.jsonl
 #
@@ -23,7 +24,7 @@ command -v valgrind >/dev/null || {
 }
 touch instructions.txt
 mkdir -p results
-[ -x $program ] || swift build -c release --scratch-path .build --product instructions
+swift build -c release --scratch-path .build --product instructions >&2
 
 # Debian 12's valgrind cannot read the debug information that Swift writes.
 counted=.build/instructions-without-debug-information
@@ -88,7 +89,7 @@ if [ "$mode" = --report ] && [ -f results/latest.jsonl ]; then
 fi
 
 # What the compiler has made of the loops.
-{
+[ "$mode" != --quiet ] && {
   for function in fastWriteLoop fastReadLoop; do
     symbol=$(nm $program | awk -v f="$function" 'index($3, f) { print $3; exit }')
     echo
@@ -96,5 +97,5 @@ fi
     objdump --disassemble="$symbol" --no-show-raw-insn --no-addresses $program | sed -n '/>:$/,/^$/p' | sed 1d
   done
 } >results/disassembly.txt 2>/dev/null || true
-cat results/disassembly.txt 2>/dev/null || true
+[ "$mode" = --quiet ] || cat results/disassembly.txt 2>/dev/null || true
 exit $status
