@@ -3,13 +3,14 @@ public import SharedRing
 /// A message's bytes, owned: small ones inside the value, larger ones on the heap.
 @usableFromInline struct MessagePayload: Sendable {
   /// What fits without an allocation: a small encoded value, with the event still cheap to pass around.
-  static let inlineCapacity = 64
+  static let inlineCapacity = 112
 
   /// A tuple, because it is copied as plain bytes where a generic array goes through its type's metadata.
   @usableFromInline typealias InlineBytes = (
-    UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64
+    UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64,
+    UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64
   )
-  @usableFromInline private(set) var inline: InlineBytes = (0, 0, 0, 0, 0, 0, 0, 0)
+  @usableFromInline private(set) var inline: InlineBytes = (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
   @usableFromInline private(set) var heap: OwnedBytes?
   @usableFromInline private(set) var byteCount = 0
 

@@ -19,12 +19,12 @@ struct Observation: Sendable {
   var build: String
   /// A bounced cache line, at the same time.
   var probe: Double = .nan
+  /// The processors were near before and after.
+  var isNear = true
 }
 
 /// All figures of a cell, measured one right after the other.
 struct Repetition: Sendable {
   var observations: [Observation] = []
   var failures: [(who: String, tier: Tier, reason: String)] = []
-  /// The processors were near all the time.
-  var isNear = true
 }

@@ -190,8 +190,9 @@ public enum Plan {
       dependsOnDistance: placement != .oneCore)
   }
 
-  /// 10,000, if so many descriptors are allowed: a port takes two in each process.
-  static let mostPorts = min(10_000, (Machine.descriptorLimit - 200) / 200 * 100)
+  /// 10,000, if so many descriptors are allowed: a port takes two in each process, and two more while it is on its way, of
+  /// which there are up to 64.
+  static let mostPorts = min(10_000, (Machine.descriptorLimit - 400) / 200 * 100)
 
   private static let manyPorts = Cell(
     metric: .manyPorts, size: nil, title: "1, 100 and \(mostPorts) ports",

@@ -19,6 +19,8 @@ public struct Runner {
   private let progress: Progress
   private var repeated = 0
   private var keptFar = 0
+  /// What was spent on repeating, and on waiting for it.
+  private var waitedSeconds = 0.0
 
   public init(_ settings: Settings, progress: Progress) {
     self.settings = settings
@@ -35,10 +37,9 @@ public struct Runner {
       for round in 0..<settings.repetitions { own.append(try measure(cell, round: round)) }
       repetitions.append(own)
     }
-    try repeatFar(cells, &repetitions)
     progress.end()
-    keptFar = zip(cells, repetitions).reduce(0) { $0 + ($1.0.dependsOnDistance ? $1.1.count { !$0.isNear } : 0) }
     var figures = zip(cells, repetitions).flatMap { Summary(cell: $0, repetitions: $1).figures }
+    keptFar = figures.reduce(0) { $0 + $1.keptFar }
     figures.addLimitsFromElsewhere(cells)
     figures.dropRepeatedLimits()
     return figures
@@ -47,65 +48,72 @@ public struct Runner {
   /// What the distance between the processors did to the run, in a sentence.
   public var conclusion: String {
     """
-    \(repeated) repetitions were done again because the processors were far apart (a cache line took more than \
-    \(Int(settings.nearNanoseconds)) ns); \(keptFar) of that kind were kept anyway.
+    \(repeated) measurements were done again because the processors were far apart (a cache line took more than \
+    \(Int(settings.nearNanoseconds)) ns); \(keptFar) of that kind were kept anyway, of figures that have fewer than two others.
     """
   }
 
-  /// Repeats what was measured with the processors far apart, as long as the budget lasts.
-  private mutating func repeatFar(_ cells: [Cell], _ repetitions: inout [[Repetition]]) throws {
-    let end = Date().addingTimeInterval(settings.budgetSeconds)
-    for (index, cell) in cells.enumerated() where cell.dependsOnDistance {
-      for round in repetitions[index].indices where !repetitions[index][round].isNear {
-        while Date() < end {
-          let distance = try probe.measure()
-          guard probe.isNear(distance) else {
-            progress.waiting(distance, secondsLeft: end.timeIntervalSinceNow)
-            Thread.sleep(forTimeInterval: 0.2)
-            continue
-          }
-          progress.begin(cell, index: index, of: cells.count)
-          let again = try measure(cell, round: round)
-          guard again.isNear else { continue }
-          repetitions[index][round] = again
-          repeated += 1
-          break
-        }
-      }
-    }
-  }
-
-  private func measure(_ cell: Cell, round: Int) throws -> Repetition {
+  private mutating func measure(_ cell: Cell, round: Int) throws -> Repetition {
     var result = Repetition()
-    var before = try probe.measure()
     let contenders = round % 2 == 0 ? cell.contenders : cell.contenders.reversed()
     for contender in contenders {
-      progress.show(cell, contender.name, round: round, probe: before)
-      var observations: [Observation] = []
-      do {
-        switch contender {
-        case .ours(let ours): observations = try observe(ours, cell)
-        case .program(let program):
-          let (figures, failures) = try program.run(seconds: settings.seconds)
-          observations = figures
-          for failure in failures { result.failures.append((failure.who, program.tier, failure.reason)) }
+      var before = try probe.measure()
+      // What was measured while the processors were far apart is measured again as soon as they are near.
+      while true {
+        progress.show(cell, contender.name, round: round, probe: before)
+        var (observations, failures) = attempt(contender, cell)
+        let after = try probe.measure()
+        let isNear = probe.isNear(before) && probe.isNear(after)
+        for index in observations.indices {
+          observations[index].probe = (before + after) / 2
+          observations[index].isNear = isNear || !cell.dependsOnDistance
         }
-      } catch {
-        switch contender {
-        case .ours(let ours): result.failures.append((ours.label, ours.tier, "\(error)"))
-        case .program(let program): result.failures.append((program.name, program.tier, "\(error)"))
+        let isGood = isNear || !cell.dependsOnDistance || observations.isEmpty
+        let isAgain = try !isGood && waitForNear(after)
+        if !isAgain {
+          result.observations += observations
+          result.failures += failures
+          break
         }
+        repeated += 1
+        before = try probe.measure()
       }
-      let after = try probe.measure()
-      for var observation in observations {
-        observation.probe = (before + after) / 2
-        result.observations.append(observation)
-      }
-      if !probe.isNear(before) || !probe.isNear(after) { result.isNear = false }
-      before = after
     }
     if cell.isRelative { result.divideByFirst(cell) }
     return result
+  }
+
+  /// `false`: the budget is used up.
+  private mutating func waitForNear(_ distance: Double) throws -> Bool {
+    var distance = distance
+    let began = Date()
+    defer { waitedSeconds += Date().timeIntervalSince(began) + settings.seconds }
+    while !probe.isNear(distance) {
+      let left = settings.budgetSeconds - waitedSeconds - Date().timeIntervalSince(began)
+      guard left > 0 else { return false }
+      progress.waiting(distance, secondsLeft: left)
+      Thread.sleep(forTimeInterval: 0.1)
+      distance = try probe.measure()
+    }
+    return waitedSeconds < settings.budgetSeconds
+  }
+
+  private func attempt(
+    _ contender: Contender, _ cell: Cell
+  ) -> (observations: [Observation], failures: [(who: String, tier: Tier, reason: String)]) {
+    do {
+      switch contender {
+      case .ours(let ours): return (try observe(ours, cell), [])
+      case .program(let program):
+        let (figures, failures) = try program.run(seconds: settings.seconds)
+        return (figures, failures.map { ($0.who, program.tier, $0.reason) })
+      }
+    } catch {
+      switch contender {
+      case .ours(let ours): return ([], [(ours.label, ours.tier, "\(error)")])
+      case .program(let program): return ([], [(program.name, program.tier, "\(error)")])
+      }
+    }
   }
 
   private func observe(_ ours: OurCase, _ cell: Cell) throws -> [Observation] {

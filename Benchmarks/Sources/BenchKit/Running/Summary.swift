@@ -16,11 +16,15 @@ struct Summary {
     var values: [Double] = [], probes: [Double] = [], limits: [Double] = [], ratios: [Double] = []
     var histogram = LatencyHistogram()
     var reported: [Double: [Double]] = [:]
-    for repetition in repetitions {
-      guard let observation = repetition.observations.first(where: { $0.key == key }) else { continue }
+    let all = repetitions.compactMap { repetition in
+      repetition.observations.first { $0.key == key }.map { (repetition, $0) }
+    }
+    // Those that were measured far apart say something else; they count only where there is little else.
+    let near = all.filter { $0.1.isNear }
+    for (repetition, observation) in near.count >= 2 ? near : all {
       values.append(observation.value)
       probes.append(observation.probe)
-      if !repetition.isNear && cell.dependsOnDistance { figure.keptFar += 1 }
+      if !observation.isNear { figure.keptFar += 1 }
       if let limit = limit(in: repetition) {
         limits.append(limit.value)
         ratios.append(observation.value / limit.value)
