@@ -51,12 +51,15 @@ let package = Package(
       ],
       swiftSettings: settings),
 
+    .target(name: "CTestSupport", path: "Tests/CTestSupport"),
     .target(
-      name: "TestSupport", dependencies: ["CSupport", "SharedRing", "MessagePorts"], path: "Tests/TestSupport",
+      name: "TestSupport", dependencies: ["CTestSupport", "CSupport", "SharedRing", "MessagePorts"],
+      path: "Tests/TestSupport",
       swiftSettings: settings),
     // The far end of most tests: another process, playing one role per function.
     .executableTarget(
-      name: "TestPeer", dependencies: ["CSupport", "SharedRing", "MessagePorts", "TestSupport"], path: "Tests/TestPeer",
+      name: "TestPeer", dependencies: ["CTestSupport", "CSupport", "SharedRing", "MessagePorts", "TestSupport"],
+      path: "Tests/TestPeer",
       swiftSettings: settings),
     // Kills processes at every step of the library; see Tests/CrashTests/README.md.
     .executableTarget(
@@ -71,7 +74,9 @@ let package = Package(
       name: "MessageCodingTests", dependencies: ["MessageCoding", "MessagePortsFoundation"], swiftSettings: settings),
     .testTarget(
       name: "MessagePortsTests",
-      dependencies: ["MessagePorts", "MessagePortsFoundation", "CSupport", "TestSupport", "TestPeer", "ReadmeExample"],
+      dependencies: [
+        "MessagePorts", "MessagePortsFoundation", "CSupport", "TestSupport", "CTestSupport", "TestPeer", "ReadmeExample",
+      ],
       swiftSettings: settings),
     .testTarget(
       name: "ToolTests", dependencies: ["MessagePortsTool", "CSupport", "MessagePorts", "SharedRing"], swiftSettings: settings),

@@ -1,5 +1,7 @@
-// Plays the other process of a test: `TestPeer ROLE [ARGUMENTS]`. One role per function, listed in `Roles*.swift`.
+// Plays the other process of a test: `TestPeer [confined] ROLE [ARGUMENTS]`. One role per function, listed in
+// `Roles*.swift`. A confined process has no file system and no network: see `ctest_leave_the_world`.
 
+import CTestSupport
 import Glibc
 import MessagePorts
 
@@ -8,12 +10,22 @@ typealias Role = @Sendable (_ arguments: [String], _ parent: Connection) throws 
 
 let roles = [portRoles, transferRoles, connectionRoles, attackRoles].reduce([:]) { $0.merging($1) { $1 } }
 
-guard let name = CommandLine.arguments.dropFirst().first, let role = roles[name] else {
+var arguments = CommandLine.arguments.dropFirst()
+if arguments.first == "confined" {
+  arguments = arguments.dropFirst()
+  // First of all: afterwards there are threads.
+  let result = ctest_leave_the_world()
+  guard result == 0 else {
+    print("TestPeer: cannot be confined: \(result)")
+    exit(71)
+  }
+}
+guard let name = arguments.first, let role = roles[name] else {
   print("TestPeer: no such role; there are \(roles.keys.sorted())")
   exit(64)
 }
 let parent = try Connection.parent
 parent.onClose = { _ in exit(0) }
-try role(Array(CommandLine.arguments.dropFirst(2)), parent)
+try role(Array(arguments.dropFirst()), parent)
 // Not `dispatchMain()`: that takes a descriptor, and some roles have none left.
 while true { pause() }

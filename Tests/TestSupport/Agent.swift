@@ -19,19 +19,26 @@ public final class Agent: Sendable {
   /// The agent's process, if it has one of its own.
   public let worker: WorkerProcess?
 
-  public init(_ place: Place) throws {
-    let channel = try MessageChannel()
-    control = channel.port1
+  public convenience init(_ place: Place) throws {
     switch place {
     case .thisProcess:
-      worker = nil
-      let far = channel.port2
-      startThread { AgentServer(far).run() }
-    case .anotherProcess:
-      let worker = try PeerProcess.spawn("agent")
-      try worker.connection.postMessage("agent", transfer: [channel.port2])
-      self.worker = worker
+      let channel = try MessageChannel()
+      startThread { AgentServer(channel.port2).run() }
+      self.init(control: channel.port1, worker: nil)
+    case .anotherProcess: try self.init(in: PeerProcess.spawn("agent"))
     }
+  }
+
+  /// The agent that a `TestPeer` is, however it was started.
+  public convenience init(in worker: WorkerProcess) throws {
+    let channel = try MessageChannel()
+    try worker.connection.postMessage("agent", transfer: [channel.port2])
+    self.init(control: channel.port1, worker: worker)
+  }
+
+  private init(control: MessagePort, worker: WorkerProcess?) {
+    self.control = control
+    self.worker = worker
   }
 
   public enum Order: UInt64, Sendable {
@@ -112,6 +119,16 @@ public final class Agent: Sendable {
     case processorMilliseconds
     /// (key, left) Lets a new event loop, for which there are so many descriptors left, serve the port.
     case useNewLoop
+    /// (bytes) Lets the process have only so many bytes of addresses more than it uses now; 0: as many as it likes.
+    case limitAddresses
+    /// (number, port) Answers, as text, what of the world it can reach: ``listenPath(_:)`` and a TCP port among it.
+    case reach
+    /// Answers, as text, which channels' memory it has open or mapped: see ``Holdings``.
+    case holdings
+    /// (inode) Tries to get at more through that memory than it was given. Answers, as text, what it managed to do.
+    case pry
+    /// (inode) Reads that memory behind its end.
+    case readBehind
   }
 
   public struct Failure: Error, CustomStringConvertible {
@@ -137,8 +154,12 @@ public final class Agent: Sendable {
   /// Waits for the answer to the earliest order that has none yet.
   @discardableResult
   public func end(within limit: Duration = generousLimit) async throws -> Answer {
-    let control = control
-    let event = try await onThread { try control.receive(timeout: limit) }
+    try await onThread { try self.endBlocking(within: limit) }
+  }
+
+  /// The same, on the calling thread.
+  public func endBlocking(within limit: Duration = generousLimit) throws -> Answer {
+    let event = try control.receive(timeout: limit)
     let words = event.bytes
     guard words.count >= 8 else { throw Failure(description: "no answer") }
     let value = words[..<8].reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
@@ -154,6 +175,15 @@ public final class Agent: Sendable {
   ) async throws -> Answer {
     try begin(order, a, b, c, transfer: ports)
     return try await end()
+  }
+
+  /// As ``call(_:_:_:_:transfer:)``, on the calling thread.
+  @discardableResult
+  public func callBlocking(
+    _ order: Order, _ a: UInt64 = 0, _ b: UInt64 = 0, _ c: UInt64 = 0, transfer ports: [MessagePort] = []
+  ) throws -> Answer {
+    try begin(order, a, b, c, transfer: ports)
+    return try endBlocking()
   }
 
   /// Ends the agent's process and waits until it is gone.
@@ -333,6 +363,11 @@ public final class AgentServer {
       let port = try port(a)
       port.onMessage = { [weak port] event in try? port?.postMessage(bytes: event.bytes, transfer: event.ports) }
       port.setEventLoop(loop)
+    case .limitAddresses: setLimit(RLIMIT_AS, a == 0 ? nil : (Resources.addressSpaceKilobytes << 10) + Int(a))
+    case .reach: text = try Reach.tried(listenPath: Agent.listenPath(a), tcpPort: UInt16(b)).joined(separator: ", ")
+    case .holdings: text = Holdings.now().map(String.init).joined(separator: " ")
+    case .pry: text = try Prying(inode: a).all().joined(separator: ", ")
+    case .readBehind: try Prying(inode: a).readBehind()
     }
     return Agent.Answer(value: value, text: text, ports: returned)
   }

@@ -50,6 +50,7 @@ public final class Listener: Sendable {
     if access != .sameUser {
       let result = unsafe csupport_path_set_mode(name.path, 0o666)
       if result < 0 {
+        name.remove()
         _ = csupport_close(socket)
         throw ConnectionError(result, "chmod", path: name.path)
       }

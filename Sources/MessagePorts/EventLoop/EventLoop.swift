@@ -170,15 +170,28 @@ public final class EventLoop: Sendable {
       if result < 0 { unsafe loop.release() }
       try checkOnce("pthread_create", result)
       state.isStarted = true
-      for (token, watch) in state.watchers { register(watch, token, state) }
+      for (token, watch) in state.watchers { register(watch, token, &state) }
     } catch {
       Log.logger.error("an event loop cannot start yet: \(error)")
     }
   }
 
-  private func register(_ watch: Watch, _ token: Token, _ state: borrowing State) {
+  /// How soon a descriptor that the system does not let be watched is tried again.
+  private static let retryNanoseconds: UInt64 = 50_000_000
+
+  /// `false`: for want of memory, or of the user's right to watch more, it is done later. A thread that sleeps has to be
+  /// woken then, to hear of the timer.
+  @discardableResult
+  private func register(_ watch: Watch, _ token: Token, _ state: inout State) -> Bool {
     let result = csupport_epoll_add(state.epoll, watch.fd, watch.events(state.driver), token)
-    if result < 0 { Log.logger.error("\(SystemError(call: "epoll_ctl", errno: -result))") }
+    guard result < 0, result != -EEXIST else { return true }
+    Log.logger.warning("watched later: \(SystemError(call: "epoll_ctl", errno: -result))")
+    _ = state.timers.add(deadline: csupport_monotonic_ns() &+ Self.retryNanoseconds) { [weak self] in
+      self?.state.withLock { state in
+        if let watch = state.watchers[token] { self?.register(watch, token, &state) }
+      }
+    }
+    return false
   }
 
   /// Goes over to epoll: the sockets are the doorbells from now on, and every port has to say so anew. On the loop's
@@ -188,7 +201,7 @@ public final class EventLoop: Sendable {
       state.driver = .epoll
       for (token, watch) in state.watchers {
         _ = csupport_epoll_remove(state.epoll, watch.fd)
-        register(watch, token, state)
+        register(watch, token, &state)
         if let core = watch.watcher as? PortCore { state.scheduled.append(core) }
       }
     }
@@ -217,14 +230,17 @@ public final class EventLoop: Sendable {
   ///
   /// The descriptor stays with the caller, who calls ``unwatch(_:)`` before closing it.
   func watch(_ fd: CInt, _ watcher: any LoopWatcher, events: UInt32 = 0) -> Token {
-    // A thread that sleeps hears of the new descriptor as well: there is no need to wake it.
-    state.withLock { state in
+    let (token, isWatched) = state.withLock { state in
       state.lastToken += 1
       let watch = Watch(fd: fd, events: events, watcher: watcher)
       state.watchers[state.lastToken] = watch
-      if state.isStarted { register(watch, state.lastToken, state) } else { start(&state) }
-      return state.lastToken
+      if state.isStarted { return (state.lastToken, register(watch, state.lastToken, &state)) }
+      start(&state)
+      return (state.lastToken, true)
     }
+    // A thread that sleeps hears of the new descriptor as well: there is no need to wake it.
+    if !isWatched { add { _ in } }
+    return token
   }
 
   /// Takes effect at once: nobody but the caller refers to the descriptor afterwards. A watcher that is being told

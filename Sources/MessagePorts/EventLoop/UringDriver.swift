@@ -16,6 +16,9 @@ final class UringDriver: LoopDriver {  // the pointer is the ring that this owns
   private let epollDriver: EpollDriver
   /// The waits that the kernel has, and the memory that each needs to stay mapped.
   private var armed: [UInt64: ChannelMemory] = [:]
+  /// What the kernel did not take when the submission queue was full: tried again before the loop sleeps.
+  private var unarmed: [LoopEvent] = []
+  private var uncancelled: [UInt64] = []
   private var isWakerArmed = false
   private var isEpollArmed = false
   private var completions = [csupport_completion](repeating: csupport_completion(), count: 256)
@@ -47,15 +50,23 @@ final class UringDriver: LoopDriver {  // the pointer is the ring that this owns
     let key = token << 2 | wait.rawValue
     // A wait that the kernel still has does for this sleep as well.
     guard armed[key] == nil else { return }
-    armed[key] = memory
-    _ = unsafe csupport_uring_futex_wait(ring, key, word, Doorbell.asleepOnFutex)
+    if unsafe csupport_uring_futex_wait(ring, key, word, Doorbell.asleepOnFutex) >= 0 {
+      armed[key] = memory
+    } else {
+      // As if it had rung: the port gets a turn, and is armed after it.
+      unarmed.append(wait == .space ? .space(token) : .message(token))
+    }
   }
 
   func disarm(_ token: EventLoop.Token) {
     for wait in [LoopWait.message, .space] {
       let key = token << 2 | wait.rawValue
-      if armed[key] != nil { _ = unsafe csupport_uring_cancel(ring, Tag.ignored, key) }
+      if armed[key] != nil { cancel(key) }
     }
+  }
+
+  private func cancel(_ key: UInt64) {
+    if unsafe csupport_uring_cancel(ring, Tag.ignored, key) < 0 { uncancelled.append(key) }
   }
 
   func collect(sleepingSince ticket: UInt32?, timeoutNanoseconds: Int64, into events: inout [LoopEvent]) -> Bool {
@@ -65,8 +76,12 @@ final class UringDriver: LoopDriver {  // the pointer is the ring that this owns
     if !isEpollArmed {
       isEpollArmed = unsafe csupport_uring_poll(ring, Tag.epoll, epoll, UInt32(CSUPPORT_EVENT_IN)) >= 0
     }
+    // What the thread does not wait for in the kernel would not wake it.
+    let maySleep = ticket != nil && isWakerArmed && isEpollArmed && unarmed.isEmpty && uncancelled.isEmpty
+    events.append(contentsOf: unarmed)
+    unarmed.removeAll(keepingCapacity: true)
     let count = unsafe completions.withUnsafeMutableBufferPointer { buffer in
-      unsafe csupport_uring_enter(ring, ticket != nil, timeoutNanoseconds, buffer.baseAddress, CInt(buffer.count))
+      unsafe csupport_uring_enter(ring, maySleep, timeoutNanoseconds, buffer.baseAddress, CInt(buffer.count))
     }
     switch -count {
     case ..<0: for completion in completions[..<Int(count)] { note(completion, into: &events) }
@@ -74,6 +89,10 @@ final class UringDriver: LoopDriver {  // the pointer is the ring that this owns
     case 0, EINTR, EAGAIN, EBUSY, ENOMEM: break
     default: return false
     }
+    // The queue has room again.
+    let late = uncancelled
+    uncancelled.removeAll(keepingCapacity: true)
+    for key in late where armed[key] != nil { cancel(key) }
     return true
   }
 
