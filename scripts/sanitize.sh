@@ -32,15 +32,16 @@ for sanitizer in "${sanitizers[@]}"; do
   [ "$sanitizer" != undefined ] || export UBSAN_OPTIONS="log_path=$reports/undefined:print_stacktrace=1"
   modules=(CSupportTests SharedRingTests MessageCodingTests FuzzTests ToolTests MessagePortsTests)
   skip=()
+  # `-Xcc`: the shim's inline functions are compiled with the Swift code, and are instrumented only if that says so.
   case $sanitizer in
     address)
-      flags=(--sanitize=address)
+      flags=(--sanitize=address -Xcc -fsanitize=address)
       # What these measure, the sanitizer changes: resident memory, address space, the size of stack frames.
       skip=(ResourceSoakTests ResourceLimitTests HostileMemoryTests/blocked FairnessTests/stack)
       $quick && modules=(CSupportTests SharedRingTests FuzzTests)
       ;;
     thread)
-      flags=(--sanitize=thread)
+      flags=(--sanitize=thread -Xcc -fsanitize=thread)
       modules=(SharedRingTests MessagePortsTests)
       ;;
     undefined)
