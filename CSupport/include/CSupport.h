@@ -29,7 +29,7 @@ static inline void csupport_cpu_relax(void) {
 /// A full fence: no earlier store may be ordered after a later load. On x86-64 a locked addition to the stack is
 /// several times cheaper than MFENCE and orders the same for ordinary memory.
 static inline void csupport_store_load_fence(void) {
-#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
+#if defined(__x86_64__)
   __asm__ volatile("lock; addl $0, -4(%%rsp)" ::: "memory", "cc");
 #else
   __atomic_thread_fence(__ATOMIC_SEQ_CST);
@@ -45,6 +45,13 @@ extern bool csupport_has_fast_strings;
 /// From here on a string operation beats a loop: it writes whole lines without fetching first what the other core has
 /// in them, which is a third of the cost of a message. It takes a while to get going.
 #define CSUPPORT_FAST_STRING_BYTES 768
+
+/// What a copy touches, the sanitizers do not see in assembly.
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define CSUPPORT_COPIES_VISIBLY 1
+#endif
+#endif
 
 /// Copies into or out of a ring: as memcpy, with the sizes of messages in mind. The two must not overlap.
 static inline void csupport_copy(void *target, const void *source, size_t bytes) {
@@ -65,7 +72,7 @@ static inline void csupport_copy(void *target, const void *source, size_t bytes)
     __builtin_memcpy(to + bytes - 16, from + bytes - 16, 16);
     return;
   }
-#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
+#if defined(__x86_64__) && !defined(CSUPPORT_COPIES_VISIBLY)
   if (bytes >= CSUPPORT_FAST_STRING_BYTES && csupport_has_fast_strings) {
     __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(bytes) : : "memory");
     return;

@@ -27,17 +27,19 @@ final class FuzzMemory: @unchecked Sendable {  // each target has its own, and r
     }
   }
 
-  /// As it was when it was new. What the victim can have written into the region is behind a link that the peer put there,
-  /// or, if the victim is who makes the lane grow, anywhere in as much as `growthBytes`.
-  func reset(growthBytes: UInt64 = 0) {
+  /// As it was when it was new. What the victim can have written into the region is behind a link that the peer put there.
+  /// (Or in a segment that it made itself; but then it is a producer, and reads nothing there.)
+  func reset() {
     unsafe memset(page.address + RingLayout.laneOffset(0), 0, Self.pageBytes - RingLayout.laneOffset(0))
-    if growthBytes > 0 {
-      // Also makes it zero again.
-      _ = csupport_memory_discard(memory.fd, RingLayout.regionOffset(lane: 0), growthBytes)
-    } else if isRegionUsed {
-      unsafe memset(region.address, 0, region.byteCount)
-    }
+    if isRegionUsed { unsafe memset(region.address, 0, region.byteCount) }
     isRegionUsed = false
+  }
+
+  /// Makes the file so long that lane 0's region has `byteCount` bytes: what a victim can do that makes its lane grow
+  /// does not depend, then, on what it did in an earlier run.
+  func extendRegion(to byteCount: UInt64) {
+    let reserved = csupport_memory_reserve(memory.fd, RingLayout.regionOffset(lane: 0), byteCount)
+    guard reserved >= 0 else { fatalError("no memory to fuzz with: \(reserved)") }
   }
 
   /// Where lane 0's initial data begins, as an offset in the page.

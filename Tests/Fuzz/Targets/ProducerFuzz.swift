@@ -6,6 +6,8 @@ enum ProducerFuzz {
   private static let shared = {
     let memory = FuzzMemory()
     memory.forbidOtherLane()
+    // As far as `resumeAnywhere` can point.
+    memory.extendRegion(to: 8 << 20)
     return memory
   }()
 
@@ -19,7 +21,7 @@ enum ProducerFuzz {
   private static let noise = [UInt8](repeating: 0x5a, count: 1 << 14)
 
   static func run(_ input: inout FuzzInput) {
-    shared.reset(growthBytes: 16 << 20)
+    shared.reset()
     let limit = input.byte()
     var victim = Victim(memory: shared.memory, limitBytes: limit < 128 ? nil : Int(limit) * 64)
     // So many steps are enough to fill a lane several times over.
