@@ -91,7 +91,8 @@ public final class Agent: Sendable {
     /// (left) Takes all descriptors there are under a limit of 256, but so many.
     case takeDescriptors
     case giveDescriptors
-    /// (key) Makes a channel, keeps its ports as `key` and `key + 1`, and tries them out.
+    /// (key, memfd) Makes a channel, keeps its ports as `key` and `key + 1`, and tries them out. With 1 it will lie in a
+    /// memfd, whatever others lie in.
     case makeLocal
     /// (key) Passes a number from port `key` to port `key + 1`, and back.
     case tryOut
@@ -311,7 +312,7 @@ public final class AgentServer {
       for fd in held { close(fd) }
       held = []
     case .makeLocal:
-      let channel = try MessageChannel()
+      let channel = try MessageChannel(options: ChannelOptions(backing: b == 1 ? .memfd : nil))
       ports[a] = channel.port1
       ports[a + 1] = channel.port2
       try tryOut(channel.port1, channel.port2)
