@@ -31,13 +31,16 @@ for sanitizer in "${sanitizers[@]}"; do
   export TSAN_OPTIONS="log_path=$reports/thread:allocator_may_return_null=1:suppressions=$suppressions/thread.supp:halt_on_error=0:exitcode=0"
   [ "$sanitizer" != undefined ] || export UBSAN_OPTIONS="log_path=$reports/undefined:print_stacktrace=1"
   modules=(CSupportTests SharedRingTests MessageCodingTests FuzzTests ToolTests MessagePortsTests)
+  # A sanitizer does not survive what these do on purpose: fault behind a file's end, refuse system calls, take the file
+  # system away. Their processes would report that, or die of it.
+  refusals=(IsolationTests ExhaustionTests UringRefusalTests)
   skip=() run=()
   # `-Xcc`: the shim's inline functions are compiled with the Swift code, and are instrumented only if that says so.
   case $sanitizer in
     address)
       flags=(--sanitize=address -Xcc -fsanitize=address)
       # What these measure, the sanitizer changes: resident memory, address space, the size of stack frames.
-      skip=(ResourceSoakTests ResourceLimitTests HostileMemoryTests/blocked FairnessTests/stack)
+      skip=("${refusals[@]}" ResourceSoakTests ResourceLimitTests HostileMemoryTests/blocked FairnessTests/stack)
       $quick && modules=(CSupportTests SharedRingTests FuzzTests)
       ;;
     thread)
@@ -46,7 +49,7 @@ for sanitizer in "${sanitizers[@]}"; do
       # With addresses at random, the sanitizer may have to start the program again, which a test may have removed by then.
       run=(setarch -R)
       # What these count, the sanitizer changes; and with so much to do, it takes them longer than they allow.
-      skip=(ResourceSoakTests ResourceLimitTests ResourceTests/transfersLeaveNothing)
+      skip=("${refusals[@]}" ResourceSoakTests ResourceLimitTests ResourceTests/transfersLeaveNothing)
       modules=(SharedRingTests MessagePortsTests)
       ;;
     undefined)
