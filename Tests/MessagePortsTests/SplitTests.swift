@@ -718,7 +718,7 @@ struct SplitTests {
     try talker.join()
   }
 
-  @Test("A message of any size is copied out whole, and one that is too long for the target is an error and gone")
+  @Test("A message of any size is copied out whole, and one that is too long for the target stays")
   func copiedOut() throws {
     let channel = try MessageChannel(options: ChannelOptions(laneCapacityBytes: 64 << 10))
     let (writing, reading) = (try Halves(channel.port1), try Halves(channel.port2))
@@ -741,19 +741,52 @@ struct SplitTests {
       let wrote = try writer.tryWrite(unsafe [UInt8](repeating: size, count: Int(size)).span.bytes)
       #expect(wrote)
     }
-    var target = [UInt8](repeating: 0, count: 9)
-    var span = target.mutableSpan
+    try expectTooLong(&reader, 10, limit: 9)
+    try expectTooLong(&reader, 10, limit: 3)
+    try expectCopy(&reader, [UInt8](repeating: 10, count: 10))
+    try expectCopy(&reader, [UInt8](repeating: 9, count: 9))
+    var none = [UInt8](repeating: 0, count: 9)
+    var span = none.mutableSpan
     var bytes = unsafe span.mutableBytes
-    do throws(PortError) {
-      _ = try reader.tryRead(into: &bytes)
-      Issue.record("a message that is too long was read")
-    } catch {
-      guard case .messageTooLarge(byteCount: 10, limit: 9) = error else { throw error }
-    }
     let count = try reader.tryRead(into: &bytes)
-    #expect(count == 9)
-    let none = try reader.tryRead(into: &bytes)
-    #expect(none == nil)
-    #expect(target == [UInt8](repeating: 9, count: 9))
+    #expect(count == nil)
   }
+
+  @Test("So does one in fragments, and one that carries ports, which arrive once it fits")
+  func tooLongInFragments() throws {
+    let channel = try MessageChannel()
+    let carried = try MessageChannel()
+    let large = patternBytes(count: 500_000, seed: 1)
+    try channel.port1.postMessage(bytes: large)
+    try channel.port1.postMessage(bytes: [1, 2, 3], transfer: [carried.port2])
+    let reading = try Halves(channel.port2)
+    var reader = reading.takeReader()
+    for limit in [0, 499_999] { try expectTooLong(&reader, 500_000, limit: limit) }
+    try expectCopy(&reader, large)
+    try expectTooLong(&reader, 3, limit: 2)
+    #expect(reader.takePorts().isEmpty)
+    try expectCopy(&reader, [1, 2, 3])
+    #expect(reader.takePorts().count == 1)
+  }
+}
+
+private func expectTooLong(_ reader: inout PortReader, _ byteCount: Int, limit: Int) throws {
+  var target = [UInt8](repeating: 0, count: limit)
+  var span = target.mutableSpan
+  var bytes = unsafe span.mutableBytes
+  do throws(PortError) {
+    _ = try reader.tryRead(into: &bytes)
+    Issue.record("a message that is too long was read")
+  } catch {
+    guard case .messageTooLarge(byteCount: byteCount, limit: limit) = error else { throw error }
+  }
+}
+
+private func expectCopy(_ reader: inout PortReader, _ message: [UInt8]) throws {
+  var target = [UInt8](repeating: 0, count: message.count)
+  var span = target.mutableSpan
+  var bytes = unsafe span.mutableBytes
+  let count = try reader.tryRead(into: &bytes)
+  #expect(count == message.count)
+  #expect(target == message)
 }

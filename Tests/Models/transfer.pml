@@ -271,9 +271,9 @@ proctype Host(byte end; byte host) {
      fi;
 #endif
 #ifdef DETACH_SILENCES_DOORBELL
-     doorbell[INCOMING] = awake; /* takeApart: wakeSleepers instead of wakeLeftSleepers */
+     doorbell[INCOMING] = awake; /* takeApart: wakeSleepers instead of sendThreadsAway */
 #endif
-     wakeAll(INCOMING); /* takeApart: wakeLeftSleepers */
+     wakeAll(INCOMING); /* takeApart: sendThreadsAway */
 #ifdef HANGUP_ON_DETACH
      isShutDown[end] = true;
 #endif

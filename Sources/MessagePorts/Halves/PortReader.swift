@@ -73,23 +73,36 @@ public struct PortReader: ~Copyable, Sendable {
   /// - Parameter target: its first bytes become the message.
   /// - Returns: how many bytes the message has, or `nil` if there is no message now.
   /// - Throws: as ``tryRead(_:)``; also ``PortError/messageTooLarge(byteCount:limit:)`` for a message that is longer than
-  ///   `target`. It is gone then: ``PortWriter/maximumMessageBytes`` is always enough for what a writer has written.
+  ///   `target`. It stays the next one: read it into more, or by ``tryRead(_:)``.
+  /// - Complexity: O(bytes). Never blocks; no system call, unless the writer waits for space.
   @inlinable @inline(__always)
   public mutating func tryRead(into target: inout MutableRawSpan) throws(PortError) -> Int? {
     let capacity = target.byteCount
-    let byteCount = try tryRead { bytes in
-      if bytes.byteCount <= capacity {
-        unsafe target.withUnsafeMutableBytes { to in
-          unsafe bytes.withUnsafeBytes { from in
-            if let to = to.baseAddress, let from = from.baseAddress { unsafe csupport_copy(to, from, bytes.byteCount) }
-          }
-        }
-      }
-      return bytes.byteCount
+    var byteCount = 0
+    let wasTaken = consumer.tryTake { bytes in
+      guard bytes.byteCount <= capacity else { return false }
+      byteCount = Self.copy(bytes, into: &target)
+      return true
     }
-    guard let byteCount else { return nil }
-    guard byteCount <= capacity else { throw .messageTooLarge(byteCount: byteCount, limit: capacity) }
-    return byteCount
+    if wasTaken {
+      if consumer.owesRing { payOwedRing() }
+      return byteCount
+    }
+    if consumer.isEmpty {
+      emptyLooks &+= 1
+      if consumer.hasReadNothing && emptyLooks != 0 || isStillOpen() { return nil }
+    }
+    return try readUncommon(limit: capacity) { bytes in Self.copy(bytes, into: &target) }
+  }
+
+  @inlinable @inline(__always)
+  static func copy(_ bytes: RawSpan, into target: inout MutableRawSpan) -> Int {
+    unsafe target.withUnsafeMutableBytes { to in
+      unsafe bytes.withUnsafeBytes { from in
+        if let to = to.baseAddress, let from = from.baseAddress { unsafe csupport_copy(to, from, bytes.byteCount) }
+      }
+    }
+    return bytes.byteCount
   }
 
   /// Reads up to `limit` messages that are there, and tells the writer once.
@@ -191,9 +204,11 @@ public struct PortReader: ~Copyable, Sendable {
     if consumer.takeOwedRing() { end.channel.ring() }
   }
 
-  /// A message in fragments, with ports, behind a wrap or a link; or the end.
+  /// A message in fragments, with ports, behind a wrap or a link; or the end. One longer than `limit` stays.
   @usableFromInline @inline(never)
-  mutating func readUncommon<Result>(_ body: (RawSpan) -> Result) throws(PortError) -> Result? {
+  mutating func readUncommon<Result>(
+    limit: Int = .max, _ body: (RawSpan) -> Result
+  ) throws(PortError) -> Result? {
     if let violation { throw .peerClosed(.protocolViolation(violation)) }
     defer { payOwedRing() }
     var budget = Lane.fragmentBudget
@@ -209,6 +224,12 @@ public struct PortReader: ~Copyable, Sendable {
       case .violation(let what): throw endReading(what)
       case .record(let record):
         budget -= Lane.cost(of: record)
+        // Before anything of its end is taken, so that the message stays.
+        if limit < .max {
+          let byteCount = record.kind == .message ? record.byteCount : assembler.partial?.bytes.byteCount ?? 0
+          let isEnd = record.kind == .message || record.kind == .lastFragment
+          if isEnd, byteCount > limit { throw .messageTooLarge(byteCount: byteCount, limit: limit) }
+        }
         if record.portCount > 0 { try receivePorts(record) }
         if record.kind == .message {
           let result = consumer.withPayload(of: record, body)

@@ -113,6 +113,7 @@ extension PortCore {
       case .empty: break
       }
       if let deadline, ContinuousClock.now >= deadline {
+        // [threads] As after a sleep.
         if case .sleepOnDoorbell = preparation { sleepingThreads.wrappingSubtract(1, ordering: .releasing) }
         throw .timedOut
       }
@@ -151,6 +152,7 @@ extension PortCore {
   /// would then sleep for somebody else, and for ever.
   func sendThreadsAway(from doorbell: SleepPreparation) {
     guard case .ready(let word, let memory) = doorbell else { return }
+    // [threads] Acquire: pairs with the releases of those who leave. Nobody new comes, for the port is detached.
     while sleepingThreads.load(ordering: .acquiring) > 0 {
       _ = unsafe csupport_futex_wake_all(word)
       usleep(50)
