@@ -28,13 +28,17 @@ struct ScribblerTests {
 
   @Test("Nothing traps or hangs while a peer scribbles over the header, the rings and the segments", arguments: [0, 1])
   func scribble(_ variant: Int) async throws {
-    let seconds = 2.0
     let outcome = try await onThread { () -> (rounds: Int, violations: Int, corrupt: Int, resident: Int) in
       var random = Random("scribbler \(variant)")
-      let deadline = csupport_monotonic_ns() + UInt64(seconds * 1e9)
+      let started = csupport_monotonic_ns()
       let resident = Resources.residentKilobytes
       var (rounds, violations, corrupt) = (0, 0, 0)
-      while csupport_monotonic_ns() < deadline {
+      // How far it comes depends on what else the machine does; a lie has to be found in the end.
+      func isOver() -> Bool {
+        let elapsed = csupport_monotonic_ns() - started
+        return elapsed > (violations > 0 ? 2 : 60) * 1_000_000_000
+      }
+      while !isOver() {
         let ended = try round(seed: random.next(), spares: variant == 1)
         rounds += 1
         violations += ended.violation ? 1 : 0
@@ -43,9 +47,7 @@ struct ScribblerTests {
       return (rounds, violations, corrupt, Resources.residentKilobytes - resident)
     }
     print("scribbler \(variant): \(outcome)")
-    // How far it comes depends on what else the machine does.
-    #expect(outcome.rounds > 0)
-    if outcome.rounds > 15 { #expect(outcome.violations > 0) }
+    #expect(outcome.violations > 0)
     #expect(outcome.resident < 200 << 10, "KiB")
   }
 
