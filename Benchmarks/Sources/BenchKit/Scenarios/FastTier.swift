@@ -13,14 +13,13 @@ extension Scenario {
 }
 
 enum FastTier {
-  /// What the ring holds: enough for some messages of each size, and as much of it as possible in the nearer caches.
-  /// A quarter of it is the largest message.
+  /// What the ring holds, in bytes: as much as the rings of the peers. A quarter of it is the largest message.
   static func capacity(_ size: Int) -> Int {
     switch size {
-    case ...64: 64 << 10
-    case 1024: 512 << 10
-    case ...8192: 256 << 10
-    case ...65536: 512 << 10
+    case ...8: 64 << 10
+    case ...64: 256 << 10
+    case ...8192: 512 << 10
+    case ...65536: 1 << 20
     default: 8 << 20
     }
   }
