@@ -134,6 +134,7 @@ extension MessagePort {
         file, byteCount: byteCount, filled: filled, acceptsUnsealed: options.acceptsUnsealedMemory)
       _ = csupport_close(file)
       guard let bytes else { throw .message(.badPort("its partial message cannot be read")) }
+      crashPoint(.partRead)
       partial = (bytes, filled)
     }
     var portOptions = options
