@@ -1,7 +1,9 @@
 /// The word in front of every record, and the record's commit: zero means "not yet".
 ///
 ///     bit 0                31 32     39 40          55 56    63
-///     | payload length, bytes | kind   | port count    | zero  |
+///     | payload length, bytes | kind   | port count *  | zero  |
+///
+/// * Of a run: the size of each of its messages, in units of eight bytes.
 ///
 /// A record is the header, the payload, and padding to a multiple of eight; it starts at a multiple of eight.
 @usableFromInline package struct RecordHeader: Hashable, Sendable {
@@ -18,6 +20,8 @@
     case lastFragment = 6
     /// The message whose fragments came before will not be completed; forget them.
     case abort = 7
+    /// Messages of one size without ports, one right behind the other; see ``RunHeader``.
+    case run = 8
   }
 
   @usableFromInline package var rawValue: UInt64

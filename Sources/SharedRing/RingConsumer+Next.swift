@@ -16,6 +16,8 @@ package enum RingStep {
 package struct RingRecord {
   package let header: RecordHeader
   package let kind: RecordHeader.Kind
+  /// The run whose first message this is.
+  var run: RunHeader? = nil
   package var byteCount: Int { header.byteCount }
   package var portCount: Int { header.portCount }
 }
@@ -35,6 +37,13 @@ extension RingConsumer {
           return .violation("record of \(header.byteCount) bytes beyond its segment")
         }
         return .record(RingRecord(header: header, kind: kind))
+      case .run:
+        guard let run = RunHeader(header) else {
+          return .violation("run of \(header.byteCount) bytes in messages of \(8 * header.portCount)")
+        }
+        guard run.isInside(self) else { return .violation("run of \(run.byteCount) bytes beyond its segment") }
+        let first = RecordHeader(kind: .message, byteCount: run.messageBytes)
+        return .record(RingRecord(header: first, kind: .message, run: run))
       case .pad:
         guard header.byteCount == room - RecordHeader.byteCount else { return .violation("pad of a wrong size") }
         lapPosition &+= UInt64(capacity)
@@ -72,6 +81,7 @@ extension RingConsumer {
 
   /// Goes past a record that ``next()`` found.
   package mutating func consume(_ record: RingRecord) {
+    if let run = record.run { return goPast(record.byteCount, of: run) }
     advance(by: RecordHeader.recordBytes(payloadBytes: record.byteCount))
   }
 

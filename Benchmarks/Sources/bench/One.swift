@@ -13,6 +13,7 @@ struct One: ParsableCommand {
   @Option var receive = Job.Receive.handler
   @Option var ports = 1
   @Option var batch = 1
+  @Flag var inRuns = false
   @Option var driver: String?
   @Option var backing: String?
   @Flag(help: "Sleep at once instead of looking around before.") var sleepsAtOnce = false
@@ -25,6 +26,7 @@ struct One: ParsableCommand {
     job.receive = receive
     job.ports = ports
     job.batch = batch
+    job.inRuns = inRuns
     job.driver = driver
     job.backing = backing
     job.looksAround = !sleepsAtOnce

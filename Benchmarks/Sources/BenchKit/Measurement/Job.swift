@@ -14,6 +14,8 @@ public struct Job: Codable, Sendable {
   public var ports = 1
   /// How many messages are published, or channels under way, at once.
   public var batch = 1
+  /// A batch is one call for many values, instead of many calls that are published together.
+  public var inRuns = false
   public var receive = Receive.handler
   /// Set in the environment of both processes.
   public var driver: String?

@@ -36,11 +36,20 @@ public enum Plan {
       .ours(OurCase(tier: .fast, job: base, note: fastNote)),
     ]
     if size <= 1024 {
-      contenders.append(
+      let note = "\(copies); ring of \(ring) KiB; reader polls, so no fence"
+      contenders += [
         .ours(
           OurCase(
             tier: .fast, variant: "batch64", job: base.with { $0.batch = 64 },
-            note: "\(copies); ring of \(ring) KiB; reader polls, so no fence; published 64 at a time")))
+            note: "\(note); written one by one, published 64 at a time")),
+        .ours(
+          OurCase(
+            tier: .fast, variant: "run64",
+            job: base.with {
+              $0.batch = 64
+              $0.inRuns = true
+            }, note: "\(note); written and read up to 64 at a time")),
+      ]
     }
     contenders.append(receiving(.handler, ""))
     if size == 8 || size == 65536 {

@@ -143,7 +143,9 @@ enum FastTier {
   static func produce(_ job: Job, _ near: NearSide) throws -> Outcome {
     var (writer, reader) = try near.openChannel(options(job)).split()
     try near.waitUntilReady()
-    if job.size == 8, job.batch == 1 {
+    if job.inRuns {
+      try FastRuns.produce(&writer, &reader, job)
+    } else if job.size == 8, job.batch == 1 {
       try produceWords(&writer, &reader)
     } else if job.size == 8 {
       try produceWordsBatched(&writer, &reader, batch: job.batch)
@@ -218,7 +220,9 @@ enum FastTier {
     reader.startPolling()
     var window = ArrivalWindow(job)
     try far.sayReady()
-    if job.size == 8 {
+    if job.inRuns {
+      try FastRuns.consume(&writer, &reader, &window, job)
+    } else if job.size == 8 {
       try consumeWords(&writer, &reader, &window)
     } else {
       try consumeBytes(&writer, &reader, &window, job)

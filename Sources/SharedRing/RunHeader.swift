@@ -1,0 +1,104 @@
+import CSupport
+
+/// Messages of one size under one header, which cost no more than the copying of their bytes.
+///
+/// A size is a multiple of eight, so that the consumer can go past one message alone: what is left is a shorter run,
+/// whose header it writes over the end of the message that it has read. So a position in the middle of a run is like any
+/// other, also for whom the port is passed on to.
+@usableFromInline package struct RunHeader {
+  @usableFromInline package let messageBytes: Int
+  @usableFromInline package let byteCount: Int
+
+  /// The largest size that fits in the header.
+  @inlinable package static var largestMessageBytes: Int { 0xffff * 8 }
+
+  /// Whether messages of this size can be in a run.
+  @inlinable package static func canHold(messageBytes: Int) -> Bool {
+    messageBytes > 0 && messageBytes % 8 == 0 && messageBytes <= largestMessageBytes
+  }
+
+  @inlinable package init(messageBytes: Int, byteCount: Int) {
+    self.messageBytes = messageBytes
+    self.byteCount = byteCount
+  }
+
+  /// A header that was fetched once; `nil` if it is not that of a whole number of messages.
+  @inlinable package init?(_ header: RecordHeader) {
+    let messageBytes = header.portCount * 8
+    guard messageBytes > 0, header.byteCount >= messageBytes, header.byteCount % messageBytes == 0 else { return nil }
+    self.init(messageBytes: messageBytes, byteCount: header.byteCount)
+  }
+
+  /// As it lies in the ring. A single message needs no run.
+  @inlinable package var record: RecordHeader {
+    byteCount == messageBytes
+      ? RecordHeader(kind: .message, byteCount: byteCount)
+      : RecordHeader(kind: .run, byteCount: byteCount, portCount: messageBytes / 8)
+  }
+
+  /// What is left behind the first `bytes`, which are a whole number of messages.
+  @inlinable package func dropping(_ bytes: Int) -> RunHeader? {
+    bytes < byteCount ? RunHeader(messageBytes: messageBytes, byteCount: byteCount - bytes) : nil
+  }
+}
+
+// MARK: - Writing
+
+extension RingProducer {
+  /// Writes as many of `count` messages of `messageBytes` each as there is room for in one place. Those that follow may
+  /// find room in another: call again until nothing was written.
+  ///
+  /// Before: ``RunHeader/canHold(messageBytes:)``.
+  @unsafe package mutating func tryWriteRun(_ source: UnsafeRawPointer, messageBytes: Int, count: Int) -> Int {
+    guard messageBytes <= largestRecordPayload else { return 0 }
+    // No more than an eighth of the ring at once, so that the consumer begins while the producer goes on.
+    let most = min(count, max(1, capacity / 8 / messageBytes))
+    var fitting = roomForRun / messageBytes
+    if fitting < most {
+      // There may be room for more since it was last looked what the consumer has released.
+      guard makeRoom(payloadBytes: messageBytes) else { return 0 }
+      fitting = roomForRun / messageBytes
+    }
+    let written = min(most, fitting)
+    unsafe csupport_copy(cursor + RecordHeader.byteCount, source, written * messageBytes)
+    publish(RunHeader(messageBytes: messageBytes, byteCount: written * messageBytes).record)
+    return written
+  }
+
+  /// How long a payload may be at the cursor, as far as is known.
+  private var roomForRun: Int { max(0, unsafe limit - cursor - 2 * RecordHeader.byteCount) }
+}
+
+// MARK: - Reading
+
+extension RingConsumer {
+  /// Copies messages of `messageBytes` each out of the run at the cursor, and goes past them.
+  ///
+  /// - Returns: how many, at most `limit`; 0 if there is no such run at the cursor. Look with ``next()`` what there is.
+  @unsafe package mutating func tryTakeRun(
+    into target: UnsafeMutableRawPointer, messageBytes: Int, limit: Int
+  ) -> Int {
+    let header = RecordHeader(rawValue: unsafe RecordHeader.load(at: cursor))
+    guard header.kind == .run, let run = RunHeader(header), run.messageBytes == messageBytes, run.isInside(self)
+    else { return 0 }
+    let taken = min(run.byteCount, limit * messageBytes)
+    guard taken > 0 else { return 0 }
+    unsafe csupport_copy(target, cursor + RecordHeader.byteCount, taken)
+    goPast(taken, of: run)
+    return taken / messageBytes
+  }
+
+  /// Goes past the first `bytes` of a run at the cursor: a whole number of messages.
+  mutating func goPast(_ bytes: Int, of run: RunHeader) {
+    guard let rest = run.dropping(bytes) else { return advance(by: RecordHeader.recordBytes(payloadBytes: run.byteCount)) }
+    unsafe rest.record.store(at: cursor + bytes)
+    advance(by: bytes)
+  }
+}
+
+extension RunHeader {
+  /// Whether the segment has room for it, and for the header behind it.
+  func isInside(_ consumer: borrowing RingConsumer) -> Bool {
+    unsafe RecordHeader.recordBytes(payloadBytes: byteCount) <= consumer.end - consumer.cursor - RecordHeader.byteCount
+  }
+}
