@@ -128,7 +128,7 @@ struct SplitRunTests {
     #expect(portError { _ = try writer.tryWrite(contentsOf: large.span) } == "messageTooLarge")
     channel.port2.close()
     try await eventually("the writer to hear of it") {
-      portError { _ = try writer.tryWrite(contentsOf: values.span) } == "peerClosed"
+      portError { _ = try writer.tryWrite(contentsOf: values.span) } == "peerClosed.closed by peer"
     }
   }
 }

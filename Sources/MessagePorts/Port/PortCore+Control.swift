@@ -41,12 +41,16 @@ extension PortCore {
     binding.withLock { binding in
       guard binding.token == nil, lifecycle.state == .open else { return }
       binding.token = binding.loop.watch(channel.socket, self)
+      isWatched.store(true, ordering: .relaxed)
     }
   }
 
   /// The opposite. Afterwards the loop has nothing of this port but, perhaps, a wait that will end soon.
   func stopWatching() {
-    binding.withLock { $0.unwatch() }
+    binding.withLock { binding in
+      isWatched.store(false, ordering: .relaxed)
+      binding.unwatch()
+    }
   }
 
   /// Moves the port to another loop, from its next event on.
@@ -54,6 +58,7 @@ extension PortCore {
     let needsWatch = binding.withLock { binding -> Bool? in
       guard binding.loop !== loop else { return nil }
       let wasWatched = binding.token != nil
+      isWatched.store(false, ordering: .relaxed)
       binding.unwatch()
       binding.loop = loop
       return wasWatched

@@ -15,24 +15,29 @@ public enum ReceiveResult: Sendable {
 extension PortCore {
   /// Takes the next message if there is one. Does not start the port and never blocks.
   func tryReceive() throws(PortError) -> ReceiveResult {
-    let result = try receiveOrPrepare(nil).result
+    let result = try receiveOrPrepare(nil, afterSleep: false).result
     // Whoever only ever looks has to hear of the other end's death as well.
     if case .empty = result { watchIfShared() }
     return result
   }
 
-  private enum Preparation: Sendable {
-    case sleepOnDoorbell
+  @safe
+  private enum Preparation: @unchecked Sendable {  // one atomic word
+    /// On this word, which `memory` keeps.
+    case sleepOnDoorbell(UnsafeMutableRawPointer, ChannelMemory)
     case sleepOn(Parker, UInt32)
     case none
   }
 
   /// Takes the next message; if there is none, and `preparing`, gets ready to sleep until there is.
+  ///
+  /// One lock for all of it: a thread that was just woken finds nothing in the caches, and every line counts.
+  ///
+  /// - Parameter afterSleep: this thread has announced itself on the doorbell, perhaps in place of the loop.
   private func receiveOrPrepare(
-    _ preparing: Void?
+    _ preparing: Void?, afterSleep: Bool
   ) throws(PortError) -> (result: ReceiveResult, preparation: Preparation) {
     while true {
-      let loop = self.loop
       let outcome: ReceiveOutcome = incoming.state.withLock { lane in
         switch lifecycle.state {
         case .open: break
@@ -41,8 +46,9 @@ extension PortCore {
         case .detached: return .failed(.detached)
         }
         switch lane.take(loop: loop) {
-        case .message(let event): return .message(event, lane.closeFollowUp())
-        case .failed(let error): return .messageError(lane.receiver.handlers.onMessageError, error, lane.closeFollowUp())
+        case .message(let event): return .message(event, lane.followUp(afterSleep: afterSleep))
+        case .failed(let error):
+          return .messageError(lane.receiver.handlers.onMessageError, error, lane.followUp(afterSleep: afterSleep))
         case .violation(let what): return .hangUp(lane.endReading(what))
         case .blocked(let error): return .failed(.system(error))
         case .nothing: break
@@ -65,7 +71,8 @@ extension PortCore {
         if lane.consumer.takeOwedRing() { lane.receivingChannel?.ring() }
         guard maySleep else { return .again }
         sleepingThreads.wrappingAdd(1, ordering: .relaxed)
-        return .empty(.sleepOnDoorbell)
+        guard case .ready(let word, let memory) = lane.doorbell else { return .again }
+        return unsafe .empty(.sleepOnDoorbell(word, memory))
       }
       switch outcome {
       case .message(let event, let followUp):
@@ -103,45 +110,49 @@ extension PortCore {
   func receive(deadline: ContinuousClock.Instant?) throws(PortError) -> MessageEvent {
     var spin = Spin(options.spinPolicy)
     var hasSlept = false
-    // This thread's announcement may have taken the place of the loop's.
-    defer { if hasSlept, ifUsable({ $0.receiver.hasTaker }) == true { loop.schedule(self) } }
-    while true {
-      let (result, preparation) = try receiveOrPrepare(spin.isOver ? () : nil)
-      switch result {
-      case .message(let event): return event
-      case .closed(let reason): throw .peerClosed(reason)
-      case .empty: break
+    do throws(PortError) {
+      while true {
+        let (result, preparation) = try receiveOrPrepare(spin.isOver ? () : nil, afterSleep: hasSlept)
+        switch result {
+        case .message(let event): return event
+        case .closed(let reason): throw .peerClosed(reason)
+        case .empty: break
+        }
+        if let deadline, ContinuousClock.now >= deadline {
+          // [threads] As after a sleep.
+          if case .sleepOnDoorbell = preparation { sleepingThreads.wrappingSubtract(1, ordering: .releasing) }
+          throw .timedOut
+        }
+        switch preparation {
+        case .none: spin.pause()
+        case .sleepOn(let parker, let ticket):
+          parker.wait(since: ticket, timeoutNanoseconds: Self.nanoseconds(until: deadline))
+        case .sleepOnDoorbell(let word, let memory):
+          hasSlept = true
+          unsafe sleep(on: word, of: memory, until: deadline)
+        }
       }
-      if let deadline, ContinuousClock.now >= deadline {
-        // [threads] As after a sleep.
-        if case .sleepOnDoorbell = preparation { sleepingThreads.wrappingSubtract(1, ordering: .releasing) }
-        throw .timedOut
-      }
-      switch preparation {
-      case .none: spin.pause()
-      case .sleepOn(let parker, let ticket):
-        parker.wait(since: ticket, timeoutNanoseconds: Self.nanoseconds(until: deadline))
-      case .sleepOnDoorbell:
-        hasSlept = true
-        sleepOnDoorbell(until: deadline)
-      }
+    } catch {
+      // This thread's announcement may have taken the place of the loop's.
+      if hasSlept, ifUsable({ $0.receiver.hasTaker }) == true { loop.schedule(self) }
+      throw error
     }
   }
 
-  /// Sleeps on the doorbell on which ``receiveOrPrepare(_:)`` has announced it. Without a time-out, if it can be: a timer
-  /// costs as much as the wake-up.
-  private func sleepOnDoorbell(until deadline: ContinuousClock.Instant?) {
+  /// Sleeps on the doorbell on which ``receiveOrPrepare(_:afterSleep:)`` has announced it. Without a time-out, if it can
+  /// be: a timer costs as much as the wake-up.
+  private func sleep(on word: UnsafeMutableRawPointer, of memory: ChannelMemory, until deadline: ContinuousClock.Instant?) {
     // [threads] Release: pairs with ``sendThreadsAway(from:)``; whoever sees the number go down need not wake us.
     defer { sleepingThreads.wrappingSubtract(1, ordering: .releasing) }
-    watchIfShared()
-    // The loop is what hears the other end die. On its own thread, nobody listens but this call.
+    // The loop is what hears the other end die. Who stops watching wakes those who sleep, or watches again.
+    if !isWatched.load(ordering: .relaxed) { watchIfShared() }
+    // On the loop's own thread, nobody listens but this call.
     var timeout = Self.nanoseconds(until: deadline)
     if loop.isCurrent {
       timeout = timeout < 0 ? 10_000_000 : min(timeout, 10_000_000)
       let channel = incoming.state.withLock { $0.receivingChannel }
       if channel?.isHungUp == true { return peerHungUp() }
     }
-    guard case .ready(let word, let memory) = incoming.state.withLock({ $0.doorbell }) else { return }
     _ = unsafe csupport_futex_wait(word, Doorbell.asleepOnFutex, timeout)
     withExtendedLifetime(memory) {}
   }
@@ -172,11 +183,12 @@ extension LaneState {
     consumer.memory.map { unsafe .ready(consumer.doorbellWord, $0) } ?? .notNeeded
   }
 
-  /// After a message was taken by hand: if it was the last, `close` is due.
-  fileprivate mutating func closeFollowUp() -> FollowUp {
+  /// After a message was taken by hand: if it was the last, `close` is due; and the loop may have to announce itself again.
+  @inline(__always)
+  fileprivate mutating func followUp(afterSleep: Bool) -> FollowUp {
     // The port's turn works it out; here it is only made to have one.
-    guard case .gone = receiver.end else { return .none }
-    return receiver.notify()
+    if case .gone = receiver.end { return receiver.notify() }
+    return afterSleep && receiver.hasTaker ? receiver.notify() : .none
   }
 }
 

@@ -22,6 +22,9 @@ final class PortCore: Sendable {
   let turns = TurnGuard()
   /// How many threads sleep on the doorbell in a receive, or are about to. Goes up under the incoming lane's lock.
   let sleepingThreads = Atomic<Int>(0)
+  /// Whether the binding has a token, for those about to sleep: saves them its lock. Relaxed: a look that is out of date
+  /// does no harm, as whoever stops watching wakes all who sleep, or watches again.
+  let isWatched = Atomic<Bool>(false)
 
   init(outgoing: Lane, incoming: Lane, end: Int, options: ChannelOptions, loop: EventLoop) {
     self.outgoing = outgoing

@@ -18,6 +18,7 @@ enum FastTier {
   static func capacity(_ size: Int) -> Int {
     switch size {
     case ...64: 64 << 10
+    case 1024: 512 << 10
     case ...8192: 256 << 10
     case ...65536: 512 << 10
     default: 8 << 20
