@@ -155,7 +155,8 @@ struct HostileConductTests {
     }
     let use = try await scene.loopUse(during: .milliseconds(400))
     print("doorbell flipped every \(pauseMicroseconds) µs: \(use) of a processor")
-    #expect(use < 0.5, "\(use) of a processor")
+    // Without a pause, each of the peer's system calls may be one wake-up, and the loop has as much to do as the peer.
+    if pauseMicroseconds > 0 { #expect(use < 0.5, "\(use) of a processor") }
     try await scene.checkFriend()
     // What it posts is still delivered, once it stops wiping out that somebody sleeps, and rings.
     isOver.set()
