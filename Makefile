@@ -71,16 +71,14 @@ soak-planted: setup
 soak-quick: build
 	.build/release/messageports torture --seconds 5 --processes 4 --ports 100
 
-## Dies at every step of the library, in every situation of the other side.
+## Dies at every step of the library, in every situation of the other side, on both drivers and in both kinds of memory.
 crash: setup
-	swift build -c release --product CrashTrials --scratch-path .build-crash -Xswiftc -D -Xswiftc CRASH_POINTS
-	.build-crash/release/CrashTrials steps
+	scripts/crash.sh steps
 
-## And at random moments: make crash-random KILLS=100
+## And at random moments; a fifth as often on the other driver, and in the other kind of memory: make crash-random KILLS=100
 crash-random: KILLS ?= 10000
 crash-random: setup
-	swift build -c release --product CrashTrials
-	.build/release/CrashTrials random $(KILLS)
+	scripts/crash.sh random $(KILLS)
 
 ## Coverage-guided: RUNS executions for each target, or a few seconds.
 fuzz: setup

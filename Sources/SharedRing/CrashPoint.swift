@@ -11,12 +11,18 @@
   case fragmentPublished, fragmentsWritten
   // Waking the receiver.
   case wakeDecided, wakeTaken, wakeDone
+  // Waiting for space, and giving it.
+  case spaceAnnounced, spaceResumed, spaceWakeTaken
   // Growing and shrinking.
   case growReserved, growMapped, growLinkWritten, growLinked, shrunk
   // Sharing a local channel.
   case shareMade, shareWritten, shared
   // Transferring.
   case transferListed, transferDescribed, transferStaged, transferSent, transferPublished, transferFinished
+  // Transferring what has received a message in part.
+  case partMade, partRead
+  // Splitting and joining.
+  case splitDetached, splitTaken, joined, joinHandedOver
   // Receiving.
   case receiveFound, receiveConsumed, receivePacketTaken, receivePortsMade, released, linkMapped, linkFollowed
   case sleepAnnounced

@@ -181,6 +181,7 @@ extension RingConsumer {
     guard doorbell == Doorbell.asleepOnFutex || doorbell == Doorbell.asleepOnSocket,
       words.takeDoorbell(.space, doorbell)
     else { return }
+    crashPoint(.spaceWakeTaken)
     if doorbell == Doorbell.asleepOnSocket {
       owesRing = true
     } else {

@@ -97,6 +97,7 @@ extension RingProducer {
   package mutating func prepareToSleep(_ doorbell: UInt32, until isSatisfied: (inout RingProducer) -> Bool) -> Bool {
     guard isAttached else { return true }
     words.storeDoorbell(.space, doorbell)
+    crashPoint(.spaceAnnounced)
     csupport_store_load_fence()
     if !isSatisfied(&self) { return true }
     words.storeDoorbell(.space, Doorbell.awake)

@@ -5,7 +5,12 @@ import Synchronization
 /// What the victim writes down of its posts, in memory that survives it.
 @safe
 final class Journal: @unchecked Sendable {  // a mapping of fixed size, and atomics in it
-  enum Word: Int { case attempted, posted }
+  enum Word: Int {
+    /// How many messages the victim had begun to post, and how many of those posts had returned.
+    case attempted, posted
+    /// The number of the port that the victim moves while a thread posts to it, and how many of those posts had returned.
+    case partlyReceived, partsPosted
+  }
 
   let descriptor: CInt
   private let base: UnsafeMutableRawPointer

@@ -18,6 +18,14 @@ enum Letters {
     return bytes
   }
 
+  /// The large letters of a port that is moved while they are being posted. They say of which port they are, and which.
+  static func part(_ index: Int, ofPort number: Int) -> Int { (number * Survivor.lettersPerPort + index) * 40 + 37 }
+
+  static func readPart(_ number: Int) -> (index: Int, port: Int)? {
+    guard number % 40 == 37, number >= 40 * Survivor.lettersPerPort else { return nil }
+    return (number / 40 % Survivor.lettersPerPort, number / 40 / Survivor.lettersPerPort)
+  }
+
   private static func fill(_ number: Int) -> UInt8 { UInt8(truncatingIfNeeded: number &* 37 &+ 11) }
 
   /// What is wrong with a message that has to be that one.

@@ -30,13 +30,24 @@ final class Survivor: Sendable {
     var lent: [(port: MessagePort, closes: Int)] = []
   }
 
-  /// A port that came inside a message: three letters wait in it, or another port.
+  /// A port that came inside a message: three letters wait in it, or another port; or it was moved while three large
+  /// letters were being posted to it.
   struct Guest {
     let port: MessagePort
     var letters = 0
     var ports = 0
     var closes = 0
-    var isRight: Bool { closes == 1 && (letters == Survivor.lettersPerPort && ports == 0 || letters == 0 && ports == 1) }
+    /// Of large letters: which of the ports that the victim moved in the middle this is.
+    var partlyReceived: Int?
+
+    func isRight(_ journal: Journal) -> Bool {
+      guard closes == 1 else { return false }
+      if ports > 0 { return ports == 1 && letters == 0 }
+      // The last of them, whose letters were not all posted. If none was, it is not known that it is that one.
+      let isInterrupted = journal[.partlyReceived] > 0 && (partlyReceived ?? journal[.partlyReceived]) == journal[.partlyReceived]
+      if isInterrupted, partlyReceived != nil || letters == 0 { return letters >= journal[.partsPosted] }
+      return letters == Survivor.lettersPerPort
+    }
   }
 
   let state = Mutex(State())
@@ -78,9 +89,7 @@ final class Survivor: Sendable {
       state.withLock { state in
         if state.guests[index].closes > 0 { state.faults.append("a letter after the close of the port \(what)") }
         if event.ports.isEmpty {
-          if (try? event.load(as: UInt64.self)) != UInt64(state.guests[index].letters) {
-            state.faults.append("the wrong letter in the port \(what)")
-          }
+          if let fault = state.guests[index].fault(of: event) { state.faults.append("\(fault) in the port \(what)") }
           state.guests[index].letters += 1
         } else {
           state.guests[index].ports += event.ports.count
@@ -158,7 +167,7 @@ final class Survivor: Sendable {
     do {
       for number in 0... where number % 64 != 0 || !near.isPeerClosed {
         guard number % 64 == 0, state.withLock({ $0.lent.count < 100 }) else {
-          try near.postMessage(bytes: [UInt8](repeating: 1, count: number % 500))
+          try postOrWait(near, [UInt8](repeating: 1, count: number % 500))
           if number % 16 == 0 { usleep(100) }
           if state.withLock({ $0.closes > 0 }) { return }
           continue
@@ -167,8 +176,18 @@ final class Survivor: Sendable {
       }
     } catch PortError.transferQueueFull {
       // The victim has died with ports in its hands, or has no time for them: enough for now.
+    } catch PortError.queueFull {
+      // The same, where there is a limit.
     } catch {
       fail("posting: \(error)")
+    }
+  }
+
+  private func postOrWait(_ near: MessagePort, _ bytes: [UInt8]) throws {
+    do {
+      try near.postMessage(bytes: bytes)
+    } catch PortError.queueFull {
+      near.blockUntilSpace(byteCount: bytes.count)
     }
   }
 
@@ -179,8 +198,7 @@ final class Survivor: Sendable {
     state.withLock { state in
       if state.closes == 0 { return "no close; \(state.received) of \(journal[.posted]) messages received" }
       if state.received < journal[.posted] { return "\(state.received) of \(journal[.posted]) messages received" }
-      if let guest = state.guests.firstIndex(where: { !$0.isRight }) {
-        let guest = state.guests[guest]
+      if let guest = state.guests.first(where: { !$0.isRight(journal) }) {
         return "a port has \(guest.letters) letters, \(guest.ports) ports, \(guest.closes) closes"
       }
       if let lent = state.lent.first(where: { $0.closes != 1 }) { return "\(lent.closes) closes of a port that was sent" }
@@ -208,5 +226,20 @@ final class Survivor: Sendable {
     }
     for guest in leftovers.0 { guest.port.close() }
     for lent in leftovers.1 { lent.port.close() }
+  }
+}
+
+extension Survivor.Guest {
+  /// What is wrong with the next letter. The first one tells what letters these are.
+  mutating func fault(of event: MessageEvent) -> String? {
+    if event.byteCount == 8, partlyReceived == nil {
+      return (try? event.load(as: UInt64.self)) == UInt64(letters) ? nil : "the wrong letter"
+    }
+    guard event.byteCount >= 8 else { return "no letter" }
+    let number = event.withBytes { unsafe $0.unsafeLoadUnaligned(as: Int.self) }
+    guard let (index, port) = Letters.readPart(number) else { return "a letter of nobody" }
+    guard index == letters, port == partlyReceived ?? port else { return "large letter \(index) of \(port)" }
+    partlyReceived = port
+    return Letters.fault(event, number)
   }
 }

@@ -22,6 +22,8 @@ struct Trial {
 
   let cause: Cause
   let situation: Situation
+  /// Room for what the survivor posts before anybody reads, and for the largest letter.
+  static let queueLimitBytes = 4 << 20
   static let patience = 20.0
   /// A victim that has not got to its step by then never will: it does all it does once in some milliseconds.
   static let reachSeconds = 1.5
@@ -38,10 +40,18 @@ struct Trial {
     return verdict
   }
 
+  /// Whether so much may wait unread that somebody has to wait for space; otherwise lanes grow instead.
+  private var hasLimit: Bool {
+    switch cause {
+    case .step(let point, _): [.spaceAnnounced, .spaceResumed, .spaceWakeTaken].contains(point)
+    case .moment(let microseconds): microseconds % 2 == 1
+    }
+  }
+
   private func die(_ carrier: MessagePort) throws -> Verdict {
     let journal = Journal()
     defer { withExtendedLifetime(journal) {} }
-    let channel = try MessageChannel()
+    let channel = try MessageChannel(options: ChannelOptions(queueLimitBytes: hasLimit ? Self.queueLimitBytes : nil))
     var arguments = ["victim", journal.path]
     if case .step(let point, let pass) = cause { arguments += [point.rawValue, "\(pass)"] }
     let worker = try WorkerProcess.spawn(CommandLine.arguments[0], arguments: arguments)

@@ -11,6 +11,8 @@ final class Victim {
   private var number = 0
   /// The other ends of channels that were passed on.
   private var kept: [MessagePort] = []
+  /// How many ports were moved while somebody posted to them.
+  private var partlyReceived = 0
   private var received: [MessagePort] = []
 
   init(_ port: MessagePort, _ journal: Journal) { (self.port, self.journal) = (port, journal) }
@@ -22,14 +24,24 @@ final class Victim {
       try passOn()
       for _ in 0..<20 { try post([]) }
       try passOnAgain()
+      try waitUntilRead()
       try useHalves()
+      try passOnWithLargeLetter()
+      try passOnInPart()
       try shakeHands()
     }
   }
 
   private func post(_ ports: [MessagePort]) throws {
     journal[.attempted] = number + 1
-    try port.postMessage(bytes: Letters.make(number), transfer: ports)
+    while true {
+      do {
+        try port.postMessage(bytes: Letters.make(number), transfer: ports)
+        break
+      } catch PortError.queueFull {
+        port.blockUntilSpace(byteCount: Letters.byteCount(number))
+      }
+    }
     journal[.posted] = number + 1
     number += 1
   }
@@ -55,6 +67,50 @@ final class Victim {
     carrier.port1.close()
   }
 
+  /// Sends a port in a message of many fragments.
+  private func passOnWithLargeLetter() throws {
+    while Letters.byteCount(number) < 200_000 { try post([]) }
+    try passOn()
+  }
+
+  /// Sends an end while a thread posts large messages to it, so that one has come in part.
+  private func passOnInPart() throws {
+    let channel = try MessageChannel()
+    let (poster, receiver) = (channel.port1, try channel.port2.splitAndJoined())
+    partlyReceived += 1
+    journal[.partsPosted] = 0
+    journal[.partlyReceived] = partlyReceived
+    let done = DispatchSemaphore(value: 0)
+    Thread { [journal, partlyReceived] in
+      for index in 0..<Survivor.lettersPerPort {
+        do {
+          try poster.postMessage(bytes: Letters.make(Letters.part(index, ofPort: partlyReceived)))
+        } catch {
+          fatalError("no large letter: \(error)")
+        }
+        journal[.partsPosted] = index + 1
+      }
+      done.signal()
+    }.start()
+    defer { done.wait() }
+    usleep(.random(in: 0...1000))
+    // What was taken here would be missing there.
+    guard case .empty = try receiver.tryReceive() else { return }
+    let carrier = try MessageChannel()
+    let far = try carrier.port2.splitAndJoined()
+    try carrier.port1.postMessage(bytes: [], transfer: [receiver])
+    let arrived = try far.receive(timeout: .seconds(10)).ports
+    kept.append(poster)
+    try post(arrived)
+  }
+
+  /// Lets the survivor catch up, if there is a limit to what may wait for it.
+  private func waitUntilRead() throws {
+    while Letters.byteCount(number) < 200_000 { try post([]) }
+    try post([])
+    port.blockUntilSpace(byteCount: Trial.queueLimitBytes - 8)
+  }
+
   /// Posts some messages at once.
   private func useHalves() throws {
     while Letters.byteCount(number) > 200 || Letters.byteCount(number + 1) > 200 || Letters.byteCount(number + 2) > 200 {
@@ -70,7 +126,7 @@ final class Victim {
         while count < 3, try unsafe writer.tryWrite(Letters.make(number + count).span.bytes) { count += 1 }
         return count
       }
-      if attempt % 10 == 9 { usleep(100) }
+      if written == 0 { try? writer.waitForSpace(byteCount: 128, timeout: .microseconds(attempt)) }
     }
     number += written
     journal[.posted] = number
@@ -106,4 +162,22 @@ final class Victim {
   }
 
   static func listenPath(_ process: Int32) -> String { "/tmp/messageports-crash-\(process)" }
+}
+
+extension MessagePort {
+  /// Waits until so much can be posted, or nobody will read it.
+  func blockUntilSpace(byteCount: Int) {
+    let done = DispatchSemaphore(value: 0)
+    Task {
+      try? await waitForSpace(byteCount: byteCount)
+      done.signal()
+    }
+    done.wait()
+  }
+
+  /// The same end again; its channel is shared then.
+  fileprivate func splitAndJoined() throws -> MessagePort {
+    let (writer, reader) = try split()
+    return try MessagePort(joining: writer, reader)
+  }
 }

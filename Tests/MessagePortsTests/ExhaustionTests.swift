@@ -1,6 +1,7 @@
 import CTestSupport
 import Glibc
 import MessagePorts
+import Synchronization
 import TestSupport
 import Testing
 
@@ -38,6 +39,93 @@ struct ExhaustionTests {
     try link.postMessage(bitwise: 8 as UInt64, transfer: [channel.port2])
     try await agent.call(.take, 0, 1, 8)
     try await agent.call(.expect, 1, 3, 1)
+  }
+
+  @Test("9.3 Ports that the system does not hand over now stay with their message, which comes whole when it does",
+    arguments: [ENOMEM, ENOBUFS], [8, 1 << 20])
+  func receivingRefused(_ error: CInt, _ byteCount: Int) async throws {
+    let (port, end) = try sharedChannelHere()
+    let carried = try MessageChannel()
+    try port.postMessage(bytes: patternBytes(count: byteCount, seed: 1), transfer: [carried.port2])
+    try port.postMessage(bytes: [2])
+    let refusal = Refusal(.recvmsg, error)
+
+    // Whoever asks is told, as often as it asks.
+    try await Refusal.during([refusal]) {
+      for _ in 0..<3 { #expect(portError { _ = try end.receive(timeout: generousLimit) } == "system.\(error)") }
+    }
+    // A loop that has the same trouble keeps trying, and another one has what is left.
+    let events = Collected<String>()
+    let arrived = Collected<MessagePort>()
+    end.onClose = { events.append("\($0)") }
+    end.onMessageError = { events.append("\($0)") }
+    let refused = EventLoop(name: "refused")
+    try await Refusal.during([refusal]) {
+      refused.enqueueNothing()
+      end.setEventLoop(refused)
+      end.onMessage = { event in
+        for port in event.ports { arrived.append(port) }
+        events.append(event.bytes == patternBytes(count: byteCount, seed: 1) ? "whole" : "\(event.bytes)")
+      }
+    }
+    try await Task.sleep(for: .milliseconds(100))
+    #expect(events.all == [])
+    #expect(!end.isPeerClosed)
+    end.setEventLoop(.default)
+    #expect(try await events.wait(for: 2) == ["whole", "[2]"])
+    refused.stop()
+
+    let received = try #require(arrived.all.first)
+    try await onThread {
+      try carried.port1.postMessage(bitwise: 1 as UInt64)
+      try received.expect(1)
+    }
+    port.close()
+    #expect(try await events.wait(for: 3).last == "\(CloseReason.closedByPeer)")
+  }
+
+  @Test("9.3 A reader whose ports the system does not hand over now has them and the whole message when it does",
+    arguments: [8, 1 << 20])
+  func readingRefused(_ byteCount: Int) async throws {
+    let (port, end) = try sharedChannelHere()
+    let carried = try MessageChannel()
+    try port.postMessage(bytes: patternBytes(count: byteCount, seed: 1), transfer: [carried.port2])
+    let halves = try Halves(end)
+    let reader = Mutex(halves.takeReader())
+    try await Refusal.during([Refusal(.recvmsg, ENOMEM)]) {
+      for _ in 0..<3 {
+        let error = reader.withLock { reader in portError { _ = try reader.tryRead { $0.byteCount } } }
+        #expect(error == "system.\(ENOMEM)")
+      }
+    }
+    let (bytes, ports) = try reader.withLock { reader in
+      (try reader.read(timeout: generousLimit) { unsafe $0.withUnsafeBytes { unsafe Array($0) } }, reader.takePorts())
+    }
+    #expect(bytes == patternBytes(count: byteCount, seed: 1))
+    try carried.port1.postMessage(bitwise: 1 as UInt64)
+    try await onThread { try #require(ports.first).expect(1) }
+  }
+
+  @Test("4.5 A close does not overtake a message that cannot be looked at for want of memory, and that nobody takes yet")
+  func closeWaitsForMemory() async throws {
+    let (port, end) = try sharedChannelHere()
+    let closes = Collected<CloseReason>()
+    let refused = EventLoop(name: "refused")
+    try await Refusal.during([.sharedMapping(ENOMEM)]) {
+      refused.enqueueNothing()
+      end.setEventLoop(refused)
+      end.onClose = { closes.append($0) }
+    }
+    // So large that the lane grows for it: what comes first is that its rest is elsewhere.
+    try port.postMessage(bytes: patternBytes(count: 1 << 20, seed: 1))
+    port.close()
+    try await eventually("the end is noticed") { end.isPeerClosed }
+    try await Task.sleep(for: .milliseconds(100))
+    #expect(closes.count == 0)
+    let bytes = try await onThread { try end.receive(timeout: generousLimit).bytes }
+    #expect(bytes == patternBytes(count: 1 << 20, seed: 1))
+    #expect(try await closes.wait(for: 1) == [.closedByPeer])
+    refused.stop()
   }
 
   @Test("6.2 When a socket takes no more packets, the transfer is a typed error that changed nothing; later, more go")
@@ -200,6 +288,13 @@ struct ExhaustionTests {
     try await agent.call(.close, 1)
     #expect(try await events.wait(for: 3) == ["5", "close", "close"])
   }
+}
+
+/// The ends of a channel that lies in shared memory, although both are here.
+private func sharedChannelHere() throws -> (MessagePort, MessagePort) {
+  let channel = try MessageChannel()
+  let halves = try Halves(channel.port2)
+  return (channel.port1, try MessagePort(joining: halves.takeWriter(), halves.takeReader()))
 }
 
 /// Posts numbers from 0 on until the system refuses with this error, and returns how many.

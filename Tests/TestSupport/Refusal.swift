@@ -5,7 +5,7 @@ import Glibc
 public struct Refusal: Sendable, CustomStringConvertible {
   public enum Call: String, Sendable {
     case chmod, clone, clone3, epoll_ctl, fallocate, ftruncate, io_uring_enter, io_uring_register, io_uring_setup
-    case membarrier, memfd_create, mmap, pidfd_open, sendmsg, setsockopt, socket, socketpair
+    case membarrier, memfd_create, mmap, pidfd_open, recvmsg, sendmsg, setsockopt, socket, socketpair
 
     fileprivate var number: CInt {
       let number =
@@ -23,6 +23,7 @@ public struct Refusal: Sendable, CustomStringConvertible {
         case .memfd_create: CTEST_MEMFD_CREATE
         case .mmap: CTEST_MMAP
         case .pidfd_open: CTEST_PIDFD_OPEN
+        case .recvmsg: CTEST_RECVMSG
         case .sendmsg: CTEST_SENDMSG
         case .setsockopt: CTEST_SETSOCKOPT
         case .socket: CTEST_SOCKET

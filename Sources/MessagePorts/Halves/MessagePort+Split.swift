@@ -21,8 +21,10 @@ extension MessagePort {
         try core.lifecycle.checkUsable()
         throw .detached
       }
+      crashPoint(.splitDetached)
       return core.takeHalves()
     }
+    crashPoint(.splitTaken)
     core.takeApart(because: .detached)
     halves.producer.isRegisteredForMembarrier = Membarrier.isRegistered
     let end = SplitEnd(channel: halves.channel, end: core.end, options: core.options, loop: core.loop)
@@ -36,7 +38,9 @@ extension MessagePort {
     guard writer.end === reader.end else { throw .halvesDiffer }
     let end = writer.end
     self.init(PortCore(joining: PortHalves(writer, reader), of: end))
+    crashPoint(.joined)
     end.handOver()
+    crashPoint(.joinHandedOver)
   }
 }
 

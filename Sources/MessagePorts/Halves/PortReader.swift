@@ -255,6 +255,8 @@ public struct PortReader: ~Copyable, Sendable {
     switch end.channel.receivePorts(count: record.portCount, options: end.options, loop: end.loop) {
     case .success(let ports): self.ports += ports
     case .failure(.violation(let what)): throw endReading(what)
+    // The record stays, and with it all of the message.
+    case .failure(.blocked(let error)): throw .system(error)
     case .failure(.message(let error)):
       // The message is over, and with it what was put together of it.
       assembler = MessageAssembler()

@@ -95,26 +95,31 @@ enum Arrival {
 }
 
 extension LaneState {
-  /// Whether a whole message waits. Puts fragments together that have come so far; takes nothing out of the queue.
-  mutating func hasMessage() -> Result<Bool, Violation> {
-    if !queue.isEmpty { return .success(true) }
+  /// Looks for a whole message. Puts fragments together that have come so far; takes nothing out of the queue.
+  mutating func lookAhead() -> Prospect {
+    if !queue.isEmpty { return .message }
     var budget = Lane.fragmentBudget
     while budget > 0 {
       switch consumer.next() {
-      case .empty, .blocked: return .success(false)
-      case .violation(let what): return .failure(Violation(what: what))
+      case .empty: return .nothing
+      case .blocked: return .blocked
+      case .violation(let what): return .violation(what)
       case .record(let record):
-        if record.kind == .message || record.kind == .lastFragment { return .success(true) }
+        if record.kind == .message || record.kind == .lastFragment { return .message }
         budget -= Lane.cost(of: record)
-        if case .violation(let what) = addFragment(record) {
-          return .failure(Violation(what: what))
-        }
+        if case .violation(let what) = addFragment(record) { return .violation(what) }
       }
     }
-    return .failure(Violation(what: "fragments without end"))
+    return .violation("fragments without end")
   }
 
-  struct Violation: Error { let what: String }
+  enum Prospect {
+    case message
+    case nothing
+    /// For want of resources it cannot be seen now.
+    case blocked
+    case violation(String)
+  }
 
   /// Takes what `core` has announced on the doorbell back, and makes its threads that sleep in a receive look again.
   func wakeThreads(of core: PortCore) {
@@ -175,14 +180,18 @@ extension LaneState {
           guard record.byteCount <= options.messageLimitBytes else {
             return .violation("message of \(record.byteCount) bytes, over the limit")
           }
-          let payload = consumer.withPayload(of: record) { MessagePayload(copying: $0) }
-          arrival = finish(record, payload, loop: loop)
+          let ports = receivePorts(of: record, loop: loop)
+          if case .failure(.blocked(let error)) = ports { return .blocked(error) }
+          arrival = Self.join(consumer.withPayload(of: record) { MessagePayload(copying: $0) }, ports)
           consumer.consume(record)
         case .lastFragment:
+          // Before the fragment is taken: if the ports cannot be had yet, all of it stays.
+          let ports = receivePorts(of: record, loop: loop)
+          if case .failure(.blocked(let error)) = ports { return .blocked(error) }
           switch addFragment(record) {
           case .violation(let what): return .violation(what)
-          case .complete(let bytes): arrival = finish(record, MessagePayload(bytes), loop: loop)
-          case .refused: arrival = finish(record, nil, loop: loop)
+          case .complete(let bytes): arrival = Self.join(MessagePayload(bytes), ports)
+          case .refused: arrival = Self.join(nil, ports)
           case .incomplete: continue
           }
         default:
@@ -205,18 +214,19 @@ extension LaneState {
     return progress
   }
 
-  /// The ports that belong to a record, and with its payload the message.
-  private func finish(_ record: RingRecord, _ payload: MessagePayload?, loop: EventLoop) -> Arrival {
-    var ports: [MessagePort] = []
-    if record.portCount > 0 {
-      guard let receivingChannel else { return .violation("ports in a local message") }
-      switch receivingChannel.receivePorts(count: record.portCount, options: options, loop: loop) {
-      case .success(let received): ports = received
-      case .failure(.violation(let what)): return .violation(what)
-      case .failure(.message(let error)): return .failed(error)
-      }
+  private func receivePorts(of record: RingRecord, loop: EventLoop) -> Result<[MessagePort], ArrivalError> {
+    guard record.portCount > 0 else { return .success([]) }
+    guard let receivingChannel else { return .failure(.violation("ports in a local message")) }
+    return receivingChannel.receivePorts(count: record.portCount, options: options, loop: loop)
+  }
+
+  /// - Parameter payload: `nil` for want of memory.
+  private static func join(_ payload: MessagePayload?, _ ports: Result<[MessagePort], ArrivalError>) -> Arrival {
+    switch ports {
+    case .failure(.violation(let what)): .violation(what)
+    case .failure(.message(let error)): .failed(error)
+    case .failure(.blocked(let error)): .blocked(error)
+    case .success(let ports): payload.map { .message(MessageEvent(payload: $0, ports: ports)) } ?? .failed(.outOfMemory)
     }
-    guard let payload else { return .failed(.outOfMemory) }
-    return .message(MessageEvent(payload: payload, ports: ports))
   }
 }

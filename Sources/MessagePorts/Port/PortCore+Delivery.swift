@@ -204,13 +204,16 @@ extension LaneState {
       }
       return .nothing(receiver.hasTaker && consumer.isAttached ? .wait : .idle)
     }
-    switch hasMessage() {
-    case .failure(let violation): return .hangUp(endReading(violation.what))
-    case .success(true):
+    switch lookAhead() {
+    case .violation(let what): return .hangUp(endReading(what))
+    case .message:
       if receiver.hasTaker { return .nothing(.more) }
       receiver.isScheduled = false
       return .nothing(.idle)
-    case .success(false): return finish(reason)
+    case .blocked:
+      receiver.isScheduled = false
+      return .nothing(.blocked)
+    case .nothing: return finish(reason)
     }
   }
 

@@ -54,7 +54,10 @@ extension LaneState {
   /// Lets those go on for whom there is room now.
   mutating func resumeSpaceWaiters() {
     guard !spaceWaiters.isEmpty else { return }
-    for waiter in spaceWaiters.removeSatisfied(freeBytes: freeBytes()) { waiter.resume(.success(())) }
+    for waiter in spaceWaiters.removeSatisfied(freeBytes: freeBytes()) {
+      waiter.resume(.success(()))
+      crashPoint(.spaceResumed)
+    }
   }
 }
 

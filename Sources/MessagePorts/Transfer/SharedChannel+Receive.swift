@@ -8,6 +8,8 @@ enum ArrivalError: Error {
   case violation(String)
   /// Only this message suffers.
   case message(MessageError)
+  /// They are still on the socket: the system lacks what it takes to hand them over. Try again later.
+  case blocked(SystemError)
 }
 
 extension SharedChannel {
@@ -40,6 +42,9 @@ extension SharedChannel {
       case -ECONNRESET where !wasReset:
         wasReset = true
         received.byte_count = 1
+      // Our own trouble, not the peer's. The kernel says so before it takes the packet off the socket.
+      case -ENOMEM, -ENOBUFS, -ENFILE, -EMFILE:
+        return .failure(.blocked(SystemError(call: "recvmsg", errno: -result)))
       default: return .failure(.violation("ports announced and not sent"))
       }
     } while received.byte_count == 1  // a doorbell, or nothing yet
@@ -129,6 +134,7 @@ extension MessagePort {
         file, byteCount: byteCount, filled: filled, acceptsUnsealed: options.acceptsUnsealedMemory)
       _ = csupport_close(file)
       guard let bytes else { throw .message(.badPort("its partial message cannot be read")) }
+      crashPoint(.partRead)
       partial = (bytes, filled)
     }
     var portOptions = options

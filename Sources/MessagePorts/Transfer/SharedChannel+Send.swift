@@ -85,6 +85,7 @@ extension PortCore {
       } catch {
         throw .system(error)
       }
+      crashPoint(.partMade)
     }
     packet.add(
       TravellingPort(

@@ -37,6 +37,7 @@ enum {
   CTEST_MEMFD_CREATE = SYS_memfd_create,
   CTEST_MMAP = SYS_mmap,
   CTEST_PIDFD_OPEN = SYS_pidfd_open,
+  CTEST_RECVMSG = SYS_recvmsg,
   CTEST_SENDMSG = SYS_sendmsg,
   CTEST_SETSOCKOPT = SYS_setsockopt,
   CTEST_SOCKET = SYS_socket,

@@ -1,0 +1,76 @@
+import Glibc
+import MessagePorts
+
+/// Each message that comes, and each close, against what has to come.
+extension TortureWorker {
+  /// Holds a message against what has to come at this port. Its number is one more than that of the last one.
+  func take(_ bytes: UnsafeRawBufferPointer, _ ports: [MessagePort], at held: HeldPort) {
+    let sender = held.id.peer
+    if held.state.withLock({ $0.hasSeenClose }) { return fail("port \(held.id): a message after close") }
+    let deadline = ContinuousClock.now + Self.patience
+    while true {
+      let number = table[sender, .received]
+      if let content = unsafe TortureMessage.recognize(bytes, sender, number, portCount: ports.count) {
+        return accept(content, number, bytes.count, ports, at: held)
+      }
+      if held.state.withLock({ $0.mayMissOne }),
+        let content = unsafe TortureMessage.recognize(bytes, sender, number + 1, portCount: ports.count)
+      {
+        return accept(content, number + 1, bytes.count, ports, at: held)
+      }
+      // Somebody who had this port before, or has it in another way, may not have counted his last message yet.
+      guard ContinuousClock.now < deadline else { return unsafe fail(describe(bytes, ports, at: held)) }
+      usleep(200)
+    }
+  }
+
+  private func accept(
+    _ content: TortureMessage.Content, _ number: Int, _ byteCount: Int, _ ports: [MessagePort], at held: HeldPort
+  ) {
+    let sender = held.id.peer
+    held.state.withLock { $0.mayMissOne = false }
+    if number >= table[sender, .attempted] { fail("port \(held.id): message \(number) was never posted") }
+    if case .cargo(let cargo) = content { arrived(ports, cargo) }
+    answer(held)
+    table.add(1, to: .messages, of: index)
+    table.add(byteCount, to: .bytes, of: index)
+    table[sender, .received] = number + 1
+  }
+
+  /// Before the message counts as received, so that there is no moment of rest in between.
+  private func answer(_ held: HeldPort) {
+    guard table[held.id, .posted] < held.state.withLock({ $0.answersUntil }) else { return }
+    do { try post(held, isSmall: true) } catch { if !held.port.isClosed { fail("port \(held.id): \(error)") } }
+  }
+
+  /// What came instead of what had to come.
+  private func describe(_ bytes: UnsafeRawBufferPointer, _ ports: [MessagePort], at held: HeldPort) -> String {
+    let sender = held.id.peer
+    let number = table[sender, .received]
+    let window = max(0, number - 1000)..<max(number + 1000, table[sender, .attempted])
+    let other = window.first { number in
+      unsafe TortureMessage.recognize(bytes, sender, number, portCount: ports.count) != nil
+    }
+    let found = other.map { "its message \($0)" } ?? "\(bytes.count) bytes with \(ports.count) ports that are none of its messages"
+    return "port \(held.id): expected message \(number) of \(sender), got \(found)"
+  }
+
+  func sawClose(_ held: HeldPort) {
+    let isFirst = held.state.withLock { state in
+      defer { state.hasSeenClose = true }
+      return !state.hasSeenClose
+    }
+    guard isFirst else { return fail("port \(held.id): a second close") }
+    let sender = held.id.peer
+    let missing = held.state.withLock { $0.mayMissOne } ? 1 : 0
+    let deadline = ContinuousClock.now + Self.patience
+    // The thread that took the last message may not have counted it yet.
+    while table[sender, .received] < table[sender, .posted] - missing {
+      guard ContinuousClock.now < deadline else {
+        return fail("port \(held.id): close after \(table[sender, .received]) of \(table[sender, .posted]) messages")
+      }
+      usleep(200)
+    }
+    table[held.id, .hasSeenClose] = 1
+  }
+}

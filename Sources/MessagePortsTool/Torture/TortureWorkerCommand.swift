@@ -1,0 +1,25 @@
+import ArgumentParser
+import Foundation
+import Glibc
+import MessagePorts
+
+/// `messageports torture-worker …`: one of the processes of a torture. Started by it, never by hand.
+struct TortureWorkerCommand: ParsableCommand {
+  static let name = "torture-worker"
+  static let configuration = CommandConfiguration(
+    commandName: name, abstract: "Plays one process of a torture.", shouldDisplay: false)
+
+  @Argument var journal: String
+  @Argument var index: Int
+  @Argument var generation: Int
+
+  func run() throws {
+    DescriptorLimit.raise()
+    let parent = try Connection.parent
+    // With whoever decides, everything ends.
+    parent.onClose = { _ in Glibc.exit(EXIT_SUCCESS) }
+    let worker = TortureWorker(try TortureTable(path: journal), Holder(worker: index, generation: generation))
+    worker.start(parent)
+    while true { Glibc.pause() }
+  }
+}

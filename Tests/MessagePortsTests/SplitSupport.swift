@@ -1,0 +1,45 @@
+import MessagePorts
+import TestSupport
+
+/// A channel whose second port is split, and whose first one is still a port.
+struct Split: ~Copyable {
+  static let patience = Duration.seconds(10)
+
+  let port: MessagePort
+  var writer: PortWriter
+  var reader: PortReader
+
+  init(_ options: ChannelOptions = ChannelOptions()) throws {
+    let channel = try MessageChannel(options: options)
+    self.init(channel.port1, try Halves(channel.port2))
+  }
+
+  private init(_ port: MessagePort, _ halves: Halves) {
+    self.port = port
+    writer = halves.takeWriter()
+    reader = halves.takeReader()
+  }
+
+  mutating func expect(_ number: Int, within limit: Duration = Split.patience) throws {
+    let found = try reader.read(timeout: limit) { bytes in
+      bytes.byteCount == 8 ? unsafe bytes.unsafeLoadUnaligned(as: Int.self) : -bytes.byteCount
+    }
+    if found != number { throw Agent.Failure(description: "\(found) instead of \(number)") }
+  }
+}
+
+func takeNumber(_ port: MessagePort) throws -> Int {
+  try port.receive(timeout: Split.patience).load(as: Int.self)
+}
+
+/// Why a reader finds nothing more.
+func end(of reader: inout PortReader) -> String {
+  do {
+    let count = try reader.read(timeout: Split.patience) { $0.byteCount }
+    return "a message of \(count) bytes"
+  } catch PortError.peerClosed(let reason) {
+    return "\(reason)"
+  } catch {
+    return "\(error)"
+  }
+}

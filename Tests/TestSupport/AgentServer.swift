@@ -1,0 +1,248 @@
+import CSupport
+import Glibc
+import MessagePorts
+
+/// The agent's own side. Blocks its thread; keeps at it until nobody gives orders any more.
+public final class AgentServer {
+  private let control: MessagePort
+  private var ports: [UInt64: MessagePort] = [:]
+  private let closes = Collected<CloseReason>()
+  private let events = Collected<String>()
+  private let arrived = Collected<MessagePort>()
+  private var held: [CInt] = []
+  private var listener: Listener?
+  private static let patience = generousLimit
+
+  public init(_ control: MessagePort) { self.control = control }
+
+  public func run() {
+    while let event = try? control.receive(), let command = try? event.load(as: AgentCommand.self) {
+      do {
+        let answer = try perform(command, event.ports)
+        try reply(answer.value, answer.text, answer.ports)
+      } catch PortError.closed, PortError.detached {
+        return
+      } catch {
+        do { try reply(0, "!\(Agent.Order(rawValue: command.order)!): \(error)", []) } catch { return }
+      }
+    }
+  }
+
+  private func reply(_ value: UInt64, _ text: String, _ ports: [MessagePort]) throws {
+    let bytes = (0..<8).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) } + Array(text.utf8)
+    try control.postMessage(bytes: bytes, transfer: ports)
+  }
+
+  private func port(_ key: UInt64) throws -> MessagePort {
+    guard let port = ports[key] else { throw Agent.Failure(description: "no port \(key)") }
+    return port
+  }
+
+  private func perform(_ command: AgentCommand, _ received: [MessagePort]) throws -> Agent.Answer {
+    let (a, b, c) = (command.a, command.b, command.c)
+    var value: UInt64 = 0
+    var text = ""
+    var returned: [MessagePort] = []
+    switch Agent.Order(rawValue: command.order)! {
+    case .keep: for (index, port) in received.enumerated() { ports[a + UInt64(index)] = port }
+    case .release: ports[a] = nil
+    case .close: try port(a).close()
+    case .post:
+      let port = try port(a)
+      for number in b..<b + c { try port.postMessage(bitwise: number) }
+    case .expect:
+      let port = try port(a)
+      for number in b..<b + c { try port.expect(number, within: Self.patience) }
+    case .give:
+      returned = [try port(a)]
+      ports[a] = nil
+    case .pass:
+      try port(b).postMessage(bitwise: c, transfer: [port(a)])
+      ports[a] = nil
+    case .take:
+      let event = try port(a).receive(timeout: Self.patience)
+      let number = try event.load(as: UInt64.self)
+      guard number == c, let first = event.ports.first else {
+        throw Agent.Failure(description: "message \(number) with \(event.ports.count) ports, not \(c) with one")
+      }
+      ports[b] = first
+    case .expectEnd: try port(a).expectEnd(within: Self.patience)
+    case .postBytes: try port(a).postMessage(bytes: patternBytes(count: Int(b), seed: c))
+    case .expectBytes:
+      let bytes = try port(a).receive(timeout: Self.patience).bytes
+      guard bytes == patternBytes(count: Int(b), seed: c) else {
+        throw Agent.Failure(description: "\(bytes.count) bytes differ")
+      }
+    case .takeBytes:
+      let event = try port(a).receive(timeout: Self.patience)
+      guard event.bytes == patternBytes(count: Int(c), seed: c) else {
+        throw Agent.Failure(description: "\(event.byteCount) bytes differ")
+      }
+      for (index, port) in event.ports.enumerated() { ports[b + UInt64(index)] = port }
+      value = UInt64(event.ports.count)
+    case .echo:
+      let port = try port(a)
+      port.onMessage = { [weak port] event in try? port?.postMessage(bytes: event.bytes, transfer: event.ports) }
+    case .ignore: try port(a).onMessage = { _ in }
+    case .countCloses: try port(a).onClose = { [closes] in closes.append($0) }
+    case .closeCount: value = UInt64(closes.count)
+    case .relay:
+      let station = RelayStation(out: try port(b), home: try port(c))
+      let incoming = try port(a)
+      startThread { while let event = try? incoming.receive() { station.poll(event) } }
+    case .relayWithHandler:
+      let station = RelayStation(out: try port(b), home: try port(c))
+      try port(a).onMessage = { station.handle($0) }
+    case .makeChannels:
+      for key in a..<a + b {
+        let channel = try MessageChannel()
+        ports[key] = channel.port1
+        returned.append(channel.port2)
+      }
+    case .descriptors: value = UInt64(Resources.now().descriptors)
+    case .processIdentifier: value = UInt64(getpid())
+    case .pause: usleep(UInt32(a) * 1000)
+    case .exit: exitProcess(CInt(a))
+    case .die: raise(SIGKILL)
+    case .expectNothing:
+      guard case .empty = try port(a).tryReceive() else { throw Agent.Failure(description: "not empty") }
+    case .takeDescriptors: takeDescriptors(leaving: Int(a))
+    case .giveDescriptors:
+      for fd in held { close(fd) }
+      held = []
+    case .makeLocal:
+      let channel = try MessageChannel(options: ChannelOptions(backing: b == 1 ? .memfd : nil))
+      ports[a] = channel.port1
+      ports[a + 1] = channel.port2
+      try tryOut(channel.port1, channel.port2)
+    case .tryOut: try tryOut(port(a), port(a + 1))
+    case .tryPass:
+      do {
+        try port(b).postMessage(bitwise: c, transfer: [port(a)])
+        ports[a] = nil
+      } catch PortError.system(let error) {
+        value = UInt64(error.errno)
+      }
+    case .record:
+      let port = try port(a)
+      port.onMessageError = { [events] error in
+        if case .portsLost(let count) = error { events.append("lost \(count)") } else { events.append("\(error)") }
+      }
+      port.onMessage = { [events, arrived] event in
+        for port in event.ports { arrived.append(port) }
+        events.append("\((try? event.load(as: UInt64.self)) ?? .max)")
+      }
+    case .recorded: text = events.all.joined(separator: ", ")
+    case .listen: listener = try Listener(path: Agent.listenPath(a))
+    case .tryConnect: value = try errnoOfConnecting(to: Agent.listenPath(a))
+    case .tryOthers:
+      let errors = [
+        errnoOf { _ = try WorkerProcess.spawn("true") }, errnoOf { _ = try Listener(path: freshPath()) },
+      ]
+      value = UInt64(errors[0] == errors[1] ? errors[0] : -1)
+    case .expectBlocks: try port(a).receive(timeout: Self.patience).checkBlocks(Int(b))
+    case .expectKilobytes:
+      let port = try port(a)
+      for number in b..<b + c {
+        let event = try port.receive(timeout: Self.patience)
+        let found = event.withBytes { unsafe $0.unsafeLoadUnaligned(as: UInt64.self) }
+        guard event.byteCount == 1024, found == number else {
+          throw Agent.Failure(description: "expected \(number), got \(found) in \(event.byteCount) bytes")
+        }
+      }
+    case .echoMany:
+      for key in a..<a + b {
+        let port = try port(key)
+        port.onMessage = { [weak port] event in try? port?.postMessage(bytes: event.bytes, transfer: event.ports) }
+      }
+    case .residentKilobytes: value = UInt64(Resources.residentKilobytes)
+    case .processorMilliseconds: value = UInt64(Resources.processorTime / .milliseconds(1))
+    case .useNewLoop:
+      takeDescriptors(leaving: Int(b))
+      let loop = EventLoop(name: "extra")
+      let port = try port(a)
+      port.onMessage = { [weak port] event in try? port?.postMessage(bytes: event.bytes, transfer: event.ports) }
+      port.setEventLoop(loop)
+    case .limitAddresses: limitAddresses(a)
+    case .postUntilRefused: (value, text) = try postUntilRefused(port(a), b)
+    case .exhaustMemory: exhaustMemory()
+    case .reach: text = try Reach.tried(listenPath: Agent.listenPath(a), tcpPort: UInt16(b)).joined(separator: ", ")
+    case .holdings: text = Holdings.now().map(String.init).joined(separator: " ")
+    case .pry: text = try Prying(inode: a).all().joined(separator: ", ")
+    case .readBehind: try Prying(inode: a).readBehind()
+    }
+    return Agent.Answer(value: value, text: text, ports: returned)
+  }
+
+  private func takeDescriptors(leaving left: Int) {
+    setLimit(RLIMIT_NOFILE, 256)
+    while true {
+      let fd = unsafe open("/dev/null", O_RDONLY | O_CLOEXEC)
+      if fd < 0 { break }
+      held.append(fd)
+    }
+    for _ in 0..<left { close(held.removeLast()) }
+  }
+
+  private func limitAddresses(_ left: UInt64) {
+    setLimit(RLIMIT_AS, left == 0 ? nil : (Resources.addressSpaceKilobytes << 10) + Int(left))
+  }
+
+  private func postUntilRefused(_ port: MessagePort, _ left: UInt64) throws -> (UInt64, String) {
+    let bytes = blocks(16)
+    limitAddresses(left)
+    defer { limitAddresses(0) }
+    for count in 0..<10_000 as Range<UInt64> {
+      do {
+        try port.postMessage(bytes: bytes)
+      } catch PortError.system(let error) {
+        return (count, "\(error.errno)")
+      }
+    }
+    return (10_000, "never refused")
+  }
+
+  private func exhaustMemory() -> Never {
+    limitAddresses(64 << 20)
+    var taken: [[UInt8]] = []
+    while true { taken.append([UInt8](repeating: 1, count: 1 << 20)) }
+  }
+
+  private func tryOut(_ one: MessagePort, _ other: MessagePort) throws {
+    try one.postMessage(bitwise: 1 as UInt64)
+    try other.expect(1)
+    try other.postMessage(bitwise: 2 as UInt64)
+    try one.expect(2)
+  }
+
+  private func errnoOf(_ body: () throws -> Void) -> CInt {
+    do {
+      try body()
+      return 0
+    } catch {
+      if case .system(let error)? = error as? ConnectionError { return error.errno }
+      return -1
+    }
+  }
+
+  /// On the event loop: the pool of this process, which is Dispatch's, does not live without descriptors.
+  private func errnoOfConnecting(to path: String) throws -> UInt64 {
+    let outcome = Collected<CInt>()
+    Task(executorPreference: EventLoop.default) {
+      do {
+        _ = try await Connection.connect(path: path, timeout: generousLimit)
+        outcome.append(0)
+      } catch {
+        if case .system(let error)? = error as? ConnectionError { outcome.append(error.errno) } else { outcome.append(-1) }
+      }
+    }
+    let deadline = ContinuousClock.now + Self.patience
+    while outcome.count == 0 {
+      guard ContinuousClock.now < deadline else { throw DeadlineExceeded(what: "a connection") }
+      usleep(1000)
+    }
+    return UInt64(bitPattern: Int64(outcome.all[0]))
+  }
+}
+
+private func exitProcess(_ code: CInt) -> Never { exit(code) }
