@@ -36,7 +36,9 @@ enum LaneFuzz {
         for _ in 0..<input.below(16) { peer.putWord(input.word()) }
       case .take: victim.take()
       case .tryRead: victim.tryRead()
-      case .tryTake: victim.tryTake(input.byte() & 1 == 0)
+      case .tryTake:
+        let byte = Int(input.byte())
+        if byte < 128 { victim.tryTake(byte & 1 == 0) } else { victim.tryTakeRun(8 << (byte & 3), limit: byte >> 2 & 15) }
       case .next: victim.look()
       case .sleep: victim.sleep(input.byte())
       case .release: victim.release()
@@ -164,6 +166,14 @@ enum LaneFuzz {
     }
 
     mutating func tryRead() { _ = consumer.tryRead { read($0, $0.byteCount) } }
+    mutating func tryTakeRun(_ messageBytes: Int, limit: Int) {
+      let target = UnsafeMutableRawBufferPointer.allocate(byteCount: limit * messageBytes, alignment: 8)
+      defer { unsafe target.deallocate() }
+      guard let start = target.baseAddress else { return }
+      let taken = unsafe consumer.tryTakeRun(into: start, messageBytes: messageBytes, limit: limit)
+      precondition(taken >= 0 && taken <= limit)
+    }
+
     mutating func tryTake(_ takes: Bool) {
       _ = consumer.tryTake { bytes in
         read(bytes, bytes.byteCount)
