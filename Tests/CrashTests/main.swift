@@ -101,7 +101,10 @@ func tryRandomly(_ count: Int, seed: Int) throws -> Bool {
       posted += returned
       received += came
     case .notReached: break
-    case .wrong(let what): wrong.append("kill \(number), \(situation), after \(moment) us: \(what)")
+    case .wrong(let what):
+      wrong.append("kill \(number), \(situation), after \(moment) us: \(what)")
+      print(wrong.last!)
+      fflush(nil)
     }
     if number % 1000 == 0 || number == count || wrong.count > 10 {
       print("\(number) kills, \(posted) posts had returned, \(received) messages received, \(wrong.count) wrong")
@@ -109,7 +112,6 @@ func tryRandomly(_ count: Int, seed: Int) throws -> Bool {
     }
     if wrong.count > 10 { break }
   }
-  for what in wrong { print("  \(what)") }
   if !wrong.isEmpty { print("seed \(seed)") }
   return wrong.isEmpty
 }

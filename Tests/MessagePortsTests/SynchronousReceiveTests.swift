@@ -175,6 +175,22 @@ struct SynchronousReceiveTests {
     }
   }
 
+  @Test("3.8 So does one that has timed out before it slept at all", arguments: FarEnd.allCases, EventLoop.Driver.allCases)
+  func timedOutAtOnceBesideHandler(_ place: FarEnd, _ driver: EventLoop.Driver) throws {
+    let loop = EventLoop(name: "beside", driver: driver)
+    defer { loop.stop() }
+    let port = try place.open(.echo, options: ChannelOptions(spinPolicy: .never))
+    port.setEventLoop(loop)
+    let received = Received(on: port)
+    for number in 0..<20 {
+      // The loop is asleep by then.
+      usleepBriefly(5000)
+      #expect(portError { _ = try port.receive(timeout: .zero) } == "timedOut")
+      try port.postMessage(bitwise: number)
+      try received.wait(for: number + 1)
+    }
+  }
+
   @Test("3.8 A waiting `receive` gets what comes once the handler is removed", arguments: FarEnd.allCases, EventLoop.Driver.allCases)
   func waitingBesideHandler(_ place: FarEnd, _ driver: EventLoop.Driver) throws {
     let loop = EventLoop(name: "beside", driver: driver)

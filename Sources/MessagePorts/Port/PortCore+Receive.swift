@@ -15,7 +15,7 @@ public enum ReceiveResult: Sendable {
 extension PortCore {
   /// Takes the next message if there is one. Does not start the port and never blocks.
   func tryReceive() throws(PortError) -> ReceiveResult {
-    let result = try receiveOrPrepare(nil, afterSleep: false).result
+    let result = try receiveOrPrepare(nil, afterAnnouncing: false).result
     // Whoever only ever looks has to hear of the other end's death as well.
     if case .empty = result { watchIfShared() }
     return result
@@ -33,9 +33,9 @@ extension PortCore {
   ///
   /// One lock for all of it: a thread that was just woken finds nothing in the caches, and every line counts.
   ///
-  /// - Parameter afterSleep: this thread has announced itself on the doorbell, perhaps in place of the loop.
+  /// - Parameter afterAnnouncing: this thread has announced itself on the doorbell, perhaps in place of the loop.
   private func receiveOrPrepare(
-    _ preparing: Void?, afterSleep: Bool
+    _ preparing: Void?, afterAnnouncing: Bool
   ) throws(PortError) -> (result: ReceiveResult, preparation: Preparation) {
     while true {
       let outcome: ReceiveOutcome = incoming.state.withLock { lane in
@@ -46,9 +46,10 @@ extension PortCore {
         case .detached: return .failed(.detached)
         }
         switch lane.take(loop: loop) {
-        case .message(let event): return .message(event, lane.followUp(afterSleep: afterSleep))
+        case .message(let event): return .message(event, lane.followUp(afterAnnouncing: afterAnnouncing))
         case .failed(let error):
-          return .messageError(lane.receiver.handlers.onMessageError, error, lane.followUp(afterSleep: afterSleep))
+          let handler = lane.receiver.handlers.onMessageError
+          return .messageError(handler, error, lane.followUp(afterAnnouncing: afterAnnouncing))
         case .violation(let what): return .hangUp(lane.endReading(what))
         case .blocked(let error): return .failed(.system(error))
         case .nothing: break
@@ -109,14 +110,15 @@ extension PortCore {
   /// Waits for the next message, at most until `deadline`.
   func receive(deadline: ContinuousClock.Instant?) throws(PortError) -> MessageEvent {
     var spin = Spin(options.spinPolicy)
-    var hasSlept = false
+    // This thread's announcement may have taken the place of the loop's, whether it came to sleeping or not.
+    var hasAnnounced = false
     do throws(PortError) {
       while true {
-        let (result, preparation) = try receiveOrPrepare(spin.isOver ? () : nil, afterSleep: hasSlept)
+        let (result, preparation) = try receiveOrPrepare(spin.isOver ? () : nil, afterAnnouncing: hasAnnounced)
         switch result {
         case .message(let event): return event
         case .closed(let reason): throw .peerClosed(reason)
-        case .empty: break
+        case .empty: if spin.isOver { hasAnnounced = true }
         }
         if let deadline, ContinuousClock.now >= deadline {
           // [threads] As after a sleep.
@@ -128,19 +130,17 @@ extension PortCore {
         case .sleepOn(let parker, let ticket):
           parker.wait(since: ticket, timeoutNanoseconds: Self.nanoseconds(until: deadline))
         case .sleepOnDoorbell(let word, let memory):
-          hasSlept = true
           unsafe sleep(on: word, of: memory, until: deadline)
         }
       }
     } catch {
-      // This thread's announcement may have taken the place of the loop's.
-      if hasSlept, ifUsable({ $0.receiver.hasTaker }) == true { loop.schedule(self) }
+      if hasAnnounced, ifUsable({ $0.receiver.hasTaker }) == true { loop.schedule(self) }
       throw error
     }
   }
 
-  /// Sleeps on the doorbell on which ``receiveOrPrepare(_:afterSleep:)`` has announced it. Without a time-out, if it can
-  /// be: a timer costs as much as the wake-up.
+  /// Sleeps on the doorbell on which ``receiveOrPrepare(_:afterAnnouncing:)`` has announced it. Without a time-out, if
+  /// it can be: a timer costs as much as the wake-up.
   private func sleep(on word: UnsafeMutableRawPointer, of memory: ChannelMemory, until deadline: ContinuousClock.Instant?) {
     // [threads] Release: pairs with ``sendThreadsAway(from:)``; whoever sees the number go down need not wake us.
     defer { sleepingThreads.wrappingSubtract(1, ordering: .releasing) }
@@ -185,10 +185,10 @@ extension LaneState {
 
   /// After a message was taken by hand: if it was the last, `close` is due; and the loop may have to announce itself again.
   @inline(__always)
-  fileprivate mutating func followUp(afterSleep: Bool) -> FollowUp {
+  fileprivate mutating func followUp(afterAnnouncing: Bool) -> FollowUp {
     // The port's turn works it out; here it is only made to have one.
     if case .gone = receiver.end { return receiver.notify() }
-    return afterSleep && receiver.hasTaker ? receiver.notify() : .none
+    return afterAnnouncing && receiver.hasTaker ? receiver.notify() : .none
   }
 }
 
