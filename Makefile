@@ -80,9 +80,9 @@ crash-random: KILLS ?= 10000
 crash-random: setup
 	scripts/crash.sh random $(KILLS)
 
-## Coverage-guided: RUNS executions for each target, or a few seconds.
+## Coverage-guided: RUNS executions for each target with inputs of up to LENGTH bytes, or a few seconds.
 fuzz: setup
-	scripts/fuzz.sh --runs $(or $(RUNS),10000000)
+	scripts/fuzz.sh --runs $(or $(RUNS),10000000) --length $(or $(LENGTH),1024)
 
 fuzz-quick: setup
 	scripts/fuzz.sh --quick

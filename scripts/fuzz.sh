@@ -3,17 +3,19 @@
 # Usage: fuzz.sh [--quick] [--runs N | --seconds S] [--minimize] [target ...]
 #   --quick      a few seconds for each target
 #   --runs N     so many executions for each target (10,000,000 unless told otherwise)
+#   --length N   inputs of at most so many bytes (1,024): shorter ones take less time each
 #   --minimize   afterwards, keep in the tree what is needed to reach what was reached
 # Inputs that do harm go to Tests/Fuzz/Regressions, where `swift test` replays them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-limit=(-runs=10000000) minimize=false targets=()
+limit=(-runs=10000000) length=1024 minimize=false targets=()
 while [ $# -gt 0 ]; do
   case $1 in
     --quick) limit=(-max_total_time=4) ;;
     --runs) limit=("-runs=$2"); shift ;;
     --seconds) limit=("-max_total_time=$2"); shift ;;
+    --length) length=$2; shift ;;
     --minimize) minimize=true ;;
     *) targets+=("$1") ;;
   esac
@@ -50,7 +52,7 @@ for target in "${targets[@]}"; do
   mkdir -p "$tree" "$found" "$seeds" "$harm"
   FUZZ_SEEDS=$seeds "$fuzzer"
   before=$(find "$harm" -type f | wc -l)
-  "$fuzzer" "${limit[@]}" -max_len=1024 -timeout=10 -rss_limit_mb=4096 -malloc_limit_mb=1024 -print_final_stats=1 \
+  "$fuzzer" "${limit[@]}" -max_len="$length" -timeout=10 -rss_limit_mb=4096 -malloc_limit_mb=1024 -print_final_stats=1 \
     -artifact_prefix="$harm/" "$found" "$tree" "$seeds" </dev/null >"$log" 2>&1 || failed=1
   crashes=$(($(find "$harm" -type f | wc -l) - before))
   last=$(grep -aE 'cov: [0-9]+ ft: [0-9]+' "$log" | tail -n 1)
@@ -61,7 +63,7 @@ for target in "${targets[@]}"; do
     smaller=$work/minimized/$target
     rm -rf "$smaller"
     mkdir -p "$smaller"
-    "$fuzzer" -merge=1 -max_len=1024 "$smaller" "$seeds" "$tree" "$found" </dev/null >"$log.merge" 2>&1
+    "$fuzzer" -merge=1 -max_len="$length" "$smaller" "$seeds" "$tree" "$found" </dev/null >"$log.merge" 2>&1
     rm -rf "$tree"
     mv "$smaller" "$tree"
   fi
