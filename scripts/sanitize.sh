@@ -33,8 +33,8 @@ for sanitizer in "${sanitizers[@]}"; do
   [ "$sanitizer" != undefined ] || export UBSAN_OPTIONS="log_path=$reports/undefined:print_stacktrace=1"
   modules=(CSupportTests SharedRingTests MessageCodingTests FuzzTests ToolTests MessagePortsTests)
   # A sanitizer does not survive what these do on purpose: fault behind a file's end, refuse system calls, take the file
-  # system away. Their processes would report that, or die of it.
-  refusals=(IsolationTests ExhaustionTests UringRefusalTests)
+  # system or the memory away. Their processes would report that, or die of it.
+  refusals=(IsolationTests ExhaustionTests MemoryExhaustionTests UringRefusalTests)
   skip=() run=()
   # `-Xcc`: the shim's inline functions are compiled with the Swift code, and are instrumented only if that says so.
   case $sanitizer in

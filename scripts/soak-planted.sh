@@ -22,5 +22,5 @@ find_bug() {
   sed -n '/, seed/p; /^VIOLATION/,/^again/p' "$log" | head -6 | sed 's/^/  /'
 }
 
-find_bug PLANTED_LOST_WAKE_UP 100000 'no progress for'
+find_bug PLANTED_LOST_WAKE_UP 1000000 'no progress for'
 find_bug PLANTED_FORGOTTEN_MESSAGE 1000 'expected message'
