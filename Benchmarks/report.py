@@ -146,7 +146,7 @@ def against_size(figures, looks, metric, title, y_text, keep):
 
 def is_plain(figure):
     """Ours without the ways that a picture against size has no room for."""
-    return figure["tier"] in ("limit", "peer") or variant(figure) in ("", "batch64")
+    return figure["tier"] in ("limit", "peer") or variant(figure) in ("", "run64")
 
 
 def copies_only(figure):

@@ -55,17 +55,21 @@ public struct PortReader: ~Copyable, Sendable {
   /// - Throws: also ``PortError/decodingFailed(_:)`` for a message of another size, which is consumed.
   @inlinable @inline(__always)
   public mutating func tryRead<Value: BitwiseCopyable>(bitwise type: Value.Type) throws(PortError) -> Value? {
-    var byteCount = 0
-    let value: Value?? = try tryRead { bytes in
-      guard bytes.byteCount == MemoryLayout<Value>.size else {
-        byteCount = bytes.byteCount
-        return nil
-      }
-      return unsafe bytes.unsafeLoadUnaligned(as: Value.self)
+    var value: Value?
+    let wasTaken = consumer.tryTake { bytes in
+      guard bytes.byteCount == MemoryLayout<Value>.size else { return false }
+      value = unsafe bytes.unsafeLoadUnaligned(as: Value.self)
+      return true
     }
-    guard let value else { return nil }
-    guard let value else { throw sizeMismatch(MemoryLayout<Value>.size, byteCount) }
-    return value
+    if wasTaken {
+      if consumer.owesRing { payOwedRing() }
+      return value
+    }
+    if consumer.isEmpty {
+      emptyLooks &+= 1
+      if consumer.hasReadNothing && emptyLooks != 0 || isStillOpen() { return nil }
+    }
+    return try readUncommon(bitwise: type)
   }
 
   /// Copies the next message out, if there is one: then nobody can change it any more.
@@ -249,6 +253,19 @@ public struct PortReader: ~Copyable, Sendable {
       }
     }
     return nil
+  }
+
+  /// A value that is not just there, or a message of another size, which is consumed.
+  @usableFromInline @inline(never)
+  mutating func readUncommon<Value: BitwiseCopyable>(bitwise type: Value.Type) throws(PortError) -> Value? {
+    var byteCount = 0
+    let value: Value?? = try readUncommon { bytes in
+      byteCount = bytes.byteCount
+      return byteCount == MemoryLayout<Value>.size ? unsafe bytes.unsafeLoadUnaligned(as: Value.self) : nil
+    }
+    guard let value else { return nil }
+    guard let value else { throw sizeMismatch(MemoryLayout<Value>.size, byteCount) }
+    return value
   }
 
   private mutating func receivePorts(_ record: RingRecord) throws(PortError) {

@@ -16,6 +16,8 @@ final class HeldPort: Sendable {
     var answersUntil = 0
   }
 
+  var hasSeenClose: Bool { state.withLock { $0.hasSeenClose } }
+
   init(_ id: PortID, _ port: MessagePort, mayMissOne: Bool = false) {
     (self.id, self.port) = (id, port)
     state = Mutex(State(mayMissOne: mayMissOne))

@@ -56,16 +56,18 @@ extension TortureWorker {
 
   private func poll(_ held: HeldPort, _ count: Int) throws {
     for _ in 0..<count {
+      let hadSeenClose = held.hasSeenClose
       guard case .message(let event) = try held.port.tryReceive() else { return }
-      event.withBytes { bytes in unsafe bytes.withUnsafeBytes { unsafe take($0, event.ports, at: held) } }
+      take(event, at: held, hadSeenClose: hadSeenClose)
     }
   }
 
   private func receive(_ held: HeldPort, until count: Int) throws {
     while table[held.id.peer, .received] < count {
       do throws(PortError) {
+        let hadSeenClose = held.hasSeenClose
         let event = try held.port.receive(timeout: .seconds(1))
-        event.withBytes { bytes in unsafe bytes.withUnsafeBytes { unsafe take($0, event.ports, at: held) } }
+        take(event, at: held, hadSeenClose: hadSeenClose)
       } catch {
         switch error {
         case .timedOut: continue
@@ -130,7 +132,10 @@ extension TortureWorker {
     let (writer, reader) = try held.port.split()
     var halves = TortureHalves(writer: writer, reader: reader)
     let table = table
-    try unsafe halves.exchange(held.id, posts: posts, table) { bytes in unsafe take(bytes, [], at: held) }
+    try unsafe halves.exchange(held.id, posts: posts, table) { bytes in
+      // Of a split port, nobody is told of a close before it is joined.
+      unsafe take(bytes, [], at: held, hadSeenClose: false)
+    }
     let joined = HeldPort(held.id, try halves.join())
     hold(joined)
     read(joined)

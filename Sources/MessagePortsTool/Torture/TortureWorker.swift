@@ -121,10 +121,14 @@ final class TortureWorker: Sendable {
   }
 
   func read(_ held: HeldPort) {
-    held.port.onMessage = { [self] event in
-      event.withBytes { bytes in unsafe bytes.withUnsafeBytes { unsafe take($0, event.ports, at: held) } }
-    }
+    held.port.onMessage = { [self] event in take(event, at: held, hadSeenClose: held.hasSeenClose) }
     table[held.id, .isReading] = 1
+  }
+
+  func take(_ event: MessageEvent, at held: HeldPort, hadSeenClose: Bool) {
+    event.withBytes { bytes in
+      unsafe bytes.withUnsafeBytes { unsafe take($0, event.ports, at: held, hadSeenClose: hadSeenClose) }
+    }
   }
 
   func stopReading(_ held: HeldPort) {

@@ -16,7 +16,7 @@ enum FastRuns {
     _ writer: inout PortWriter, _ reader: inout PortReader, _ window: inout ArrivalWindow, _ job: Job
   ) throws {
     switch job.size {
-    case 8: try consume(InlineArray<1, UInt64>.self, &writer, &reader, &window, job)
+    case 8: try consumeWords(&writer, &reader, &window, job)
     case 64: try consume(InlineArray<8, UInt64>.self, &writer, &reader, &window, job)
     case 1024: try consume(InlineArray<128, UInt64>.self, &writer, &reader, &window, job)
     default: throw Machine.Failure(description: "no runs of \(job.size) bytes")
@@ -60,6 +60,33 @@ enum FastRuns {
         if checker.expected & 63 == 0, window.isOver(received: Int(checker.expected)) {
           _ = try writer.tryWrite(bitwise: UInt64(1))
         }
+      }
+    }
+  }
+}
+
+extension FastRuns {
+  @inline(never)
+  private static func consumeWords(
+    _ writer: inout PortWriter, _ reader: inout PortReader, _ window: inout ArrivalWindow, _ job: Job
+  ) throws {
+    let buffer = MessagesBuffer<UInt64>(job.batch)
+    var expected: UInt64 = 0
+    while true {
+      var values = unsafe OutputSpan(buffer: buffer.messages, initializedCount: 0)
+      let count = try reader.tryRead(into: &values)
+      _ = unsafe values.finalize(for: buffer.messages)
+      if count == 0 { cbench_relax() }
+      for index in 0..<count {
+        let sequence = unsafe buffer.messages[index]
+        guard sequence == expected else {
+          guard sequence == expected | Message.last else {
+            throw Message.Damaged(description: "message \(sequence) instead of \(expected)")
+          }
+          return
+        }
+        expected &+= 1
+        if expected % 64 == 0, window.isOver(received: Int(expected)) { _ = try writer.tryWrite(bitwise: UInt64(1)) }
       }
     }
   }
