@@ -13,7 +13,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help setup build run doctor test model model-quick soak soak-quick soak-planted crash crash-random \
+.PHONY: help setup build run doctor test model model-quick soak soak-others soak-quick soak-planted crash crash-random \
 	fuzz fuzz-quick attack sanitize sanitize-quick bench bench-peers \
 	check-instructions clean
 
@@ -63,6 +63,12 @@ check-instructions: setup
 soak: SECONDS ?= 60
 soak: build
 	.build/release/messageports torture --seconds $(SECONDS) --processes 16 --ports 1000
+
+## The same on the other driver, then in the other kind of memory.
+soak-others: SECONDS ?= 60
+soak-others: build
+	MESSAGEPORTS_DRIVER=epoll .build/release/messageports torture --seconds $(SECONDS) --processes 16 --ports 1000
+	MESSAGEPORTS_BACKING=posixSharedMemory .build/release/messageports torture --seconds $(SECONDS) --processes 16 --ports 1000
 
 ## Plants bugs, and shows that the torture finds them.
 soak-planted: setup

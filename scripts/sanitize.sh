@@ -27,13 +27,14 @@ for sanitizer in "${sanitizers[@]}"; do
   rm -rf "$reports"
   mkdir -p "$reports"
   # Sizes that a peer makes up must fail as `malloc` does, and not end the process.
-  export ASAN_OPTIONS="log_path=$reports/address:allocator_may_return_null=1:detect_leaks=1:detect_stack_use_after_return=1"
+  # What was freed is kept for a while, to see it used: less of it than tests allow a process to grow.
+  export ASAN_OPTIONS="log_path=$reports/address:allocator_may_return_null=1:detect_leaks=1:detect_stack_use_after_return=1:quarantine_size_mb=64"
   export TSAN_OPTIONS="log_path=$reports/thread:allocator_may_return_null=1:suppressions=$suppressions/thread.supp:halt_on_error=0:exitcode=0"
   [ "$sanitizer" != undefined ] || export UBSAN_OPTIONS="log_path=$reports/undefined:print_stacktrace=1"
   modules=(CSupportTests SharedRingTests MessageCodingTests FuzzTests ToolTests MessagePortsTests)
   # A sanitizer does not survive what these do on purpose: fault behind a file's end, refuse system calls, take the file
-  # system away. Their processes would report that, or die of it.
-  refusals=(IsolationTests ExhaustionTests UringRefusalTests)
+  # system or the memory away. Their processes would report that, or die of it.
+  refusals=(IsolationTests ExhaustionTests MemoryExhaustionTests UringRefusalTests)
   skip=() run=()
   # `-Xcc`: the shim's inline functions are compiled with the Swift code, and are instrumented only if that says so.
   case $sanitizer in

@@ -168,8 +168,9 @@ extension MessagePort {
   /// Waits until so much can be posted, or nobody will read it.
   func blockUntilSpace(byteCount: Int) {
     let done = DispatchSemaphore(value: 0)
-    Task {
-      try? await waitForSpace(byteCount: byteCount)
+    // On the event loop: the first task of the pool brings a thread and descriptors that stay.
+    Task(executorPreference: EventLoop.default) {
+      try? await self.waitForSpace(byteCount: byteCount)
       done.signal()
     }
     done.wait()
