@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # Shows that the torture finds bugs: plants one after the other in builds of its own, and measures how long each takes.
 # Usage: soak-planted.sh [seconds-at-most]
+#
+# A wake-up that is lost once in a million was found in 4 runs of 4 on two busy processors, after 11 to 126 s, and each time
+# after a single strike: it takes as long as chance takes to strike.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 limit=${1:-600}
