@@ -52,11 +52,14 @@ enum TortureMessage {
     var round: Int
     var hop: Int
     var ports: [PortID]
+    /// See ``TortureStop``. It travels with the ports, because they may arrive before the orders.
+    var mayMissOne: Bool
 
     private static let magic: UInt64 = 0x746f_7274_7572_6521
 
     func header(_ port: PortID, _ number: Int) -> [UInt64] {
-      var words = [Self.magic, UInt64(port.rawValue), UInt64(number), UInt64(round), UInt64(hop), UInt64(ports.count)]
+      let place = UInt64(hop) << 1 | (mayMissOne ? 1 : 0)
+      var words = [Self.magic, UInt64(port.rawValue), UInt64(number), UInt64(round), place, UInt64(ports.count)]
       words += ports.map { UInt64($0.rawValue) }
       return words + [words.reduce(0) { mix($0 ^ $1) }]
     }
@@ -66,12 +69,15 @@ enum TortureMessage {
       guard bytes.count >= (portCount + 7) * 8 else { return nil }
       let words = (0..<portCount + 7).map { unsafe bytes.loadUnaligned(fromByteOffset: $0 * 8, as: UInt64.self) }
       round = Int(truncatingIfNeeded: words[3])
-      hop = Int(truncatingIfNeeded: words[4])
+      hop = Int(truncatingIfNeeded: words[4] >> 1)
+      mayMissOne = words[4] & 1 == 1
       ports = words[6..<6 + portCount].map { PortID(rawValue: UInt32(truncatingIfNeeded: $0)) }
       guard round >= 0, hop >= 0, words == header(port, number) else { return nil }
     }
 
-    init(round: Int, hop: Int, ports: [PortID]) { (self.round, self.hop, self.ports) = (round, hop, ports) }
+    init(round: Int, hop: Int, ports: [PortID], mayMissOne: Bool) {
+      (self.round, self.hop, self.ports, self.mayMissOne) = (round, hop, ports, mayMissOne)
+    }
   }
 
   /// All bytes of a message that carries ports.

@@ -330,10 +330,10 @@ struct TorturePlanner {
       var stop = TortureStop(
         round: round, hop: hop, ports: journey.ports, reading: journey.readings[hop], posts: journey.posts[hop],
         finish: hop < journey.carriers.count ? .move(over: journey.carriers[hop]) : .stay)
-      stop.mayMissOne = victimHadHandler
-      draft.plan.orders[worker].stops.append(stop)
       let mayBeRead = stop.reading == .handler || hop == 0 && journey.wasRead
       if worker == draft.plan.victim?.worker, mayBeRead { victimHadHandler = true }
+      stop.mayMissOne = victimHadHandler
+      draft.plan.orders[worker].stops.append(stop)
     }
   }
 

@@ -92,7 +92,8 @@ extension TortureWorker {
       if stop.isRisky { return }
       throw TortureError("the carrier \(carrier) is not here")
     }
-    let cargo = TortureMessage.Cargo(round: stop.round, hop: stop.hop + 1, ports: stop.ports)
+    let cargo = TortureMessage.Cargo(
+      round: stop.round, hop: stop.hop + 1, ports: stop.ports, mayMissOne: stop.mayMissOne)
     let reading = stop.ports.map { table[$0, .isReading] }
     // From the post on they may be anywhere, also here again.
     state.withLock { state in for id in stop.ports { state.held[id] = nil } }

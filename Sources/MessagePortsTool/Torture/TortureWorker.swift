@@ -139,8 +139,7 @@ final class TortureWorker: Sendable {
   /// Ports have come: goes on with their journey.
   func arrived(_ ports: [MessagePort], _ cargo: TortureMessage.Cargo) {
     let key = TortureStop.Key(port: cargo.ports[0], round: cargo.round, hop: cargo.hop)
-    let stop = state.withLock { $0.awaited[key] }
-    for (id, port) in zip(cargo.ports, ports) { hold(HeldPort(id, port, mayMissOne: stop?.mayMissOne ?? false)) }
+    for (id, port) in zip(cargo.ports, ports) { hold(HeldPort(id, port, mayMissOne: cargo.mayMissOne)) }
     state.withLock { state in
       guard let stop = state.awaited.removeValue(forKey: key) else {
         state.early.insert(key)
