@@ -9,6 +9,9 @@ extension TortureWorker {
   ///   at this moment; a thread has taken the last one by hand some time ago, and `close` may have followed since.
   func take(_ bytes: UnsafeRawBufferPointer, _ ports: [MessagePort], at held: HeldPort, hadSeenClose: Bool) {
     let sender = held.id.peer
+    // A round is not over while a message is in anybody's hands.
+    table.add(1, to: .busy, of: index)
+    defer { table.add(-1, to: .busy, of: index) }
     if hadSeenClose { return fail("port \(held.id): a message after close") }
     let deadline = ContinuousClock.now + Self.patience
     while true {
@@ -55,7 +58,9 @@ extension TortureWorker {
       unsafe TortureMessage.recognize(bytes, sender, number, portCount: ports.count) != nil
     }
     let found = other.map { "its message \($0)" } ?? "\(bytes.count) bytes with \(ports.count) ports that are none of its messages"
-    return "port \(held.id): expected message \(number) of \(sender), got \(found)"
+    let mayMissOne = held.state.withLock { $0.mayMissOne }
+    return "port \(held.id): expected message \(number) of \(sender), which has posted \(table[sender, .posted]), "
+      + "got \(found)\(mayMissOne ? "; it may miss one" : "")"
   }
 
   func sawClose(_ held: HeldPort) {

@@ -110,6 +110,7 @@ final class TortureWorker: Sendable {
     table[held.id, .isReading] = 0
     table[held.id, .holder] = holder.word
     held.port.onClose = { [self] _ in sawClose(held) }
+    held.port.onMessageError = { [self, id = held.id] error in fail("port \(id): \(error)") }
     let before = state.withLock { $0.held.updateValue(held, forKey: held.id) }
     if before != nil { fail("port \(held.id) came to where it was") }
   }
