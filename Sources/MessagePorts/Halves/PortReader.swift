@@ -43,10 +43,7 @@ public struct PortReader: ~Copyable, Sendable {
       if consumer.owesRing { payOwedRing() }
       return result
     }
-    if consumer.isEmpty {
-      emptyLooks &+= 1
-      if consumer.hasReadNothing && emptyLooks != 0 || isStillOpen() { return nil }
-    }
+    if hasNothingYet() { return nil }
     return try readUncommon(body)
   }
 
@@ -65,10 +62,7 @@ public struct PortReader: ~Copyable, Sendable {
       if consumer.owesRing { payOwedRing() }
       return value
     }
-    if consumer.isEmpty {
-      emptyLooks &+= 1
-      if consumer.hasReadNothing && emptyLooks != 0 || isStillOpen() { return nil }
-    }
+    if hasNothingYet() { return nil }
     return try readUncommon(bitwise: type)
   }
 
@@ -92,10 +86,7 @@ public struct PortReader: ~Copyable, Sendable {
       if consumer.owesRing { payOwedRing() }
       return byteCount
     }
-    if consumer.isEmpty {
-      emptyLooks &+= 1
-      if consumer.hasReadNothing && emptyLooks != 0 || isStillOpen() { return nil }
-    }
+    if hasNothingYet() { return nil }
     return try readUncommon(limit: capacity) { bytes in Self.copy(bytes, into: &target) }
   }
 
@@ -183,6 +174,14 @@ public struct PortReader: ~Copyable, Sendable {
 
   @usableFromInline func checkTime(_ deadline: ContinuousClock.Instant?) throws(PortError) {
     if let deadline, ContinuousClock.now >= deadline { throw .timedOut }
+  }
+
+  /// After a look in vain: whether the ring is empty, and more may come.
+  @inlinable @inline(__always)
+  mutating func hasNothingYet() -> Bool {
+    guard consumer.isEmpty else { return false }
+    emptyLooks &+= 1
+    return consumer.hasReadNothing && emptyLooks != 0 || isStillOpen()
   }
 
   // MARK: Off the hot path

@@ -93,10 +93,7 @@ extension PortReader {
         continue
       }
       if done > 0 { break }
-      if consumer.isEmpty {
-        emptyLooks &+= 1
-        if consumer.hasReadNothing && emptyLooks != 0 || isStillOpen() { return 0 }
-      }
+      if hasNothingYet() { return 0 }
       var actual = 0
       let wasTaken = try readUncommon { bytes in
         actual = bytes.byteCount

@@ -22,7 +22,7 @@ extension PortCore {
   }
 
   @safe
-  private enum Preparation: @unchecked Sendable {  // one atomic word
+  private enum Preparation: @unchecked Sendable {  // the word lies in the memory
     /// On this word, which `memory` keeps.
     case sleepOnDoorbell(UnsafeMutableRawPointer, ChannelMemory)
     case sleepOn(Parker, UInt32)
@@ -71,8 +71,9 @@ extension PortCore {
         let maySleep = lane.consumer.prepareToSleep(Doorbell.asleepOnFutex)
         if lane.consumer.takeOwedRing() { lane.receivingChannel?.ring() }
         guard maySleep else { return .again }
-        sleepingThreads.wrappingAdd(1, ordering: .relaxed)
         guard case .ready(let word, let memory) = lane.doorbell else { return .again }
+        // Nothing may return between this and the sleep without taking it back.
+        sleepingThreads.wrappingAdd(1, ordering: .relaxed)
         return unsafe .empty(.sleepOnDoorbell(word, memory))
       }
       switch outcome {
