@@ -73,7 +73,14 @@ struct SocketTests {
     #expect(first >= 0)
     #expect(listen(longest) == -EADDRINUSE)
     _ = csupport_close(first)
-    #expect(connect(longest) == -ECONNREFUSED)
+    // A process that another test is just starting has a copy of the listener until it has become its program.
+    var refused = connect(longest)
+    for _ in 0..<5000 where refused >= 0 {
+      _ = csupport_close(refused)
+      usleep(1000)
+      refused = connect(longest)
+    }
+    #expect(refused == -ECONNREFUSED)
     #expect(listen(longest) == -EADDRINUSE, "the path is still there")
     unsafe unlink(longest)
   }
