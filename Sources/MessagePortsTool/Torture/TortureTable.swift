@@ -35,6 +35,9 @@ final class TortureTable: @unchecked Sendable {  // a mapping of fixed size, and
     case isReading
     /// Its owner closed it.
     case isClosed
+    /// One more than the number of the message that the other end has gone past without receiving it; 0: it has not. See
+    /// ``TortureStop/mayMissOne``.
+    case missed
   }
 
   /// Of each worker.
@@ -97,8 +100,16 @@ final class TortureTable: @unchecked Sendable {  // a mapping of fixed size, and
 
   func clear(_ channel: UInt32) {
     for end in 0...1 {
-      for word in 0...PortWord.isClosed.rawValue { self[PortID(channel: channel, end: end), PortWord(rawValue: word)!] = 0 }
+      for word in 0...PortWord.missed.rawValue { self[PortID(channel: channel, end: end), PortWord(rawValue: word)!] = 0 }
     }
+  }
+
+  /// Writes `new` if the word is still `old`, and returns whether it was: whoever gets true has done so alone.
+  func exchange(_ port: PortID, _ word: PortWord, _ old: Int, for new: Int) -> Bool {
+    unsafe pointer(port, word).pointee.compareExchange(
+      expected: UInt64(truncatingIfNeeded: old), desired: UInt64(truncatingIfNeeded: new),
+      ordering: .acquiringAndReleasing
+    ).exchanged
   }
 
   private func pointer(_ port: PortID, _ word: PortWord) -> UnsafeMutablePointer<Atomic<UInt64>> {

@@ -15,21 +15,32 @@ extension TortureWorker {
     if hadSeenClose { return fail("port \(held.id): a message after close") }
     let deadline = ContinuousClock.now + Self.patience
     while true {
-      let number = table[sender, .received]
+      // Several may have messages of this port in hand at the same time, and count them in any order: somebody who had
+      // the port before, or has it in another way. So each number is counted by one of them alone, and one that was gone
+      // past, because it may have died with a process, was not missed if it turns up after all.
+      let (number, missed) = (table[sender, .received], table[sender, .missed] - 1)
       if let content = unsafe TortureMessage.recognize(bytes, sender, number, portCount: ports.count) {
+        guard table.exchange(sender, .received, number, for: number + 1) else { continue }
         return accept(content, number, bytes.count, ports, at: held)
       }
       if held.state.withLock({ $0.mayMissOne }),
         let content = unsafe TortureMessage.recognize(bytes, sender, number + 1, portCount: ports.count)
       {
+        guard table.exchange(sender, .received, number, for: number + 2) else { continue }
+        table[sender, .missed] = number + 1
         return accept(content, number + 1, bytes.count, ports, at: held)
       }
-      // Somebody who had this port before, or has it in another way, may not have counted his last message yet.
+      if missed >= 0, let content = unsafe TortureMessage.recognize(bytes, sender, missed, portCount: ports.count),
+        table.exchange(sender, .missed, missed + 1, for: 0)
+      {
+        return accept(content, missed, bytes.count, ports, at: held)
+      }
       guard ContinuousClock.now < deadline else { return unsafe fail(describe(bytes, ports, at: held)) }
       usleep(200)
     }
   }
 
+  /// Goes on with a message that is counted. The round is not over before this returns.
   private func accept(
     _ content: TortureMessage.Content, _ number: Int, _ byteCount: Int, _ ports: [MessagePort], at held: HeldPort
   ) {
@@ -40,10 +51,8 @@ extension TortureWorker {
     answer(held)
     table.add(1, to: .messages, of: index)
     table.add(byteCount, to: .bytes, of: index)
-    table[sender, .received] = number + 1
   }
 
-  /// Before the message counts as received, so that there is no moment of rest in between.
   private func answer(_ held: HeldPort) {
     guard table[held.id, .posted] < held.state.withLock({ $0.answersUntil }) else { return }
     do { try post(held, isSmall: true) } catch { if !held.port.isClosed { fail("port \(held.id): \(error)") } }
