@@ -18,8 +18,7 @@ enum FastTier {
     switch size {
     case ...8: 64 << 10
     case ...64: 256 << 10
-    case ...8192: 512 << 10
-    case ...65536: 1 << 20
+    case ...65536: 512 << 10
     default: 8 << 20
     }
   }
