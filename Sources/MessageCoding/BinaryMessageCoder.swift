@@ -107,10 +107,14 @@ public struct BinaryMessageCoder: MessageCoder {
   private static let encodingSessions = SessionPool<EncodingSession>()
   private static let decodingSessions = SessionPool<DecodingSession>()
 
-  /// Keeps a session for the next message, unless code outside of it has kept an encoder.
+  /// Keeps a session for the next message, unless code outside of it has kept an encoder, which is the owner now.
   @inline(__always)
   private static func finish(_ session: consuming EncodingSession, _ slot: Int) {
-    if isKnownUniquelyReferenced(&session) { encodingSessions.put(session, slot) }
+    if isKnownUniquelyReferenced(&session) {
+      encodingSessions.put(session, slot)
+    } else {
+      session.containers.retire()
+    }
   }
 
   /// Keeps a session for the next message, unless code outside of it has kept a decoder: but it does not have the bytes.
@@ -121,6 +125,7 @@ public struct BinaryMessageCoder: MessageCoder {
       decodingSessions.put(session, slot)
     } else {
       session.state.copyBytes()
+      session.containers.retire()
     }
   }
 }

@@ -28,8 +28,8 @@ struct BinaryDecoder: Decoder {
 
   func container<Key: CodingKey>(keyedBy type: Key.Type) throws -> KeyedDecodingContainer<Key> {
     guard value.tag == Tag.keyed else { throw state.mismatch([String: Any].self, value, at: place) }
-    return try KeyedDecodingContainer(
-      session, KeyedRange(start: value.start, end: value.end), step: step, depth: innerDepth())
+    return try session.container(
+      keyedBy: type, KeyedRange(start: value.start, end: value.end), step: step, depth: innerDepth())
   }
 
   func unkeyedContainer() throws -> any UnkeyedDecodingContainer {

@@ -1,6 +1,8 @@
 /// Entries of a keyed container.
 struct BinaryKeyedDecodingContainer<Key: CodingKey>: KeyedDecodingContainerProtocol {
-  let core: KeyedDecodingCore
+  let reference: CoreReference<KeyedDecodingCore>
+
+  private var core: KeyedDecodingCore { reference.core }
 
   var codingPath: [any CodingKey] { core.state.path(core.step) }
 
@@ -25,25 +27,27 @@ struct BinaryKeyedDecodingContainer<Key: CodingKey>: KeyedDecodingContainerProto
     key.withBytes { core.state.entry($0, in: core.range) }.value.tag != Tag.absent
   }
 
-  func decodeNil(forKey key: Key) throws -> Bool { try entry(key).value.tag == Tag.null }
+  func decodeNil(forKey key: Key) throws -> Bool { try value(of: key) { _, value, _ in value.tag == Tag.null } }
 
   func decode<T: Decodable>(_ type: T.Type, forKey key: Key) throws -> T {
-    try decode(type, try entry(key))
+    try reference.withCore { core in try decode(type, try entry(key, core), core) }
   }
 
   func decodeIfPresent<T: Decodable>(_ type: T.Type, forKey key: Key) throws -> T? {
-    guard let entry = entryIfPresent(key) else { return nil }
-    return try decode(type, entry)
+    try reference.withCore { core in
+      guard let entry = entryIfPresent(key, core) else { return nil }
+      return try decode(type, entry, core)
+    }
   }
 
   func nestedContainer<NestedKey: CodingKey>(
     keyedBy type: NestedKey.Type, forKey key: Key
   ) throws -> KeyedDecodingContainer<NestedKey> {
-    try decoder(for: try entry(key)).container(keyedBy: type)
+    try decoder(for: try entry(key, core)).container(keyedBy: type)
   }
 
   func nestedUnkeyedContainer(forKey key: Key) throws -> any UnkeyedDecodingContainer {
-    try decoder(for: try entry(key)).unkeyedContainer()
+    try decoder(for: try entry(key, core)).unkeyedContainer()
   }
 
   func superDecoder() throws -> any Decoder { superDecoder(for: BinaryCodingKey.super) }
@@ -61,19 +65,45 @@ struct BinaryKeyedDecodingContainer<Key: CodingKey>: KeyedDecodingContainerProto
     core.session.makeDecoder(entry.value, at: place(.entry(entry.keyOffset)), depth: core.depth)
   }
 
+  private func place(_ key: DecodingStep.Key) -> DecodingStep { DecodingStep(parent: core.step, key: key) }
+
+  // MARK: Looking up
+
+  // These are called for each value. They borrow the core: `core` would count references to it.
+
+  /// Calls `body` with the value of a key, which must be there.
   @inline(__always)
-  private func decode<T: Decodable>(_ type: T.Type, _ entry: KeyedEntry) throws -> T {
-    let result = try core.session.decode(type, entry.value, at: place(.entry(entry.keyOffset)), depth: core.depth)
+  func value<Result>(
+    of key: Key, _ body: (DecodingState, BinaryValue, DecodingStep) throws -> Result
+  ) throws -> Result {
+    try reference.withCore { core in
+      let entry = try entry(key, core)
+      return try body(core.state, entry.value, core.place(entry))
+    }
+  }
+
+  /// Calls `body` with the value of a key, unless it is nil or not there.
+  @inline(__always)
+  func valueIfPresent<Result>(
+    of key: Key, _ body: (DecodingState, BinaryValue, DecodingStep) throws -> Result
+  ) throws -> Result? {
+    try reference.withCore { core in
+      guard let entry = entryIfPresent(key, core) else { return nil }
+      return try body(core.state, entry.value, core.place(entry))
+    }
+  }
+
+  @inline(__always)
+  private func decode<T: Decodable>(_ type: T.Type, _ entry: KeyedEntry, _ core: KeyedDecodingCore) throws -> T {
+    let result = try core.withSession { session in
+      try session.decode(type, entry.value, at: core.place(entry), depth: core.depth)
+    }
     core.state.expectKey(after: entry.value, in: core.range)
     return result
   }
 
   @inline(__always)
-  func place(_ key: DecodingStep.Key) -> DecodingStep { DecodingStep(parent: core.step, key: key) }
-
-  /// The entry of a key, which must be there.
-  @inline(__always)
-  func entry(_ key: Key) throws -> KeyedEntry {
+  private func entry(_ key: Key, _ core: KeyedDecodingCore) throws -> KeyedEntry {
     let entry = key.withBytes { core.state.entry($0, in: core.range) }
     guard entry.value.tag != Tag.absent else { throw notFound(key) }
     return entry
@@ -81,7 +111,7 @@ struct BinaryKeyedDecodingContainer<Key: CodingKey>: KeyedDecodingContainerProto
 
   /// The entry of a key, or nil if there is none or its value is nil.
   @inline(__always)
-  func entryIfPresent(_ key: Key) -> KeyedEntry? {
+  private func entryIfPresent(_ key: Key, _ core: KeyedDecodingCore) -> KeyedEntry? {
     let entry = key.withBytes { core.state.entry($0, in: core.range) }
     return entry.value.tag == Tag.absent || entry.value.tag == Tag.null ? nil : entry
   }

@@ -4,7 +4,7 @@
 /// is still in use, or if there was no room in the cache, `owner` does.
 @safe final class KeyedDecodingCore {
   let state: DecodingState
-  private unowned(unsafe) let unownedSession: DecodingSession
+  private let unownedSession: Unmanaged<DecodingSession>
   private var owner: DecodingSession?
   @safe @exclusivity(unchecked) var range = KeyedRange(start: 0, end: 0)
   /// The step to the container.
@@ -14,11 +14,19 @@
 
   init(_ session: DecodingSession) {
     state = session.state
-    unsafe unownedSession = session
+    unsafe unownedSession = .passUnretained(session)
+  }
+
+  var session: DecodingSession { unsafe unownedSession.takeUnretainedValue() }
+
+  /// Like `session`, but counts no references.
+  @inline(__always)
+  func withSession<Result>(_ body: (DecodingSession) throws -> Result) rethrows -> Result {
+    try unsafe unownedSession._withUnsafeGuaranteedRef(body)
   }
 
   @inline(__always)
-  var session: DecodingSession { unsafe unownedSession }
+  func place(_ entry: KeyedEntry) -> DecodingStep { DecodingStep(parent: step, key: .entry(entry.keyOffset)) }
 
   @inline(__always)
   func set(_ range: KeyedRange, step: UInt32, depth: UInt16) {
@@ -28,29 +36,30 @@
   func retainSession() { owner = session }
 }
 
-extension KeyedDecodingContainer {
+extension DecodingSession {
   /// A container that reads a range of the message.
   @inline(__always)
-  init(_ session: DecodingSession, _ range: KeyedRange, step: UInt32, depth: UInt16) {
-    let keyType = ObjectIdentifier(Key.self)
-    if let index = session.containers.claim(keyType, { $0.set(range, step: step, depth: depth) }) {
-      self = session.containers.container(at: index, as: Self.self)
-    } else {
-      self.init(newFor: session, range, step: step, depth: depth, keyType)
+  func container<Key: CodingKey>(
+    keyedBy type: Key.Type, _ range: KeyedRange, step: UInt32, depth: UInt16
+  ) -> KeyedDecodingContainer<Key> {
+    if let index = containers.claim(ObjectIdentifier(type), { $0.set(range, step: step, depth: depth) }) {
+      return containers.container(at: index, as: KeyedDecodingContainer<Key>.self)
     }
+    return newContainer(range, step: step, depth: depth)
   }
 
   @inline(never)
-  private init(
-    newFor session: DecodingSession, _ range: KeyedRange, step: UInt32, depth: UInt16, _ keyType: ObjectIdentifier
-  ) {
-    let core = KeyedDecodingCore(session)
+  private func newContainer<Key: CodingKey>(
+    _ range: KeyedRange, step: UInt32, depth: UInt16
+  ) -> KeyedDecodingContainer<Key> {
+    let core = KeyedDecodingCore(self)
     core.set(range, step: step, depth: depth)
-    self.init(BinaryKeyedDecodingContainer<Key>(core: core))
-    if !ContainerLayout.isObject
-      || !session.containers.insert(keyType, unsafe unsafeBitCast(self, to: AnyObject.self), core)
-    {
-      core.retainSession()
+    if containers.hasRoom {
+      let container = KeyedDecodingContainer(BinaryKeyedDecodingContainer<Key>(reference: CoreReference(borrowing: core)))
+      containers.insert(container, core, for: ObjectIdentifier(Key.self))
+      return container
     }
+    core.retainSession()
+    return KeyedDecodingContainer(BinaryKeyedDecodingContainer<Key>(reference: CoreReference(owning: core)))
   }
 }

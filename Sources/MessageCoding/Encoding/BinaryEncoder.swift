@@ -9,7 +9,7 @@ struct BinaryEncoder: Encoder {
 
   func container<Key: CodingKey>(keyedBy type: Key.Type) -> KeyedEncodingContainer<Key> {
     session.state.open(frame, as: .keyed)
-    return KeyedEncodingContainer(session, frame)
+    return session.container(keyedBy: type, frame)
   }
 
   func unkeyedContainer() -> any UnkeyedEncodingContainer {

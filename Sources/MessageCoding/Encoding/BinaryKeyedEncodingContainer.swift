@@ -1,79 +1,85 @@
 /// Entries of one keyed container, or of several over the same value: those write into the same one.
 struct BinaryKeyedEncodingContainer<Key: CodingKey>: KeyedEncodingContainerProtocol {
-  let core: KeyedEncodingCore
+  let reference: CoreReference<KeyedEncodingCore>
+
+  private var core: KeyedEncodingCore { reference.core }
 
   var codingPath: [any CodingKey] { core.state.path(core.frame) }
 
   func encodeNil(forKey key: Key) throws {
-    try key.withBytes { try core.state.encode(.null, forKey: $0, in: core.frame) }
+    try encode(.null, key)
   }
 
   func encode(_ value: Bool, forKey key: Key) throws {
-    try key.withBytes { try core.state.encode(.boolean(value), forKey: $0, in: core.frame) }
+    try encode(.boolean(value), key)
   }
 
   func encode(_ value: String, forKey key: Key) throws {
-    try key.withBytes { try core.state.encode(.string(value), forKey: $0, in: core.frame) }
+    try encode(.string(value), key)
   }
 
   func encode(_ value: Double, forKey key: Key) throws {
-    try key.withBytes { try core.state.encode(.double(value), forKey: $0, in: core.frame) }
+    try encode(.double(value), key)
   }
 
   func encode(_ value: Float, forKey key: Key) throws {
-    try key.withBytes { try core.state.encode(.float(value), forKey: $0, in: core.frame) }
+    try encode(.float(value), key)
   }
 
   func encode(_ value: Int, forKey key: Key) throws {
-    try key.withBytes { try core.state.encode(.integer(Int64(value)), forKey: $0, in: core.frame) }
+    try encode(.integer(Int64(value)), key)
   }
 
   func encode(_ value: Int8, forKey key: Key) throws {
-    try key.withBytes { try core.state.encode(.integer(Int64(value)), forKey: $0, in: core.frame) }
+    try encode(.integer(Int64(value)), key)
   }
 
   func encode(_ value: Int16, forKey key: Key) throws {
-    try key.withBytes { try core.state.encode(.integer(Int64(value)), forKey: $0, in: core.frame) }
+    try encode(.integer(Int64(value)), key)
   }
 
   func encode(_ value: Int32, forKey key: Key) throws {
-    try key.withBytes { try core.state.encode(.integer(Int64(value)), forKey: $0, in: core.frame) }
+    try encode(.integer(Int64(value)), key)
   }
 
   func encode(_ value: Int64, forKey key: Key) throws {
-    try key.withBytes { try core.state.encode(.integer(value), forKey: $0, in: core.frame) }
+    try encode(.integer(value), key)
   }
 
   func encode(_ value: Int128, forKey key: Key) throws {
-    try key.withBytes { try core.state.encode(.integer128(value), forKey: $0, in: core.frame) }
+    try encode(.integer128(value), key)
   }
 
   func encode(_ value: UInt, forKey key: Key) throws {
-    try key.withBytes { try core.state.encode(.unsigned(UInt64(value)), forKey: $0, in: core.frame) }
+    try encode(.unsigned(UInt64(value)), key)
   }
 
   func encode(_ value: UInt8, forKey key: Key) throws {
-    try key.withBytes { try core.state.encode(.integer(Int64(value)), forKey: $0, in: core.frame) }
+    try encode(.integer(Int64(value)), key)
   }
 
   func encode(_ value: UInt16, forKey key: Key) throws {
-    try key.withBytes { try core.state.encode(.integer(Int64(value)), forKey: $0, in: core.frame) }
+    try encode(.integer(Int64(value)), key)
   }
 
   func encode(_ value: UInt32, forKey key: Key) throws {
-    try key.withBytes { try core.state.encode(.integer(Int64(value)), forKey: $0, in: core.frame) }
+    try encode(.integer(Int64(value)), key)
   }
 
   func encode(_ value: UInt64, forKey key: Key) throws {
-    try key.withBytes { try core.state.encode(.unsigned(value), forKey: $0, in: core.frame) }
+    try encode(.unsigned(value), key)
   }
 
   func encode(_ value: UInt128, forKey key: Key) throws {
-    try key.withBytes { try core.state.encode(.unsigned128(value), forKey: $0, in: core.frame) }
+    try encode(.unsigned128(value), key)
   }
 
   func encode<T: Encodable>(_ value: T, forKey key: Key) throws {
-    try key.withBytes { try core.session.encode(value, forKey: $0, in: core.frame) }
+    try reference.withCore { core in
+      try core.withSession { session in
+        try key.withBytes { try session.encode(value, forKey: $0, in: core.frame) }
+      }
+    }
   }
 
   /// The default implementation is the same, but takes as much of the stack again.
@@ -84,7 +90,7 @@ struct BinaryKeyedEncodingContainer<Key: CodingKey>: KeyedEncodingContainerProto
   func nestedContainer<NestedKey: CodingKey>(
     keyedBy keyType: NestedKey.Type, forKey key: Key
   ) -> KeyedEncodingContainer<NestedKey> {
-    KeyedEncodingContainer(core.session, nested(.keyed, key))
+    core.session.container(keyedBy: keyType, nested(.keyed, key))
   }
 
   func nestedUnkeyedContainer(forKey key: Key) -> any UnkeyedEncodingContainer {
@@ -103,6 +109,14 @@ struct BinaryKeyedEncodingContainer<Key: CodingKey>: KeyedEncodingContainerProto
       return state.pushPlaceholder(parent: Int(frame.index), key: .entry(entryStart))
     }
     return BinaryEncoder(session: core.session, frame: placeholder)
+  }
+
+  /// Borrows the core: `core` would count references to it.
+  @inline(__always)
+  private func encode(_ value: Primitive, _ key: Key) throws {
+    try reference.withCore { core in
+      try key.withBytes { try core.state.encode(value, forKey: $0, in: core.frame) }
+    }
   }
 
   private func nested(_ kind: EncodingFrame.Kind, _ key: Key) -> FrameReference {

@@ -86,7 +86,7 @@ struct BinaryUnkeyedEncodingContainer: UnkeyedEncodingContainer {
   }
 
   func nestedContainer<NestedKey: CodingKey>(keyedBy keyType: NestedKey.Type) -> KeyedEncodingContainer<NestedKey> {
-    KeyedEncodingContainer(session, nested(.keyed))
+    session.container(keyedBy: keyType, nested(.keyed))
   }
 
   func nestedUnkeyedContainer() -> any UnkeyedEncodingContainer {

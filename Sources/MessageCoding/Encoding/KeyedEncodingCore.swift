@@ -4,42 +4,46 @@
 /// is still in use, or if there was no room in the cache, `owner` does.
 @safe final class KeyedEncodingCore {
   let state: EncodingState
-  private unowned(unsafe) let unownedSession: EncodingSession
+  private let unownedSession: Unmanaged<EncodingSession>
   private var owner: EncodingSession?
   @safe @exclusivity(unchecked) var frame = FrameReference.none
 
   init(_ session: EncodingSession) {
     state = session.state
-    unsafe unownedSession = session
+    unsafe unownedSession = .passUnretained(session)
   }
 
+  var session: EncodingSession { unsafe unownedSession.takeUnretainedValue() }
+
+  /// Like `session`, but counts no references.
   @inline(__always)
-  var session: EncodingSession { unsafe unownedSession }
+  func withSession<Result>(_ body: (EncodingSession) throws -> Result) rethrows -> Result {
+    try unsafe unownedSession._withUnsafeGuaranteedRef(body)
+  }
 
   func retainSession() { owner = session }
 }
 
-extension KeyedEncodingContainer {
+extension EncodingSession {
   /// A container that writes to a frame.
   @inline(__always)
-  init(_ session: EncodingSession, _ frame: FrameReference) {
-    let keyType = ObjectIdentifier(Key.self)
-    if let index = session.containers.claim(keyType, { $0.frame = frame }) {
-      self = session.containers.container(at: index, as: Self.self)
-    } else {
-      self.init(newFor: session, frame, keyType)
+  func container<Key: CodingKey>(keyedBy type: Key.Type, _ frame: FrameReference) -> KeyedEncodingContainer<Key> {
+    if let index = containers.claim(ObjectIdentifier(type), { $0.frame = frame }) {
+      return containers.container(at: index, as: KeyedEncodingContainer<Key>.self)
     }
+    return newContainer(frame)
   }
 
   @inline(never)
-  private init(newFor session: EncodingSession, _ frame: FrameReference, _ keyType: ObjectIdentifier) {
-    let core = KeyedEncodingCore(session)
+  private func newContainer<Key: CodingKey>(_ frame: FrameReference) -> KeyedEncodingContainer<Key> {
+    let core = KeyedEncodingCore(self)
     core.frame = frame
-    self.init(BinaryKeyedEncodingContainer<Key>(core: core))
-    if !ContainerLayout.isObject
-      || !session.containers.insert(keyType, unsafe unsafeBitCast(self, to: AnyObject.self), core)
-    {
-      core.retainSession()
+    if containers.hasRoom {
+      let container = KeyedEncodingContainer(BinaryKeyedEncodingContainer<Key>(reference: CoreReference(borrowing: core)))
+      containers.insert(container, core, for: ObjectIdentifier(Key.self))
+      return container
     }
+    core.retainSession()
+    return KeyedEncodingContainer(BinaryKeyedEncodingContainer<Key>(reference: CoreReference(owning: core)))
   }
 }

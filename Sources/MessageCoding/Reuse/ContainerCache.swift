@@ -6,13 +6,15 @@
 /// nobody else refers to them. What changes from one container to the next is in the core, which the object refers to.
 ///
 /// `@safe`: the memory is owned here, and the first `count` entries of it are initialized. It is not an `Array`, which
-/// would retain objects in order to read what is beside them, and then they are not unused.
+/// would retain objects in order to read what is beside them, and then they are not unused. Only ``insert(_:_:for:)``
+/// makes entries, of objects that refer to the core of the entry.
 @safe struct ContainerCache<Core: AnyObject>: ~Copyable {
   private struct Entry {
     let keyType: ObjectIdentifier
     // Optional, since the check for other references copies a plain `AnyObject`, and so makes another one.
     var object: AnyObject?
     let core: Core
+    let copier: AnyObject
   }
 
   /// Recursive types use as many as they are deep; the search among them should be short.
@@ -20,6 +22,7 @@
 
   private let entries = UnsafeMutablePointer<Entry>.allocate(capacity: Self.capacity)
   private var count = 0
+  private var isRetired = false
 
   deinit {
     unsafe entries.deinitialize(count: count)
@@ -40,26 +43,27 @@
     return nil
   }
 
-  /// The container that was claimed. Its type must be the one whose object was inserted for this type of keys.
+  /// The container that was claimed. Its type must be the one that was inserted for this type of keys.
   @inline(__always)
   func container<Container>(at index: Int, as type: Container.Type) -> Container {
     precondition(index < count, "No container has this index.")
-    // A reference to an object is all that a container is, see `ContainerLayout`. This retains it once; casting a copy of
-    // the reference would do so twice.
-    return unsafe withUnsafeMutablePointer(to: &entries[index].object) {
-      unsafe UnsafeMutableRawPointer($0).assumingMemoryBound(to: type).pointee
-    }
+    let copier = unsafe Unmanaged.passUnretained(unsafeDowncast(entries[index].copier, to: ContainerCopier<Container>.self))
+    return unsafe copier._withUnsafeGuaranteedRef { unsafe $0.copy(from: &entries[index].object) }
   }
 
-  /// Keeps the object of a new container; false if there is no room.
-  mutating func insert(_ keyType: ObjectIdentifier, _ object: AnyObject, _ core: Core) -> Bool {
-    guard count < Self.capacity else { return false }
-    unsafe (entries + count).initialize(to: Entry(keyType: keyType, object: object, core: core))
+  /// Keeps a new container, which borrows its core. There must be room.
+  mutating func insert<Container>(_ container: Container, _ core: Core, for keyType: ObjectIdentifier) {
+    precondition(hasRoom, "There is no room for another container.")
+    let object = unsafe unsafeBitCast(container, to: AnyObject.self)
+    unsafe (entries + count).initialize(
+      to: Entry(keyType: keyType, object: object, core: core, copier: ContainerCopier<Container>()))
     count += 1
-    return true
   }
 
-  /// Gives up the objects that others still refer to, after `body` for the core of each.
+  /// Whether a container that borrows its core can be kept.
+  var hasRoom: Bool { count < Self.capacity && !isRetired && ContainerLayout.isKnown }
+
+  /// Gives up the objects that others still refer to, after `body` for the core of each, which they own from now on.
   @inline(__always)
   mutating func removeUsed(_ body: (Core) -> Void) {
     var index = 0
@@ -68,9 +72,16 @@
         index &+= 1
       } else {
         unsafe body(entries[index].core)
+        unsafe ContainerLayout.ownCore(&entries[index].object, as: Core.self)
         remove(index)
       }
     }
+  }
+
+  /// Gives up everything for good, when nothing is in use: whoever asks for a container from now on owns it.
+  mutating func retire() {
+    isRetired = true
+    while count > 0 { remove(count - 1) }
   }
 
   @inline(never)
@@ -83,21 +94,14 @@
   }
 }
 
-/// Whether containers of the standard library are what ``ContainerCache`` takes them for.
-package enum ContainerLayout {
-  /// Whether keyed containers consist of a reference to an object, and nothing else. This is a detail of the standard
-  /// library; where it is not so, nothing is kept, and coding takes longer.
-  package static let isObject: Bool = {
-    let encoding = BinaryKeyedEncodingContainer<BinaryCodingKey>(core: KeyedEncodingCore(EncodingSession()))
-    let decoding = BinaryKeyedDecodingContainer<BinaryCodingKey>(core: KeyedDecodingCore(DecodingSession()))
-    return isObject(KeyedEncodingContainer(encoding)) && isObject(KeyedDecodingContainer(decoding))
-  }()
-
-  private static func isObject<Container>(_ container: Container) -> Bool {
-    let properties = Mirror(reflecting: container).children.map(\.value)
-    guard properties.count == 1, MemoryLayout<Container>.size == MemoryLayout<AnyObject>.size else { return false }
-    // What is not an object becomes another one here, at another address.
-    let bits = unsafe unsafeBitCast(container, to: UInt.self)
-    return unsafe bits == UInt(bitPattern: Unmanaged.passUnretained(properties[0] as AnyObject).toOpaque())
+/// Copies containers of one type.
+///
+/// In code that is generic over the type of keys, the type of the container has to be looked up for that, which takes 500
+/// instructions. An object knows its type.
+private final class ContainerCopier<Container> {
+  /// - Parameter reference: A reference to an object is all that a container is, see ``ContainerLayout``.
+  @unsafe @inline(never)
+  func copy(from reference: UnsafeMutablePointer<AnyObject?>) -> Container {
+    unsafe UnsafeRawPointer(reference).assumingMemoryBound(to: Container.self).pointee
   }
 }
