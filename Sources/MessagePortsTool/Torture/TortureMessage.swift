@@ -20,12 +20,15 @@ enum TortureMessage {
     return z ^ (z >> 31)
   }
 
+  /// Every so many messages, one has fewer than 8 bytes, perhaps none. Two of these may be alike, so there are never two
+  /// among those that several threads can have in hand at once: each would be taken for the other.
+  private static let shortOnes = 32
+
   /// How large a content is: most are small, a few have mebibytes.
   private static func byteCount(_ hash: UInt64) -> Int {
     let (kind, number) = (hash % 1000, Int(hash >> 24))
     switch kind {
-    case ..<40: return 0
-    case ..<600: return number % 257
+    case ..<600: return 8 + number % 249
     case ..<900: return number % (8 << 10)
     case ..<980: return number % (128 << 10)
     case ..<998: return number % (1 << 20)
@@ -39,8 +42,9 @@ enum TortureMessage {
   static func withContent<Result>(
     _ port: PortID, _ number: Int, isSmall: Bool, _ body: (UnsafeRawBufferPointer) throws -> Result
   ) rethrows -> Result {
-    let hash = mix(UInt64(port.rawValue) << 33 ^ UInt64(number) << 1 ^ (isSmall ? 1 : 0))
-    let count = isSmall ? Int(hash >> 24) % 65 : byteCount(hash)
+    let isShort = number % shortOnes == 3
+    let hash = mix(UInt64(port.rawValue) << 33 ^ UInt64(number) << 1 ^ (isSmall && !isShort ? 1 : 0))
+    let count = isShort ? Int(hash >> 24) % 8 : isSmall ? 8 + Int(hash >> 24) % 57 : max(8, byteCount(hash))
     let place = Int(mix(hash) % UInt64(places)) * 8
     return try unsafe table.withUnsafeBytes { bytes in
       unsafe try body(UnsafeRawBufferPointer(rebasing: bytes[place..<place + count]))
