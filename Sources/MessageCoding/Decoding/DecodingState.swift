@@ -3,7 +3,8 @@
 /// Nothing is parsed in advance. A ``BinaryValue`` is looked at when it is asked for, and skipped by its length otherwise.
 ///
 /// The properties that are used for each value are exempt from run-time checks for overlapping accesses, which would take
-/// a fifth of the time: each access is a single operation on plain data, during which no other code runs.
+/// a fifth of the time: each access is a single operation on data of the standard library, during which none of our code
+/// runs.
 final class DecodingState {
   @safe @exclusivity(unchecked) private(set) var reader = ByteReader()
   /// The memory of the reader, if it is not borrowed.
@@ -19,10 +20,10 @@ final class DecodingState {
 
   /// See `DecodingState+Keys.swift`.
   var remainingSearchSteps = 0
-  var keyIndexes: [UInt32: [String: UInt32]] = [:]
+  @safe @exclusivity(unchecked) var keyIndexes: [UInt32: [String: UInt32]] = [:]
 
   /// An error that was found by a method that cannot throw; the message fails in the end.
-  var delayedErrors: [DecodingError] = []
+  @safe @exclusivity(unchecked) var delayedErrors: [DecodingError] = []
 
   private(set) var maximumDepth = 0
 
