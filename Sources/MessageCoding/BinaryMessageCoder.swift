@@ -67,10 +67,11 @@ public struct BinaryMessageCoder: MessageCoder {
   ///   a finished container moves the bytes behind it. Makes no system call other than for memory.
   public func encode<T: Encodable>(_ value: T) throws -> [UInt8] {
     let slot = SessionPool<EncodingSession>.currentSlot()
-    let session = Self.encodingSessions.take(slot) ?? EncodingSession()
+    let session = Self.encodingSessions.take(slot) { EncodingSession() }
     do {
-      let bytes = try session.encodeMessage(
-        value, maximumDepth: maximumNestingDepth, maximumBytes: maximumMessageBytes)
+      let bytes = try session.withSession {
+        try $0.encodeMessage(value, maximumDepth: maximumNestingDepth, maximumBytes: maximumMessageBytes)
+      }
       Self.finish(session, slot)
       return bytes
     } catch {
@@ -89,10 +90,12 @@ public struct BinaryMessageCoder: MessageCoder {
   public func decode<T: Decodable>(_ type: T.Type, from bytes: RawSpan) throws -> T {
     try unsafe bytes.withUnsafeBytes { buffer in
       let slot = SessionPool<DecodingSession>.currentSlot()
-      let session = Self.decodingSessions.take(slot) ?? DecodingSession()
+      let session = Self.decodingSessions.take(slot) { DecodingSession() }
       do {
-        let value = try unsafe session.decodeMessage(
-          type, ByteReader(borrowing: buffer), maximumDepth: maximumNestingDepth, maximumBytes: maximumMessageBytes)
+        let value = try session.withSession {
+          try unsafe $0.decodeMessage(
+            type, ByteReader(borrowing: buffer), maximumDepth: maximumNestingDepth, maximumBytes: maximumMessageBytes)
+        }
         Self.finish(session, slot)
         return value
       } catch {
@@ -109,23 +112,25 @@ public struct BinaryMessageCoder: MessageCoder {
 
   /// Keeps a session for the next message, unless code outside of it has kept an encoder, which is the owner now.
   @inline(__always)
-  private static func finish(_ session: consuming EncodingSession, _ slot: Int) {
-    if isKnownUniquelyReferenced(&session) {
+  private static func finish(_ session: consuming OwnedSession<EncodingSession>, _ slot: Int) {
+    if session.isUnique {
       encodingSessions.put(session, slot)
     } else {
-      session.containers.retire()
+      session.withSession { $0.containers.retire() }
     }
   }
 
   /// Keeps a session for the next message, unless code outside of it has kept a decoder: but it does not have the bytes.
   @inline(__always)
-  private static func finish(_ session: consuming DecodingSession, _ slot: Int) {
-    if isKnownUniquelyReferenced(&session) {
-      session.state.close()
+  private static func finish(_ session: consuming OwnedSession<DecodingSession>, _ slot: Int) {
+    if session.isUnique {
+      session.withSession { $0.state.close() }
       decodingSessions.put(session, slot)
     } else {
-      session.state.copyBytes()
-      session.containers.retire()
+      session.withSession {
+        $0.state.copyBytes()
+        $0.containers.retire()
+      }
     }
   }
 }

@@ -20,20 +20,21 @@ import Synchronization
     unsafe slots = InlineArray { _ in unsafe Atomic(nil) }
   }
 
-  /// Removes a session from the slot, which the caller then owns.
+  /// Removes a session from the slot, which the caller then owns; or makes one.
   ///
   /// [session-handed-over] Acquire: pairs with the release in `put`; what the last owner wrote to the session is seen.
   @inline(__always)
-  func take(_ slot: Int) -> Session? {
-    unsafe slots[slot].exchange(nil, ordering: .acquiring)?.takeRetainedValue()
+  func take(_ slot: Int, orMake make: () -> Session) -> OwnedSession<Session> {
+    if let session = unsafe slots[slot].exchange(nil, ordering: .acquiring) { return unsafe OwnedSession(session) }
+    return unsafe OwnedSession(.passRetained(make()))
   }
 
   /// Gives a session away, to the slot or to no one. The caller has the only reference.
   ///
   /// [session-handed-over] Release: pairs with the acquire in `take`.
   @inline(__always)
-  func put(_ session: consuming Session, _ slot: Int) {
-    let reference = unsafe Unmanaged.passRetained(session)
+  func put(_ session: consuming OwnedSession<Session>, _ slot: Int) {
+    let reference = unsafe session.takeReference()
     let (isStored, _) = unsafe slots[slot].compareExchange(
       expected: nil, desired: reference, successOrdering: .releasing, failureOrdering: .relaxed)
     if !isStored { unsafe reference.release() }
@@ -47,5 +48,39 @@ import Synchronization
     let page = unsafe withUnsafeMutablePointer(to: &local) { UInt(bitPattern: $0) >> 16 }
     let hash = UInt64(page) &* 0x9E37_79B9_7F4A_7C15
     return Int(truncatingIfNeeded: hash >> 60) &* slotStride
+  }
+}
+
+/// A session while a message is coded: a reference that is handed on without being counted up and down.
+///
+/// `@safe`: the reference is owned here.
+@safe struct OwnedSession<Session: AnyObject>: ~Copyable {
+  private var reference: Unmanaged<Session>
+
+  @unsafe
+  fileprivate init(_ reference: Unmanaged<Session>) { unsafe self.reference = reference }
+
+  deinit { unsafe reference.release() }
+
+  @inline(__always)
+  func withSession<Result>(_ body: (Session) throws -> Result) rethrows -> Result {
+    try unsafe reference._withUnsafeGuaranteedRef(body)
+  }
+
+  /// Whether nobody else has a reference.
+  var isUnique: Bool {
+    @inline(__always) mutating get {
+      // A reference is what an `Unmanaged` consists of; as a value of its own it would be another one.
+      unsafe withUnsafeMutablePointer(to: &reference) {
+        unsafe isKnownUniquelyReferenced(&UnsafeMutableRawPointer($0).assumingMemoryBound(to: Session.self).pointee)
+      }
+    }
+  }
+
+  @unsafe @inline(__always)
+  fileprivate consuming func takeReference() -> Unmanaged<Session> {
+    let reference = unsafe self.reference
+    discard self
+    return unsafe reference
   }
 }

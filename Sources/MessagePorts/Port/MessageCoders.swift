@@ -4,12 +4,19 @@ import Synchronization
 /// The encoding of values, a choice per process: both ends of a channel must make the same.
 public enum MessageCoders {
   private static let chosen = Mutex<any MessageCoder>(BinaryMessageCoder())
+  private static let isChosen = Atomic(false)
 
   /// What ``MessagePort/postMessage(_:transfer:)`` and ``MessageEvent/decode(_:coder:)`` use unless told otherwise:
-  /// a `BinaryMessageCoder` until something else is set. Thread-safe.
+  /// a `BinaryMessageCoder` until something else is set. Thread-safe; without a lock as long as nothing was set.
   public static var current: any MessageCoder {
-    get { chosen.withLock { $0 } }
-    set { chosen.withLock { $0 = newValue } }
+    get {
+      // Relaxed: it says only whether to look; the lock orders what is found there.
+      isChosen.load(ordering: .relaxed) ? chosen.withLock { $0 } : BinaryMessageCoder()
+    }
+    set {
+      chosen.withLock { $0 = newValue }
+      isChosen.store(true, ordering: .relaxed)
+    }
   }
 }
 
