@@ -18,7 +18,8 @@ enum FastTier {
     switch size {
     case ...8: 64 << 10
     case ...64: 256 << 10
-    case ...65536: 512 << 10
+    case ...8192: 512 << 10
+    case ...65536: 768 << 10  // Twice that does not fit the second-level cache.
     default: 8 << 20
     }
   }
