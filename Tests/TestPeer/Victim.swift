@@ -102,6 +102,7 @@ final class Victim: Sendable {
     let attacker = try PeerProcess.spawn("attacker", [path, seed])
     let isOver = Flag()
     // Everything that a process takes once and keeps, it has taken then.
+    startSymbolizer()
     for talk in talks { talk.start() }
     try waitUntil("both conversations to be going") { talks.allSatisfy { $0.rounds > 20 } }
     for talk in talks { talk.end() }
