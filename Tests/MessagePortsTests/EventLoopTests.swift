@@ -126,6 +126,59 @@ struct EventLoopTests {
     try received.waitForClose()
   }
 
+  @Test("6.7 Ports that only a stopped loop had kept close, and leave nothing behind", arguments: FarEnd.allCases, [false, true])
+  func stoppedLoopLetsGo(_ place: FarEnd, _ isStoppedFirst: Bool) throws {
+    try settle(place)
+    let before = Resources.now()
+    try {
+      let loop = EventLoop(name: "stopped")
+      let puppet: Puppet
+      weak var port: MessagePort?
+      do {
+        let channel = try MessageChannel()
+        puppet = try Puppet(place, taking: channel.port2, near: try MessageChannel().port1)
+        channel.port1.setEventLoop(loop)
+        port = channel.port1
+        if isStoppedFirst { loop.stop() }
+        let received = Received(on: channel.port1)
+        if !isStoppedFirst {
+          try puppet.post(0..<10)
+          try received.wait(for: 10)
+        }
+      }
+      #expect((port == nil) == isStoppedFirst)
+      loop.stop()
+      try waitUntil("the port to be released") { port == nil }
+      #expect(try puppet.awaitClose() == 0)
+      try puppet.close()
+    }()
+    try waitUntil("all to be back") { Resources.now().descriptors <= before.descriptors }
+  }
+
+  @Test("7.1 A port is kept for its handlers by the loop that it was moved to", arguments: FarEnd.allCases)
+  func keptByNextLoop(_ place: FarEnd) async throws {
+    let loops = [EventLoop(name: "first"), EventLoop(name: "second")]
+    let control: Puppet
+    let received: Received
+    weak var port: MessagePort?
+    do {
+      let channel = try MessageChannel()
+      control = try Puppet(place, taking: channel.port2, near: try MessageChannel().port1)
+      channel.port1.setEventLoop(loops[0])
+      received = Received(on: channel.port1)
+      port = channel.port1
+      loops[0].stop()
+      await loops[0].waitUntilIdle()
+      channel.port1.setEventLoop(loops[1])
+    }
+    try control.post(0..<10)
+    #expect(try received.wait(for: 10) == Array(0..<10))
+    #expect(port != nil)
+    loops[1].stop()
+    try waitUntil("the port to be released") { port == nil }
+    #expect(try control.awaitClose() == 0)
+  }
+
   @Test("Both drivers serve ports alike", arguments: EventLoop.Driver.allCases, FarEnd.allCases)
   func drivers(_ driver: EventLoop.Driver, _ place: FarEnd) throws {
     let loop = EventLoop(name: "driver", driver: driver)

@@ -59,7 +59,7 @@ public final class EventLoop: Sendable {
     var abandoned: [Token] = []
     var timers = LoopTimers()
     /// Ports that the library keeps alive: started, with a message handler, and open.
-    var keptPorts = 0
+    var keptPorts: [ObjectIdentifier: PortCore] = [:]
     /// Those who wait until there are none.
     var idleWaiters: [Resumption<Void>] = []
   }
@@ -101,14 +101,29 @@ public final class EventLoop: Sendable {
   /// Whether the caller runs on this loop's thread.
   public var isCurrent: Bool { threadID.load(ordering: .relaxed) == csupport_thread_id() }
 
-  /// Ends the loop's thread after what it is doing now. For loops that a program has made itself; ports that it serves
-  /// receive nothing any more, and what is scheduled on it later never runs.
+  /// Ends the loop's thread after what it is doing now. For loops that a program has made itself; what is scheduled on it
+  /// later never runs.
+  ///
+  /// Ports that it serves receive nothing any more until they are given to another loop (``MessagePort/setEventLoop(_:)``),
+  /// and are not kept alive for their handlers: those that the program does not hold close, so that the other end hears
+  /// of it.
   public func stop() {
-    let driver = state.withLock { state in
+    let (driver, hasThread) = state.withLock { state in
       state.isStopped = true
-      return state.driver
+      return (state.driver, state.isStarted)
     }
-    waker.wake(driver)
+    if hasThread { waker.wake(driver) } else { letGo() }
+  }
+
+  /// Gives up what nobody will ever do. The loop has no thread any more.
+  private func letGo() {
+    let (scheduled, jobs, timers, kept) = state.withLock { state in
+      defer { (state.scheduled, state.jobs, state.timers) = ([], [], LoopTimers()) }
+      return (state.scheduled, state.jobs, state.timers, state.keptPorts)
+    }
+    // They hold ports, which hold the loop; released here, without the lock.
+    withExtendedLifetime((scheduled, jobs, timers)) {}
+    for core in kept.values { core.letGo(of: self) }
   }
 
   /// Returns once no port of this loop is left that is started, has a message handler, and is open at both ends.
@@ -117,20 +132,30 @@ public final class EventLoop: Sendable {
   public func waitUntilIdle() async {
     await Resumption.suspend { resumption in
       let isIdle = state.withLock { state in
-        if state.keptPorts > 0 { state.idleWaiters.append(resumption) }
-        return state.keptPorts == 0
+        if !state.keptPorts.isEmpty { state.idleWaiters.append(resumption) }
+        return state.keptPorts.isEmpty
       }
       if isIdle { resumption.resume(()) }
     }
   }
 
-  func count(keptPorts change: Int) {
-    let waiters = state.withLock { state -> [Resumption<Void>] in
-      state.keptPorts += change
-      guard state.keptPorts == 0 else { return [] }
-      defer { state.idleWaiters = [] }
-      return state.idleWaiters
+  /// `false`: the loop was stopped.
+  func register(_ kept: KeptPort, _ core: PortCore) -> Bool {
+    state.withLock { state in
+      if !state.isStopped { state.keptPorts[ObjectIdentifier(kept)] = core }
+      return !state.isStopped
     }
+  }
+
+  func unregister(_ kept: KeptPort) {
+    // The core is released outside the lock.
+    let (core, waiters) = state.withLock { state -> (PortCore?, [Resumption<Void>]) in
+      let core = state.keptPorts.removeValue(forKey: ObjectIdentifier(kept))
+      guard core != nil, state.keptPorts.isEmpty else { return (core, []) }
+      defer { state.idleWaiters = [] }
+      return (core, state.idleWaiters)
+    }
+    _ = consume core
     for waiter in waiters { waiter.resume(()) }
   }
 
@@ -146,8 +171,10 @@ public final class EventLoop: Sendable {
     add { $0.jobs.append(.closure(body)) }
   }
 
+  /// A loop that was stopped takes nothing.
   func add(_ change: (inout State) -> Void) {
     let driverToWake = state.withLock { state -> Driver? in
+      if state.isStopped { return nil }
       change(&state)
       if !state.isStarted { start(&state) }
       defer { state.isAsleep = false }
@@ -209,8 +236,13 @@ public final class EventLoop: Sendable {
 
   private func runThread() {
     threadID.store(csupport_thread_id(), ordering: .relaxed)
-    var runner = LoopRunner(self)
-    runner.run()
+    do {
+      var runner = LoopRunner(self)
+      runner.run()
+    }
+    letGo()
+    // Another thread may get the same number.
+    threadID.store(0, ordering: .relaxed)
   }
 
   /// Runs `body` on the loop's thread once so much time has passed. Returns what cancels it.
@@ -235,7 +267,7 @@ public final class EventLoop: Sendable {
       let watch = Watch(fd: fd, events: events, watcher: watcher)
       state.watchers[state.lastToken] = watch
       if state.isStarted { return (state.lastToken, register(watch, state.lastToken, &state)) }
-      start(&state)
+      if !state.isStopped { start(&state) }
       return (state.lastToken, true)
     }
     // A thread that sleeps hears of the new descriptor as well: there is no need to wake it.

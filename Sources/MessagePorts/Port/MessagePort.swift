@@ -194,7 +194,7 @@ public final class MessagePort: Sendable {
 
   /// Lets another loop run the handlers from the next event on. Without this it is the loop that the channel was made
   /// with, or that received the port.
-  public func setEventLoop(_ loop: EventLoop) { core.setLoop(loop) }
+  public func setEventLoop(_ loop: EventLoop) { core.setLoop(loop, self) }
 
   /// Which loop runs the handlers.
   public var eventLoop: EventLoop { core.loop }

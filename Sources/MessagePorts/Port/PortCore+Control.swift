@@ -54,7 +54,7 @@ extension PortCore {
   }
 
   /// Moves the port to another loop, from its next event on.
-  func setLoop(_ loop: EventLoop) {
+  func setLoop(_ loop: EventLoop, _ facade: MessagePort) {
     let needsWatch = binding.withLock { binding -> Bool? in
       guard binding.loop !== loop else { return nil }
       let wasWatched = binding.token != nil
@@ -66,8 +66,23 @@ extension PortCore {
     guard let needsWatch else { return }
     if needsWatch { watchIfShared() }
     // A turn that is under way on the old loop ends; one that it still has to make is passed on, but it may be stopped.
-    incoming.state.withLock { $0.receiver.configuration &+= 1 }
+    let keptBefore = incoming.state.withLock { lane -> KeptPort? in
+      lane.receiver.configuration &+= 1
+      guard lane.receiver.core === self, lane.receiver.shouldBeRetained else { return nil }
+      let before = lane.receiver.retained
+      lane.receiver.retained = KeptPort(facade, on: loop)
+      return before
+    }
+    _ = consume keptBefore
     loop.schedule(self)
+  }
+
+  /// `loop` was stopped: it does not keep this port alive any more.
+  func letGo(of loop: EventLoop) {
+    let kept = incoming.state.withLock { lane in
+      lane.receiver.retained?.loop === loop ? lane.receiver.retained.take() : nil
+    }
+    _ = consume kept
   }
 }
 

@@ -59,16 +59,17 @@ struct Receiver: Sendable {
 
 /// A port that the library keeps alive. As long as there is one, its loop is not idle.
 final class KeptPort: Sendable {
-  private let port: MessagePort
-  private let loop: EventLoop
+  let port: MessagePort
+  let loop: EventLoop
 
-  init(_ port: MessagePort, on loop: EventLoop) {
+  /// `nil`: the loop was stopped, and will never call a handler.
+  init?(_ port: MessagePort, on loop: EventLoop) {
     self.port = port
     self.loop = loop
-    loop.count(keptPorts: 1)
+    guard loop.register(self, port.core) else { return nil }
   }
 
-  deinit { loop.count(keptPorts: -1) }
+  deinit { loop.unregister(self) }
 }
 
 /// A task that waits for the next message: `nil` means that there will be none.
