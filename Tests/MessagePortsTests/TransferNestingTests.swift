@@ -130,15 +130,50 @@ struct TransferNestingTests {
         try await agent.call(.processIdentifier)
         let (x, y) = (try MessageChannel(), try MessageChannel())
         try x.port1.postMessage(bitwise: 1 as UInt64, transfer: [y.port1])  // y.port1 waits at x.port2
-        try y.port2.postMessage(bitwise: 2 as UInt64, transfer: [x.port2])  // x.port2 waits at y.port1
-        // Nobody can take either message out again, but the other two ends are ports like all others.
-        #expect(throws: PortError.self) { try agent.begin(.keep, 0, transfer: [x.port1]) }
-        #expect(!x.port1.isDetached && !x.port1.isPeerClosed && !y.port2.isPeerClosed)
-        try x.port1.postMessage(bitwise: 3 as UInt64)
-        try y.port2.postMessage(bitwise: 3 as UInt64)
+        try y.port2.postMessage(bitwise: 2 as UInt64, transfer: [x.port1])  // x.port1 waits at y.port1
+        #expect(throws: PortError.self) { try agent.begin(.keep, 0, transfer: [x.port2]) }
+        #expect(!x.port2.isDetached && !x.port2.isPeerClosed && !y.port2.isPeerClosed)
+        let received = try x.port2.receive(timeout: .seconds(5)).ports[0]
+        let innermost = try received.receive(timeout: .seconds(5)).ports[0]
+        try innermost.postMessage(bitwise: 3 as UInt64)
+        try x.port2.expect(3)
+        try y.port2.postMessage(bitwise: 4 as UInt64)
+        try received.expect(4)
         try await agent.call(.processIdentifier)
       }
     }
+  }
+
+  @Test("6.7 Ports that nobody can take any more, as each waits at the next, close, and their peers hear of it", arguments: [2, 3, 50])
+  func ring(_ count: Int) throws {
+    let closed = EventLog<Int>()
+    let channels = try (0..<count).map { _ in try MessageChannel() }
+    for (index, channel) in channels.enumerated() { channel.port1.onClose = { _ in closed.append(index) } }
+    let bystander = try MessageChannel()
+    for (index, channel) in channels.enumerated() {
+      // Each next port waits at the one before, and at the last the first.
+      let next = channels[(index + 1) % count].port2
+      try channel.port1.postMessage(bitwise: index, transfer: index == 0 ? [bystander.port2, next] : [next])
+      #expect(next.isDetached)
+      if index < count - 1 { #expect(closed.count == 0) }
+    }
+    let indices = try closed.wait(for: count)
+    #expect(Set(indices) == Set(0..<count))
+    #expect(bystander.port1.isPeerClosed)
+    // What is posted on is like any port whose peer has closed.
+    try channels[0].port1.postMessage(bitwise: 1)
+    #expect(portError { _ = try channels[0].port1.receive(timeout: .seconds(5)) } == "peerClosed.closed by peer")
+  }
+
+  @Test("6.5 A port that has been taken out of a message may carry what waits where it waited")
+  func noRingAnyMore() throws {
+    let (x, y) = (try MessageChannel(), try MessageChannel())
+    try x.port1.postMessage(bitwise: 1, transfer: [y.port1])  // y.port1 waits at x.port2
+    let y1 = try x.port2.receive(timeout: .seconds(5)).ports[0]
+    try y.port2.postMessage(bitwise: 2, transfer: [x.port2])
+    let x2 = try y1.receive(timeout: .seconds(5)).ports[0]
+    try x.port1.postMessage(bitwise: 3)
+    #expect(try x2.receiveNumber() == 3)
   }
 
   @Test("6.5 A port crosses while its peer waits, inside a message, at a port that crosses too")

@@ -134,6 +134,7 @@ extension LaneState {
     if let message = queue.popFirst() {
       queuedBytes -= message.recordBytes
       resumeSpaceWaiters()
+      for port in message.ports { port.core.isInMessage.store(false, ordering: .relaxed) }
       return .message(MessageEvent(payload: message.payload, ports: message.ports))
     }
     var event = MessageEvent(payload: MessagePayload(), ports: [])

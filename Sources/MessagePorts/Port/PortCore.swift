@@ -15,6 +15,9 @@ final class PortCore: Sendable {
   let end: Int
   let options: ChannelOptions
   let lifecycle: PortLifecycle
+  /// This end waits, inside a message, in another port's local queue. Set under ``Departure``'s lock, for others who have
+  /// it, and taken back by whoever takes the message: relaxed, as who finds it out of date looks once more than necessary.
+  let isInMessage = Atomic<Bool>(false)
   /// The loop has taken something for a handler, and is about to call it.
   let isAboutToCall = Atomic<Bool>(false)
   /// Which loop runs the handlers, and how it knows this port.

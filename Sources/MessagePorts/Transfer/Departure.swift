@@ -107,10 +107,11 @@ extension PortCore {
   // MARK: To this process
 
   private func transferLocally(_ bytes: RawSpan, _ cores: [PortCore]) throws(PortError) -> DepartedPorts {
-    try outgoing.state.withLock { (lane) throws(PortError) -> DepartedPorts in
+    let isForItself = peerWaits(in: cores)
+    return try outgoing.state.withLock { (lane) throws(PortError) -> DepartedPorts in
       try lifecycle.checkUsable()
       // First what can fail, then what cannot.
-      let payload = lane.isReceiverGone ? nil : try lane.makeLocalPayload(bytes)
+      let payload = lane.isReceiverGone || isForItself ? nil : try lane.makeLocalPayload(bytes)
       var departed = DepartedPorts()
       let successors = cores.map { core in
         let (successor, remains) = core.handOver()
@@ -124,6 +125,22 @@ extension PortCore {
       }
       return departed
     }
+  }
+
+  /// Whether the message would be received at a port that waits, by way of other messages perhaps, at one of those that it
+  /// carries: nobody could ever take it, nor release what holds itself, so it is discarded. (Of shared channels, the
+  /// kernel finds that out.)
+  private func peerWaits(in cores: [PortCore]) -> Bool {
+    guard let peer = outgoing.state.withLock({ $0.receiver.core }), peer.isInMessage.load(ordering: .relaxed) else {
+      return false
+    }
+    var pending = cores
+    while let core = pending.popLast() {
+      let waiting = core.incoming.state.withLock { $0.queue.flatMap(\.ports) }
+      for port in waiting where port.core === peer { return true }
+      pending += waiting.lazy.map(\.core)
+    }
+    return false
   }
 
   // MARK: To another process
@@ -217,6 +234,7 @@ extension PortCore {
     // Before anyone can see the successor: its own watch would be of the same socket.
     stopWatching()
     let successor = PortCore(succeeding: self)
+    successor.isInMessage.store(true, ordering: .relaxed)
     let receiver = incoming.state.withLock { lane in
       let old = lane.receiver
       lane.receiver = Receiver()
