@@ -78,6 +78,7 @@ struct ConnectionChannelTests {
     // What is posted on the event's connection goes to where the event came from.
     try event.connection.postMessage("näme", bytes: [])
     #expect(try await events.wait(for: 2)[1].ports.isEmpty)
+    echo.connection.close()
   }
 
   @Test("8.2 A server with several clients answers each on its own connection")
@@ -261,6 +262,7 @@ struct ConnectionChannelTests {
     #expect(event.name == "b" && event.bytes == [7] && event.ports.count == 1)
     try channel.port1.postMessage(bitwise: 3 as UInt64)
     try await onThread { try event.ports[0].expect(3) }
+    server.close()
   }
 
   // MARK: 8.5
@@ -331,6 +333,34 @@ struct ConnectionChannelTests {
     #expect(weakServer != nil)
     client.close()
     try await eventually("the release") { weakServer == nil }
+  }
+
+  @Test("5.9 Handlers that hold their own connection are released after its end, and set later keep nothing",
+    arguments: [true, false])
+  func handlersAreReleased(_ isClosedHere: Bool) async throws {
+    weak var weakServer: Connection?
+    weak var late: Collected<String>?
+    let client: Connection
+    let heard = Collected<String>()
+    do {
+      let pair = try await makePair()
+      let server = pair.server
+      client = pair.client
+      weakServer = server
+      server.on("a") { event in heard.append("\(event.name) \(server.isClosed)") }
+      server.once("never") { _ in _ = server }
+      server.onUnhandled = { _ in server.close() }
+      try client.postMessage("a")
+      try await heard.wait(for: 1)
+      (isClosedHere ? server : client).close()
+      try await eventually("the close") { isClosedHere ? client.isPeerClosed : server.isPeerClosed }
+      try await eventually("the release") { server.onUnhandled == nil }
+      let unused = Collected<String>()
+      late = unused
+      server.on("b") { _ in unused.append("\(server.isClosed)") }
+      server.onUnhandled = { _ in unused.append("") }
+    }
+    try await eventually("the release") { weakServer == nil && late == nil }
   }
 
   @Test("7.2 A connection without a handler closes with its last reference")

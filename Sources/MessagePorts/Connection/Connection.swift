@@ -17,7 +17,7 @@ public final class Connection: Sendable {
   let port: MessagePort
   /// Who was at the other end when the connection was made, as the kernel says; `nil` for a parent or child.
   public let peer: PeerCredentials?
-  private let handlers = Mutex(NamedHandlers())
+  private let handlers = Mutex(HandlerReference())
 
   init(port: MessagePort, peer: PeerCredentials?) {
     self.port = port
@@ -26,9 +26,19 @@ public final class Connection: Sendable {
 
   public typealias Handler = @Sendable (ConnectionEvent) -> Void
 
-  private struct NamedHandlers: Sendable {
-    var named: [String: (handler: Handler, isOnce: Bool)] = [:]
-    var unhandled: Handler?
+  /// The port keeps them, as it keeps its own, and so they go with its last event.
+  private final class NamedHandlers: Sendable {
+    struct Table: Sendable {
+      var named: [String: (handler: Handler, isOnce: Bool)] = [:]
+      var unhandled: Handler?
+    }
+    let table = Mutex(Table())
+  }
+
+  private struct HandlerReference: Sendable {
+    weak var handlers: NamedHandlers?
+    /// The port has them, or has had them.
+    var isStarted = false
   }
 
   // MARK: Posting
@@ -83,12 +93,12 @@ public final class Connection: Sendable {
   /// The first handler starts the connection: from then on, messages under other names are unhandled until those have
   /// handlers, too. Set several from the connection's event loop, or in one go before anything else, and none is missed.
   public func on(_ name: String, _ handler: @escaping Handler) {
-    set { $0.named[name] = (handler, isOnce: false) }
+    set { $0.named.updateValue((handler, isOnce: false), forKey: name)?.handler }
   }
 
   /// Lets `handler` have the next message with this name; then the name has no handler any more. Starts the connection.
   public func once(_ name: String, _ handler: @escaping Handler) {
-    set { $0.named[name] = (handler, isOnce: true) }
+    set { $0.named.updateValue((handler, isOnce: true), forKey: name)?.handler }
   }
 
   /// As ``on(_:_:)``, for values of one type. What does not decode goes to ``onMessageError``.
@@ -106,33 +116,49 @@ public final class Connection: Sendable {
 
   /// Takes the name's handler away; its messages are unhandled from then on.
   public func removeHandler(_ name: String) {
-    handlers.withLock { handlers in _ = handlers.named.removeValue(forKey: name) }
+    let old = handlers.withLock { $0.handlers }?.table.withLock { $0.named.removeValue(forKey: name) }
+    _ = consume old
   }
 
   /// Is given messages whose name has no handler. Setting it starts the connection.
   public var onUnhandled: Handler? {
-    get { handlers.withLock { $0.unhandled } }
-    set { set { $0.unhandled = newValue } }
+    get { handlers.withLock { $0.handlers }?.table.withLock { $0.unhandled } }
+    set {
+      set { table in
+        defer { table.unhandled = newValue }
+        return table.unhandled
+      }
+    }
   }
 
   /// Lets messages be delivered, or dropped, even if no handler was set.
-  public func start() { set { _ in } }
+  public func start() { set { _ in nil } }
 
-  private func set(_ change: (inout NamedHandlers) -> Void) {
-    handlers.withLock { change(&$0) }
-    // As long as both ends are open and messages can come, the library keeps the connection: the port keeps this
-    // closure, and this closure keeps the connection.
-    if port.onMessage == nil { port.onMessage = { event in self.dispatch(event) } }
+  /// - Parameter change: returns the handler that it replaces.
+  private func set(_ change: (inout NamedHandlers.Table) -> Handler?) {
+    let (handlers, isFirst) = handlers.withLock { reference -> (NamedHandlers?, Bool) in
+      if reference.isStarted { return (reference.handlers, false) }
+      let handlers = NamedHandlers()
+      reference = HandlerReference(handlers: handlers, isStarted: true)
+      return (handlers, true)
+    }
+    // After the last event there is nothing to handle.
+    guard let handlers else { return }
+    // What is replaced is released without the lock.
+    let replaced = handlers.table.withLock { change(&$0) }
+    _ = consume replaced
+    guard isFirst else { return }
+    port.setMessageHandler(keeping: self) { [weak self] event in self?.dispatch(event, handlers) }
   }
 
-  private func dispatch(_ event: MessageEvent) {
+  private func dispatch(_ event: MessageEvent, _ handlers: NamedHandlers) {
     guard let (name, body) = NamedEnvelope.open(event) else {
       onMessageError?(.undecodable(NamedEnvelope.Malformed()))
       return
     }
-    let handler = handlers.withLock { handlers -> Handler? in
-      guard let (handler, isOnce) = handlers.named[name] else { return handlers.unhandled }
-      if isOnce { handlers.named[name] = nil }
+    let handler = handlers.table.withLock { table -> Handler? in
+      guard let (handler, isOnce) = table.named[name] else { return table.unhandled }
+      if isOnce { table.named[name] = nil }
       return handler
     }
     handler?(ConnectionEvent(name: name, message: body, connection: self))

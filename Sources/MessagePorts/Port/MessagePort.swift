@@ -125,11 +125,14 @@ public final class MessagePort: Sendable {
   /// delivery, and the messages wait. Ignored on a port that is closed or detached.
   public var onMessage: (@Sendable (MessageEvent) -> Void)? {
     get { core.ifUsable { $0.receiver.handlers.onMessage } ?? nil }
-    set {
-      core.configure(self) { receiver in
-        receiver.handlers.onMessage = newValue
-        if newValue != nil { receiver.isStarted = true }
-      }
+    set { setMessageHandler(keeping: self, newValue) }
+  }
+
+  /// - Parameter owner: what the library keeps alive as long as messages can come.
+  func setMessageHandler(keeping owner: any AnyObject & Sendable, _ handler: (@Sendable (MessageEvent) -> Void)?) {
+    core.configure(owner) { receiver in
+      receiver.handlers.onMessage = handler
+      if handler != nil { receiver.isStarted = true }
     }
   }
 

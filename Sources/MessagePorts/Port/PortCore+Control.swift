@@ -7,8 +7,8 @@ import Synchronization
 extension PortCore {
   /// Changes handlers or the started state; wakes the loop if there may be something to deliver now.
   ///
-  /// - Parameter facade: the object that the library keeps alive as long as the port is started and has a handler.
-  func configure(_ facade: MessagePort, _ change: (inout Receiver) -> Void) {
+  /// - Parameter owner: the object that the library keeps alive as long as the port is started and has a handler.
+  func configure(_ owner: any AnyObject & Sendable, _ change: (inout Receiver) -> Void) {
     var leftovers = Leftovers()
     let followUp: FollowUp = incoming.state.withLock { lane in
       // After a transfer within the process, the lane is another port's.
@@ -19,7 +19,7 @@ extension PortCore {
       if case .delivered = lane.receiver.end { swap(&leftovers.unused, &lane.receiver.handlers) }
       lane.receiver.configuration &+= 1
       if lane.receiver.shouldBeRetained {
-        if lane.receiver.retained == nil { lane.receiver.retained = KeptPort(facade, on: loop) }
+        if lane.receiver.retained == nil { lane.receiver.retained = KeptPort(self, of: owner, on: loop) }
       } else {
         leftovers.retained = lane.receiver.retained.take()
       }
@@ -54,7 +54,9 @@ extension PortCore {
   }
 
   /// Moves the port to another loop, from its next event on.
-  func setLoop(_ loop: EventLoop, _ facade: MessagePort) {
+  ///
+  /// - Parameter owner: see ``configure(_:_:)``.
+  func setLoop(_ loop: EventLoop, _ owner: any AnyObject & Sendable) {
     let needsWatch = binding.withLock { binding -> Bool? in
       guard binding.loop !== loop else { return nil }
       let wasWatched = binding.token != nil
@@ -70,7 +72,7 @@ extension PortCore {
       lane.receiver.configuration &+= 1
       guard lane.receiver.core === self, lane.receiver.shouldBeRetained else { return nil }
       let before = lane.receiver.retained
-      lane.receiver.retained = KeptPort(facade, on: loop)
+      lane.receiver.retained = KeptPort(self, of: owner, on: loop)
       return before
     }
     _ = consume keptBefore
