@@ -143,8 +143,7 @@ struct ResourceSoakTests {
         let farResident = try await agent.call(.residentKilobytes).value
         do {
           let channel = try MessageChannel()
-          try await agent.call(.keep, 0, transfer: [channel.port2])
-          let descriptor = try #require(newestMemory())
+          let descriptor = try await memory(sharedBy: { try await agent.call(.keep, 0, transfer: [channel.port2]) })
           try await onThread { try channel.port1.postMessage(bytes: blocks(4096)) }
           try await onThread {
             var bytes = [UInt8](repeating: 1, count: 1024)

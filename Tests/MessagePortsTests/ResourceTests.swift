@@ -50,6 +50,30 @@ struct ResourceTests {
     }
   }
 
+  @Test("9.1 Loops that are stopped while they serve ports leave nothing behind", arguments: ["uring", "epoll"])
+  func stoppedLoops(_ driver: String) async throws {
+    await #expect(processExitsWith: .success) { [driver] in
+      await recordErrors {
+        let agent = try await settledAgent()
+        let before = Resources.now()
+        for _ in 0..<20 {
+          let loop = EventLoop(name: "stopped", driver: EventLoop.Driver(rawValue: driver))
+          let received = Received()
+          for key in 0..<5 {
+            let channel = try MessageChannel(loop: loop)
+            channel.port1.onMessage = received.messageHandler
+            try await agent.call(.keep, UInt64(key), transfer: [channel.port2])
+            try await agent.call(.post, UInt64(key), UInt64(key), 1)
+          }
+          _ = try await onThread { try received.wait(for: 5) }
+          loop.stop()
+          for key in 0..<5 { try await agent.call(.expectEnd, UInt64(key)) }
+        }
+        try await expectBack(before)
+      }
+    }
+  }
+
   @Test("9.1 A port that has been away and back leaves nothing in either process")
   func transfersLeaveNothing() async throws {
     await #expect(processExitsWith: .success) {
@@ -313,8 +337,7 @@ func expectBack(_ before: UInt64, of agent: Agent, sourceLocation: SourceLocatio
 private func flooded() async throws -> (agent: Agent, port: MessagePort, memory: CInt) {
   let agent = try await settledAgent()
   let channel = try MessageChannel()
-  try await agent.call(.keep, 0, transfer: [channel.port2])
-  let memory = try #require(newestMemory())
+  let memory = try await memory(sharedBy: { try await agent.call(.keep, 0, transfer: [channel.port2]) })
   for seed in 0..<64 as Range<UInt64> { try channel.port1.postMessage(bytes: patternBytes(count: 1 << 20, seed: seed)) }
   #expect(allocatedBytes(memory) >= 64 << 20, "\(allocatedBytes(memory)) bytes")
   for seed in 0..<64 as Range<UInt64> { try await agent.call(.expectBytes, 0, 1 << 20, seed) }
@@ -322,12 +345,22 @@ private func flooded() async throws -> (agent: Agent, port: MessagePort, memory:
   return (agent, channel.port1, memory)
 }
 
-/// The descriptor of the memory of the channel that was shared last.
-func newestMemory() -> CInt? {
-  entries(of: "/proc/self/fd").compactMap { CInt($0) }.sorted().last { fd in
+/// The descriptor of the memory of the channel that `body` shares.
+func memory(sharedBy body: () async throws -> Void) async throws -> CInt {
+  let before = sharedMemories()
+  try await body()
+  return try #require(sharedMemories().first { before[$0.key] != $0.value }?.key)
+}
+
+/// The descriptors of shared memory, and which file each is.
+private func sharedMemories() -> [CInt: ino_t] {
+  var found: [CInt: ino_t] = [:]
+  for fd in entries(of: "/proc/self/fd").compactMap({ CInt($0) }) {
     let target = linkTarget("/proc/self/fd/\(fd)") ?? ""
-    return target.contains("memfd:") || target.contains("/dev/shm")
+    var facts = stat()
+    if target.contains("memfd:") || target.contains("/dev/shm"), unsafe fstat(fd, &facts) == 0 { found[fd] = facts.st_ino }
   }
+  return found
 }
 
 func allocatedBytes(_ descriptor: CInt) -> Int {
