@@ -30,6 +30,7 @@ for sanitizer in "${sanitizers[@]}"; do
   # What was freed is kept for a while, to see it used: less of it than tests allow a process to grow.
   export ASAN_OPTIONS="log_path=$reports/address:allocator_may_return_null=1:detect_leaks=1:detect_stack_use_after_return=1:quarantine_size_mb=64"
   export TSAN_OPTIONS="log_path=$reports/thread:allocator_may_return_null=1:suppressions=$suppressions/thread.supp:halt_on_error=0:exitcode=0"
+  export LSAN_OPTIONS="suppressions=$suppressions/leak.supp:print_suppressions=0"
   [ "$sanitizer" != undefined ] || export UBSAN_OPTIONS="log_path=$reports/undefined:print_stacktrace=1"
   modules=(CSupportTests SharedRingTests MessageCodingTests FuzzTests ToolTests MessagePortsTests)
   # A sanitizer does not survive what these do on purpose: fault behind a file's end, refuse system calls, take the file
@@ -64,12 +65,6 @@ for sanitizer in "${sanitizers[@]}"; do
   for module in "${modules[@]}"; do
     skipped=()
     for name in ${skip[@]+"${skip[@]}"}; do skipped+=(--skip "$name"); done
-    # A started port with a handler keeps itself, and a test that ends with such ports, or a process that exits while
-    # tasks wait, looks like a leak. What is left behind there, the tests of resources find out by counting.
-    case $module in
-      ToolTests | MessagePortsTests) export LSAN_OPTIONS=detect_leaks=0 ;;
-      *) export LSAN_OPTIONS="suppressions=$suppressions/leak.supp:print_suppressions=0" ;;
-    esac
     echo "== $sanitizer: $module"
     ${run[@]+"${run[@]}"} swift test --skip-build --scratch-path "$folder" "${flags[@]}" --filter "^$module\." ${skipped[@]+"${skipped[@]}"} \
       >"$folder/$module.log" 2>&1 || { failed=1; grep '^✘' "$folder/$module.log" || tail -n 20 "$folder/$module.log"; }

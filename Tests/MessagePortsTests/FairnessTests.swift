@@ -49,10 +49,7 @@ struct FairnessTests {
     let loop = EventLoop(name: "flooded")
     defer { loop.stop() }
     let flood = try Flood(on: loop), isOver = Flag()
-    defer {
-      flood.stop()
-      isOver.set()
-    }
+    defer { flood.stop() }
     let steps = EventLog<Int>()
     Task(executorPreference: loop) {
       for step in 0..<50 {
@@ -66,13 +63,16 @@ struct FairnessTests {
     #expect(flood.isGoingOn)
     flood.stop()
     // The other way round: a task that never lets go of the executor for long.
-    Task(executorPreference: loop) { while !isOver.isSet { await Task.yield() } }
+    let task = Task(executorPreference: loop) { while !isOver.isSet { await Task.yield() } }
+    defer { isOver.set() }
     let channel = try MessageChannel(loop: loop)
     let received = Received(on: channel.port1)
     for number in 0..<50 {
       try channel.port2.postMessage(bitwise: number)
       try received.wait(for: number + 1)
     }
+    isOver.set()
+    await task.value
   }
 
   @Test("5.3 The death of a peer is noticed while another port is flooded")
