@@ -46,7 +46,8 @@ public final class MessagePort: Sendable {
   ///
   /// Either it throws and has had no effect, or the message is complete and will be delivered, after all that were
   /// posted before, if the other end lives to take it. It never waits for the receiver. If the other end is closed, the
-  /// message is discarded and the ports close: that is not an error, since no caller could avoid it.
+  /// message is discarded and the ports close: that is not an error, since no caller could avoid it. So it is if the
+  /// other end waits in a message at one of the very ports, where nobody could ever take it.
   ///
   /// - Parameters:
   ///   - value: encoded with ``MessageCoders/current``. Its `encode(to:)` may itself post here: that message is first.
