@@ -181,6 +181,7 @@ struct TransferIntermediaryTests {
     try link.port1.postMessage(bytes: [], transfer: [chain[0].port2])
     try await agent.call(.close, 0)
     #expect(try await Set(closes.wait(for: 5)) == Set(0..<5))
+    withExtendedLifetime(chain) {}
   }
 
   @Test("6.7 A port in a message whose handler does not keep it closes", arguments: Place.allCases)

@@ -8,6 +8,9 @@ private let F_ADD_SEALS: CInt = 1033
 private let F_SEAL_SHRINK: CInt = 2
 private let F_SEAL_FUTURE_WRITE: CInt = 16
 private let O_PATH: CInt = 0x20_0000
+private let MFD_CLOEXEC: UInt32 = 1
+private let MFD_ALLOW_SEALING: UInt32 = 2
+private let MFD_HUGETLB: UInt32 = 4
 
 /// Descriptors of every kind that a peer can send: the right ones, and those that are nearly or not at all right.
 /// Made once; each packet carries copies.
@@ -26,18 +29,19 @@ final class DescriptorZoo: Sendable {
     var result = unsafe csupport_socket_pair(&halved.0, &halved.1)
     _ = csupport_close(halved.1)
     var streams: [CInt] = [-1, -1]
-    result |= unsafe socketpair(AF_UNIX, CInt(SOCK_STREAM.rawValue), 0, &streams)
-    let lone = Glibc.socket(AF_UNIX, CInt(SOCK_SEQPACKET.rawValue), 0)
+    result |= unsafe socketpair(AF_UNIX, CInt(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0, &streams)
+    let lone = Glibc.socket(AF_UNIX, CInt(SOCK_SEQPACKET.rawValue | SOCK_CLOEXEC.rawValue), 0)
     // In the first place goes a good one.
     var all = [halved.0, memory.memory.fd, halved.0, streams[0], lone]
 
     // Files of the wrong kind, or not to be used.
     var pipes: [CInt] = [-1, -1]
     result |= unsafe pipe(&pipes)
+    for end in pipes { result |= fcntl(end, F_SETFD, FD_CLOEXEC) }
     let file = csupport_memory_create_sealed(4096)
     all += pipes + [csupport_eventfd_create(), csupport_epoll_create()]
-    unsafe all += [open("/tmp", O_RDONLY), open("/dev/null", O_RDWR), open("/proc/self/fd/\(file)", O_RDONLY)]
-    unsafe all += [open("/proc/self/fd/\(memory.memory.fd)", O_RDONLY), open("/proc/self/fd/\(file)", O_PATH)]
+    all += [Self.open("/tmp"), Self.open("/dev/null", O_RDWR), Self.open("/proc/self/fd/\(file)")]
+    all += [Self.open("/proc/self/fd/\(memory.memory.fd)"), Self.open("/proc/self/fd/\(file)", O_PATH)]
 
     // Memory: not sealed, too short, empty, sparse, without identity, with a wrong one, not to be mapped.
     all += [file, csupport_memory_create_unlinked(4096), csupport_memory_create_sealed(100), csupport_memory_create_sealed(0)]
@@ -45,10 +49,10 @@ final class DescriptorZoo: Sendable {
     all += [Self.make(capacity: 2048, fileBytes: 8192), Self.make(capacity: 1 << 30, fileBytes: 1 << 32)]
     all += [Self.make(capacity: 1537, fileBytes: 8192), Self.make(version: 2, fileBytes: 4096)]
     all += [Self.make(magic: 1, fileBytes: 4096)]
-    let frozen = Self.createMemory(2)
+    let frozen = Self.createMemory(MFD_ALLOW_SEALING)
     result |= ftruncate(frozen, 4096) | fcntl(frozen, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_FUTURE_WRITE)
     // In huge pages, of which there need not be any.
-    let huge = Self.createMemory(2 | 4)
+    let huge = Self.createMemory(MFD_ALLOW_SEALING | MFD_HUGETLB)
     result |= ftruncate(huge, 2 << 20) | fcntl(huge, F_ADD_SEALS, F_SEAL_SHRINK)
     all += [frozen, huge]
     precondition(result == 0 && all.allSatisfy { $0 >= 0 }, "a descriptor is missing: \(all)")
@@ -90,8 +94,10 @@ final class DescriptorZoo: Sendable {
   private static func createMemory(_ flags: UInt32) -> CInt {
     typealias Call = @convention(c) (UnsafePointer<CChar>, UInt32) -> CInt
     guard let address = unsafe dlsym(nil, "memfd_create") else { return -1 }
-    return unsafe unsafeBitCast(address, to: Call.self)("fuzz", flags)
+    return unsafe unsafeBitCast(address, to: Call.self)("fuzz", flags | MFD_CLOEXEC)
   }
+
+  private static func open(_ path: String, _ flags: CInt = O_RDONLY) -> CInt { unsafe Glibc.open(path, flags | O_CLOEXEC) }
 }
 
 /// A connected pair of sockets, used again and again: the peer's end and the victim's.
