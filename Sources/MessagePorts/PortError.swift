@@ -53,6 +53,9 @@ public enum TransferProblem: Sendable, Hashable {
   case isClosed
   /// It was transferred away before.
   case isDetached
+  /// By way of messages that wait in it, and in the ports that those carry, its channel holds its own other end: it
+  /// cannot leave the process before that was taken out.
+  case holdsItself
 }
 
 /// Why a channel is at its end, as told to ``MessagePort/onClose``.

@@ -154,7 +154,14 @@ extension PortCore {
         throw .queueFull(limit: limit)
       }
     }
-    for core in cores { try core.share() }
+    for (index, core) in cores.enumerated() {
+      do throws(PortError) {
+        try core.share()
+      } catch {
+        if case .system(let error) = error, error.errno == ELOOP { throw .invalidTransfer(index: index, .holdsItself) }
+        throw error
+      }
+    }
     let wasTaken = try outgoing.state.withLock { (lane) throws(PortError) -> Bool in
       try lifecycle.checkUsable()
       guard let channel = lane.sendingChannel else { return false }
