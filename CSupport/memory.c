@@ -59,8 +59,14 @@ int csupport_memory_create_sealed(uint64_t bytes) {
   return fd;
 }
 
-int csupport_memory_create_unlinked(uint64_t bytes) {
-  if (!is_size_allowed(bytes)) return -EFBIG;
+/// A file in /dev/shm without a name: whoever is killed at the next instruction leaves nothing there.
+static int open_unlinked(void) {
+  // O_EXCL: nobody can give it a name later, either.
+  int fd = open("/dev/shm", O_TMPFILE | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+  if (fd >= 0) return fd;
+  if (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL) return -errno;
+
+  // Not that kind of file system: it has a name for a moment.
   for (int attempt = 0; attempt < 8; attempt += 1) {
     uint64_t random[2];
     ssize_t count = getrandom(random, sizeof random, 0);  // at most 256 bytes are never cut short
@@ -72,12 +78,17 @@ int csupport_memory_create_unlinked(uint64_t bytes) {
     int fd = shm_open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0 && errno == EEXIST) continue;
     if (fd < 0) return -errno;
-    if (shm_unlink(name) < 0) return fail_closing(fd, errno);
-    int error = posix_fallocate(fd, 0, (off_t)bytes);
-    if (error != 0) return fail_closing(fd, error);
-    return fd;
+    return shm_unlink(name) < 0 ? fail_closing(fd, errno) : fd;
   }
   return -EEXIST;
+}
+
+int csupport_memory_create_unlinked(uint64_t bytes) {
+  if (!is_size_allowed(bytes)) return -EFBIG;
+  int fd = open_unlinked();
+  if (fd < 0) return fd;
+  int error = posix_fallocate(fd, 0, (off_t)bytes);
+  return error != 0 ? fail_closing(fd, error) : fd;
 }
 
 int csupport_memory_reserve(int fd, uint64_t offset, uint64_t bytes) {

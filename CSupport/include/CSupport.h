@@ -110,7 +110,7 @@ int csupport_membarrier_is_available(void);
 /// New memfd of `bytes`, sealed against shrinking and against further seals. It may still grow. Its memory is not
 /// reserved. -EFBIG as below.
 int csupport_memory_create_sealed(uint64_t bytes);
-/// New shm_open object of `bytes`, unlinked at once, its space reserved. Cannot be sealed.
+/// New file of `bytes` where shm_open has its own, without a name, its space reserved. Cannot be sealed.
 int csupport_memory_create_unlinked(uint64_t bytes);
 /// Makes [offset, offset + bytes) exist and reserves its memory, growing the file if need be (fallocate).
 /// -EFBIG if RLIMIT_FSIZE forbids it (checked first: the kernel would send SIGXFSZ); -ENOSPC, -ENOMEM; -EINTR.

@@ -26,8 +26,14 @@ struct MemoryTests {
   @Test("Unlinked memory is allocated, can shrink, and leaves no name")
   func unlinked() async {
     await #expect(processExitsWith: .success) {
+      // Whatever is made with a name is told, be it gone at once.
+      let watch = inotify_init1(CInt(IN_NONBLOCK | IN_CLOEXEC))
+      #expect(unsafe inotify_add_watch(watch, "/dev/shm", UInt32(IN_CREATE)) >= 0)
       let fd = csupport_memory_create_unlinked(10000)
       #expect(fd >= 0)
+      var events = [UInt8](repeating: 0, count: 4096)
+      let told = unsafe read(watch, &events, events.count)
+      #expect(!String(decoding: events.prefix(max(told, 0)), as: UTF8.self).contains("message-port"))
       #expect(facts(fd).size_bytes == 10000)
       #expect(facts(fd).allocated_bytes >= 10000)
       #expect(facts(fd).is_regular)

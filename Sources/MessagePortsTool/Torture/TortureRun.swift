@@ -64,7 +64,7 @@ final class TortureRun {
   private static var files: Set<String> {
     Set(["/dev/shm", "/tmp", "/run/user/\(getuid())"].flatMap { directory in
       ((try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? [])
-        .filter { $0.contains("messageports") }.map { "\(directory)/\($0)" }
+        .filter { $0.contains("messageports") || $0.contains("message-port") }.map { "\(directory)/\($0)" }
     })
   }
 
