@@ -29,7 +29,7 @@ struct Trial {
   static let reachSeconds = 1.5
 
   func run(_ carrier: MessagePort) throws -> Verdict {
-    let start = Resources.now()
+    let start = Resources.now(), files = Self.files
     let verdict = try die(carrier)
     guard case .right = verdict else { return verdict }
     let deadline = Date.now + Self.patience
@@ -37,8 +37,11 @@ struct Trial {
       guard Date.now < deadline else { return .wrong("left over: \(Resources.now()) after \(start)") }
       usleep(1000)
     }
-    return verdict
+    let leftovers = Self.files.subtracting(files)
+    return leftovers.isEmpty ? verdict : .wrong("files left over: \(leftovers.sorted())")
   }
+
+  private static var files: Set<String> { Set(entries(of: "/dev/shm").filter { $0.contains("message-port") }) }
 
   /// Whether so much may wait unread that somebody has to wait for space; otherwise lanes grow instead.
   private var hasLimit: Bool {
