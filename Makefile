@@ -1,5 +1,7 @@
 # make run    sets everything up and shows the four model programs between real processes
 # make test   sets everything up and passes the tests
+# make lint   checks labels, links, names, code in documents, and public documentation; make format formats the code
+# make docs   builds the documentation
 # make bench  measures, beside what the machine can do at best; make bench-peers measures others as well
 # make model  checks the models of the lock-free protocols
 # make crash  kills a process at each step of the library
@@ -7,15 +9,15 @@
 # make fuzz   feeds everything that reads what a peer wrote; make attack SECONDS=60 lets a process attack another
 # make sanitize  passes the tests under the address, leak, thread and undefined-behaviour sanitizers
 #
-# Both work on a fresh Debian 12 or Ubuntu 24.04 with a Swift toolchain. `swift build` and `swift test` work as well,
-# once liburing-dev is installed.
+# Everything works on a fresh Debian 12 or Ubuntu 24.04 with a Swift toolchain. `swift build` and `swift test` work as
+# well, once liburing-dev is installed.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 .PHONY: help setup build run doctor test model model-quick soak soak-others soak-quick soak-planted crash crash-random \
 	fuzz fuzz-quick attack sanitize sanitize-quick bench bench-peers \
-	check-instructions clean
+	check-instructions lint docs format check-format clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^$$/q'
@@ -38,6 +40,23 @@ doctor: build
 test: setup
 	swift build --build-tests
 	scripts/test.sh
+
+## What no compiler checks: labels of orderings, names in the models, links, code in documents, documentation.
+lint: setup
+	@scripts/setup.sh python3
+	swift build --build-tests
+	@scripts/lint.sh
+
+docs: setup
+	@scripts/setup.sh python3
+	swift build
+	@scripts/docs.sh
+
+format:
+	@scripts/format.sh
+
+check-format:
+	@scripts/format.sh --check
 
 ## The models of the lock-free protocols, and their broken variants, which have to fail.
 model model-quick:

@@ -1,7 +1,8 @@
 #ifndef CSUPPORT_H
 #define CSUPPORT_H
 
-// The kernel, for Swift: one thin function per thing we ask of it. No policy, no printing, no global state.
+// The kernel, for Swift: one thin function per thing we ask of it. No policy, no printing. The one global variable is a
+// fact about the processor, which is found out when the program is loaded and never changes.
 //
 // Every function returns a value >= 0, or -errno; none of them leaves anything in errno for the caller. None retries
 // on EINTR: the one Swift function that calls them decides. Every descriptor is created close-on-exec.
@@ -84,7 +85,8 @@ static inline void csupport_copy(void *target, const void *source, size_t bytes)
 /// Nanoseconds of CLOCK_MONOTONIC.
 uint64_t csupport_monotonic_ns(void);
 
-/// "EMFILE: Too many open files", for messages. Never null; valid for ever.
+/// What an errno means, for messages: "Too many open files" for EMFILE, "unknown error" for what is none. Never null;
+/// valid for ever.
 const char *csupport_error_name(int error);
 
 // ---- futex.c: a 32-bit word shared between processes (never FUTEX_PRIVATE) -------------------------------------------

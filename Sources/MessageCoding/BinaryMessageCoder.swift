@@ -5,6 +5,8 @@
 /// keys are ignored, and an integer decodes as any type that can represent it.
 ///
 /// ```swift
+/// struct Order: Codable { var id: Int, name: String }
+///
 /// let coder = BinaryMessageCoder()
 /// let bytes = try coder.encode(Order(id: 7, name: "tea"))
 /// let order = try coder.decode(Order.self, from: bytes.span.bytes)

@@ -5,6 +5,8 @@
  *
  * The far end posts, and closes or is killed at any step. The near end receives on its event loop (default), or in a
  * thread that blocks in receive() while the loop listens for the hang-up (RECEIVE_THREAD).
+ *
+ * Own: lock, unlock, lockedPost, deliverMessage, deliverClose, failedTransfer.
  */
 
 #ifndef MESSAGES
@@ -257,7 +259,7 @@ inline turn() {
 #ifdef HANGUP_WITHOUT_DRAIN
      :: lifecycle == open && receiverEnd == endGone ->
 #else
-     :: lifecycle == open && !(hasTaker && !isEmpty) && receiverEnd == endGone && !isEmpty -> /* hasMessage */
+     :: lifecycle == open && !(hasTaker && !isEmpty) && receiverEnd == endGone && !isEmpty -> /* lookAhead */
         isScheduled = false;
         unlock();
         result = idleResult

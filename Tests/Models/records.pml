@@ -2,6 +2,8 @@
  *
  * RingProducer.swift, RingProducer+Grow.swift, RingConsumer.swift, RingConsumer+Next.swift. A word of the model is eight
  * bytes of the ring. A link is two words here (three in the code), and the reserve is the least that suffices for that.
+ *
+ * Own: commitOrWithhold.
  */
 
 #ifndef MESSAGES

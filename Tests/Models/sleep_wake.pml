@@ -2,6 +2,8 @@
  *
  * RingWaiter.swift, RingProducer.consumerSleeps, RingProducer+Message.swift (wakeConsumer), RingConsumer.release and
  * wakeProducer. Records are counted, not stored (records.pml has them): `committed` is the commit of a header.
+ *
+ * Own: futexWait, wakeMessageWaiters, sendPacket, ringOwed.
  */
 
 #ifndef MESSAGES

@@ -36,6 +36,6 @@ for path in documents:
         # Paths in backquotes: `Sources/…`, `Tests/…`, `scripts/…`, `Benchmarks/…`, `CSupport/…`.
         for target in re.findall(r"`((?:Sources|Tests|scripts|Benchmarks|CSupport)/[\w./+-]*[\w/])`", line):
             count += 1
-      XX
+            if not (ROOT / target).exists() and not (path.parent / target).exists():
                 complain(path, number, f"there is no {target}")
 finish("links", f"{count} links in {len(documents)} documents")

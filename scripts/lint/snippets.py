@@ -34,13 +34,15 @@ BLOCK = re.compile(r"(?:<!-- with\n(?P<context>.*?)-->\n)?^```swift\n(?P<code>.*
 
 
 def blocks(path):
-    """(line, code, context) of each block. In Swift files, lines that are no documentation count as empty."""
+    """(line, code, context) of each block. In Swift files, lines that are no documentation count as empty, and a block
+    imports the library by itself."""
     text = path.read_text()
+    otherwise = "import MessagePorts\nimport MessagePortsFoundation\n…\n" if path.suffix == ".swift" else "…\n"
     if path.suffix == ".swift":
         lines = (re.match(r" *///? ?(.*)", line) for line in text.split("\n"))
         text = "\n".join(line[1] if line else "" for line in lines)
     for match in BLOCK.finditer(text):
-        yield text.count("\n", 0, match.start("code")) + 1, match["code"], match["context"] or "…\n"
+        yield text.count("\n", 0, match.start("code")) + 1, match["code"], match["context"] or otherwise
 
 
 def check(number, path, line, code, context):
@@ -57,17 +59,20 @@ def check(number, path, line, code, context):
         command += ["-I", modules, *arguments]
     run = subprocess.run([*command, str(program)], capture_output=True, text=True, check=False)
     errors = re.findall(r"^(.*?):(\d+):\d+: error: (.*)$", run.stderr, re.M)
+    # What is wrong with the context of a block is reported at the block.
+    errors = [(at, at_line, text) if at == str(path) else (str(path), line, f"in the block's context: {text}")
+              for at, at_line, text in errors]
     if run.returncode != 0 and not errors:
         errors = [(str(path), line, run.stderr.strip())]
     return errors
 
 
-documents = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "Sources").rglob("*.md")), *sorted((ROOT / "Tests").rglob("*.md")),
-             *sorted((ROOT / "Benchmarks").glob("*.md")), *swift_files("Sources")]
+documents = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "Benchmarks").glob("*.md")), *swift_files("Sources")]
+for root in ("Sources", "Tests"):
+    documents += sorted((ROOT / root).rglob("*.md"))
 work_list = [(path, *block) for path in documents for block in blocks(path)]
 with concurrent.futures.ThreadPoolExecutor(2) as pool:
     for errors in pool.map(lambda item: check(item[0], *item[1]), enumerate(work_list)):
         for path, line, text in errors:
-            complain(path if path.startswith("/") and path.startswith(str(ROOT)) else ROOT / "scripts/lint/snippets.py",
-                     line, text if path.startswith(str(ROOT)) else f"{path}: {text}")
+            complain(path, line, text)
 finish("snippets", f"{len(work_list)} blocks")

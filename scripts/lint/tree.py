@@ -35,11 +35,15 @@ DECLARATION = re.compile(
     r"^(?P<indent> *)(?:@\w+(?:\([^)]*\))? +|[a-z]+(?:\(set\))? +)*?"
     r"(?P<kind>func|var|let|init|deinit|subscript|struct|class|enum|extension|protocol|actor|case)\b *(?P<name>[\w.]*)")
 
+# What may stand above a declaration and belongs to it: comments and attributes.
+ABOVE = re.compile(r" *(//|@\w+(\([^)]*\))?( @\w+(\([^)]*\))?)* *$)")
+
 
 class SwiftFile:
     """Lines of a Swift file, and which declaration each belongs to, told by indentation."""
 
     TYPES = {"struct", "class", "enum", "extension", "protocol", "actor"}
+    MEMBERS = {"func", "var", "init", "deinit", "subscript"}
 
     def __init__(self, path):
         self.path = path
@@ -57,11 +61,11 @@ class SwiftFile:
         """The member that a line is in (for a comment: that it documents), as (line, "Type.member")."""
         # A comment above a declaration belongs to it, attributes in between included.
         start = index
-        while start < len(self.lines) - 1 and re.match(r" *(//|@\w+(\([^)]*\))?( @\w+(\([^)]*\))?)* *$)", self.lines[start]):
+        while start < len(self.lines) - 1 and ABOVE.match(self.lines[start]):
             start += 1
         indent = len(self.lines[start]) - len(self.lines[start].lstrip())
         own = DECLARATION.match(self.lines[start])
-        is_documented = start != index and own is not None and own["kind"] in ("func", "var", "init", "deinit", "subscript")
+        is_documented = start != index and own is not None and own["kind"] in self.MEMBERS
         if start != index and not is_documented:
             start = index
             indent = len(self.lines[start]) - len(self.lines[start].lstrip())
@@ -75,16 +79,10 @@ class SwiftFile:
             if kind in self.TYPES:
                 name = match["name"].split(".")[-1]
                 return (member[0], f"{name}.{member[1]}") if member else (line, name)
-            if kind in ("func", "var", "init", "deinit", "subscript") and (
-                len(match["indent"]) < indent or line == start):
+            if kind in self.MEMBERS and (len(match["indent"]) < indent or line == start):
                 member = (line, match["name"] or kind)
                 limit = len(match["indent"])
         return member or (0, self.path.stem)
-
-    def documentation_start(self, line):
-        while line > 0 and re.match(r" *(//|@)", self.lines[line - 1]):
-            line -= 1
-        return line
 
     def comment_block(self, index):
         """The whole comment that a line of comment belongs to."""
