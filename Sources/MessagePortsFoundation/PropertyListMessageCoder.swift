@@ -7,6 +7,7 @@ public import MessagePorts
 public struct PropertyListMessageCoder: MessageCoder {
   private let format: PropertyListSerialization.PropertyListFormat
 
+  /// - Parameter format: what to write; any format is read.
   public init(format: PropertyListSerialization.PropertyListFormat = .binary) { self.format = format }
 
   public func encode<Value: Encodable>(_ value: Value) throws -> [UInt8] {

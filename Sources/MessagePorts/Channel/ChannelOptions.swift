@@ -23,9 +23,19 @@ public struct ChannelOptions: Sendable, Hashable {
   public var backing: MemoryBacking?
 
   /// Whether to accept ports in memory that is not sealed, which their other end can use to kill this process. Needed
-  /// for ``MemoryBacking/posixSharedMemory``, and then on by default.
+  /// for `MemoryBacking.posixSharedMemory`, and then on by default.
   public var acceptsUnsealedMemory: Bool
 
+  /// Options with these values; each default is described at its property. Nothing is checked before they are used:
+  /// then what is out of range throws ``PortError/invalidOption(_:)``.
+  ///
+  /// - Parameters:
+  ///   - laneCapacityBytes: 0 for the least, or up to 1 GiB; see ``laneCapacityBytes``.
+  ///   - queueLimitBytes: not negative; see ``queueLimitBytes``.
+  ///   - messageLimitBytes: 0 to 16 GiB; see ``messageLimitBytes``.
+  ///   - spinPolicy: see ``spinPolicy``.
+  ///   - backing: see ``backing``.
+  ///   - acceptsUnsealedMemory: `nil`: only if the environment chooses POSIX shared memory; see ``acceptsUnsealedMemory``.
   public init(
     laneCapacityBytes: Int = 0, queueLimitBytes: Int? = nil, messageLimitBytes: Int = 1 << 30,
     spinPolicy: SpinPolicy = .adaptive, backing: MemoryBacking? = nil, acceptsUnsealedMemory: Bool? = nil

@@ -5,13 +5,17 @@
 ///
 /// Source of the behaviour: the HTML Standard's `MessageChannel`.
 public struct MessageChannel: Sendable {
+  /// One end: what is posted here is received at ``port2``.
   public let port1: MessagePort
+  /// The other end: what is posted here is received at ``port1``.
   public let port2: MessagePort
 
   /// Makes a channel. Costs well under a microsecond; enters the kernel only if the heap has to grow.
   ///
-  /// - Parameter loop: runs the handlers of both ports, until ``MessagePort/setEventLoop(_:)`` says otherwise.
-  /// - Throws: ``PortError/invalidOption(_:)``.
+  /// - Parameters:
+  ///   - options: hold for both ends, and go with them.
+  ///   - loop: runs the handlers of both ports, until ``MessagePort/setEventLoop(_:)`` says otherwise.
+  /// - Throws: ``PortError/invalidOption(_:)``; nothing was made then.
   public init(options: ChannelOptions = ChannelOptions(), loop: EventLoop = .default) throws(PortError) {
     try options.validate()
     let lanes = (Lane(options), Lane(options))

@@ -24,6 +24,7 @@ public final class Connection: Sendable {
     self.peer = peer
   }
 
+  /// Is called on the connection's event loop, never twice at once; see ``MessagePort/onMessage``.
   public typealias Handler = @Sendable (ConnectionEvent) -> Void
 
   /// The port keeps them, as it keeps its own, and so they go with its last event.
@@ -181,6 +182,7 @@ public final class Connection: Sendable {
   /// Disconnects; see ``MessagePort/close()``.
   public func close() { port.close() }
 
+  /// See ``MessagePort/isClosed``.
   public var isClosed: Bool { port.isClosed }
 
   /// See ``MessagePort/isPeerClosed``.
@@ -198,7 +200,9 @@ public struct ConnectionEvent: Sendable {
 
   /// See ``MessageEvent/ports``.
   public var ports: [MessagePort] { message.ports }
+  /// See ``MessageEvent/byteCount``.
   public var byteCount: Int { message.byteCount }
+  /// See ``MessageEvent/bytes``.
   public var bytes: [UInt8] { message.bytes }
 
   /// See ``MessageEvent/withBytes(_:)``.
@@ -217,9 +221,12 @@ public struct ConnectionEvent: Sendable {
   ) throws(PortError) -> Value { try message.decode(type, coder: coder) }
 }
 
-/// Who is at the other end of a connection.
+/// Who was at the other end of a connection when it was made, as the kernel says.
 public struct PeerCredentials: Sendable, Hashable {
+  /// Of the process that connected, or listened. It may have ended, and its number may have been given to another.
   public let processIdentifier: Int32
+  /// The effective user of that process.
   public let userIdentifier: UInt32
+  /// The effective group of that process.
   public let groupIdentifier: UInt32
 }

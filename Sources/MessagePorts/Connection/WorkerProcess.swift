@@ -16,6 +16,7 @@ public final class WorkerProcess: Sendable {
   /// The connection to the worker. It may be used at once: what is posted waits until the worker takes it. When the
   /// worker ends, its close reason is ``CloseReason/peerExited(_:)`` with the exit status.
   public let connection: Connection
+  /// The worker's process. Once the worker has ended, the system may give this number to another one.
   public let processIdentifier: Int32
   private let child: ChildProcess
 
