@@ -2,8 +2,8 @@
 # Fuzzes everything that reads what a peer wrote, and prints what was reached. See Tests/Fuzz/README.md.
 # Usage: fuzz.sh [--quick] [--runs N | --seconds S] [--minimize] [target ...]
 #   --quick      a few seconds for each target
-#   --runs N     so many executions for each target (10,000,000 unless told otherwise)
-#   --length N   inputs of at most so many bytes (1,024): shorter ones take less time each
+#   --runs N     executions for each target; 10,000,000 unless told otherwise
+#   --length N   bytes of the longest input; 1,024 unless told otherwise. Shorter ones take less time each
 #   --minimize   afterwards, keep in the tree what is needed to reach what was reached
 # Inputs that do harm go to Tests/Fuzz/Regressions, where `swift test` replays them.
 set -euo pipefail

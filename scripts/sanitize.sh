@@ -41,7 +41,7 @@ for sanitizer in "${sanitizers[@]}"; do
   case $sanitizer in
     address)
       flags=(--sanitize=address -Xcc -fsanitize=address)
-      # What these measure, the sanitizer changes: resident memory, address space, the size of stack frames.
+      # The sanitizer changes what these measure: resident memory, address space, the size of stack frames.
       skip=("${refusals[@]}" ResourceSoakTests ResourceLimitTests HostileMemoryTests/blocked FairnessTests/stack)
       $quick && modules=(CSupportTests SharedRingTests FuzzTests)
       ;;
@@ -50,7 +50,7 @@ for sanitizer in "${sanitizers[@]}"; do
       flags=(--sanitize=thread -Xcc -fsanitize=thread -Xlinker "$PWD/$folder/mutex.o")
       # With addresses at random, the sanitizer may have to start the program again, which a test may have removed by then.
       run=(setarch -R)
-      # What these count, the sanitizer changes; and with so much to do, it takes them longer than they allow.
+      # The sanitizer changes what these count, and slows them down beyond what they allow.
       skip=("${refusals[@]}" ResourceSoakTests ResourceLimitTests ResourceTests/transfersLeaveNothing)
       modules=(SharedRingTests MessagePortsTests)
       ;;

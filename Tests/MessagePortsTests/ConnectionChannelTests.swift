@@ -335,7 +335,7 @@ struct ConnectionChannelTests {
     try await eventually("the release") { weakServer == nil }
   }
 
-  @Test("5.9 Handlers that hold their own connection are released after its end, and set later keep nothing",
+  @Test("4.9 Handlers that hold their own connection are released after its end, and set later keep nothing",
     arguments: [true, false])
   func handlersAreReleased(_ isClosedHere: Bool) async throws {
     weak var weakServer: Connection?
