@@ -1,3 +1,5 @@
+// A line for each type, of which the formatter would make two or more.
+// swift-format-ignore
 /// The types of the standard library that are coded without their own `encode(to:)` and `init(from:)`.
 ///
 /// The result would be the same, or for arrays an equal value in another form. What a generic `encode` and `decode` gets
