@@ -24,7 +24,7 @@ for module in MessagePorts MessagePortsFoundation; do
   graph public "$module"
   docc convert "Sources/$module/$module.docc" --additional-symbol-graph-dir "$out/public/$module" \
     --output-path "$out/$module" --fallback-display-name "$module" --fallback-bundle-identifier "$module" \
-    --warnings-as-errors || failed=1
+    --warnings-as-errors | sed "/^$/d" || failed=1
 done
 
 # Of what is not public, only links are checked.
