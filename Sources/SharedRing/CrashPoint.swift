@@ -43,10 +43,12 @@
     /// Lets the process die when it comes to `point` for the so-manieth time from now on.
     package static func arm(_ point: CrashPoint, pass: Int) {
       left.store(pass, ordering: .relaxed)
+      // [crash-armed] Release: pairs with the acquire in `pass`, which then sees how often.
       armed.store(allCases.firstIndex(of: point)! + 1, ordering: .releasing)
     }
 
     fileprivate func pass() {
+      // [crash-armed] Acquire: pairs with the release in `arm`.
       let index = Self.armed.load(ordering: .acquiring)
       guard index > 0, Self.allCases[index - 1] == self else { return }
       if Self.left.wrappingSubtract(1, ordering: .relaxed).newValue == 0 { kill(getpid(), SIGKILL) }

@@ -3,7 +3,7 @@ import CSupport
 /// The read side of one lane. One thread at a time; nothing here blocks.
 ///
 /// It distrusts everything it reads: each header is fetched once, checked against the segment's bounds, and only then
-/// used. A record that cannot be right ends the lane (``Step/violation(_:)``), and nothing else happens.
+/// used. A record that cannot be right ends the lane (``RingStep/violation(_:)``), and nothing else happens.
 @safe  // The pointers stay inside `start ..< end`, a mapping that `memory` or `segment` keeps.
 @usableFromInline package struct RingConsumer: ~Copyable, @unchecked Sendable {  // owned by one thread at a time
   /// The next header. Always a multiple of eight from `start`, with room for a header before `end`.
@@ -165,7 +165,7 @@ extension RingConsumer {
     released = position
     words.storeReleased(position)
     crashPoint(.released)
-    // [sleep] Our release against our look; a waiting producer announces, fences, and looks at the release.
+    // [space-sleep] Our release before our look; pairs with the fence in `RingProducer.prepareToSleep`.
     csupport_store_load_fence()
     wakeProducer()
   }

@@ -1,13 +1,8 @@
 public import CSupport
 public import Synchronization
 
-/// The shared words of one lane. Every atomic access to memory that a peer can write is in this file, with the name of
-/// the place it synchronises with:
-///
-/// - `[payload-visible]`  a committed header makes the record before it readable
-/// - `[space-visible]`    a released position makes the bytes before it writable
-/// - `[sleep]`            a sleeper's announcement against the other side's store: each side stores, fences, loads,
-///                        so at least one of them sees the other's store
+/// The shared words of one lane. Every atomic access to memory that a peer can write is in this file. The labels are those
+/// of the article MemoryOrdering: each stands at the two ends of an ordering, and nowhere else.
 ///
 /// The words are shared with a process that may write anything at any time, so each is loaded once into a local, and
 /// the local is checked.
@@ -121,7 +116,7 @@ extension LaneWords {
     unsafe word32(kind.offset).pointee.store(value, ordering: .relaxed)
   }
 
-  /// [hang-up] Release: whoever finds the doorbell awake instead of sleeping on it sees why it was woken.
+  /// [woken-why] Release: a `sleep(timeoutNanoseconds:)` that finds the doorbell awake sees why it was woken.
   package func releaseDoorbell(_ kind: DoorbellKind) {
     unsafe word32(kind.offset).pointee.store(Doorbell.awake, ordering: .releasing)
   }

@@ -24,7 +24,7 @@ package struct GrowthPolicy: Sendable, Hashable {
 package protocol RingConsumerContact {
   /// Whether the consumer is known to be gone for good. May ask the kernel.
   func consumerIsGone() -> Bool
-  /// Wakes the consumer; called after ``RingProducer/takeSleepingConsumer()`` said that it sleeps on its socket.
+  /// Wakes the consumer; called after ``RingProducer/wakeConsumer()`` said that it sleeps on its socket.
   func ringSocket()
 }
 

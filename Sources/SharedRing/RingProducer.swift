@@ -150,7 +150,7 @@ extension RingProducer {
     return true
   }
 
-  /// Whether the consumer sleeps and has to be woken, after something was published. [sleep]
+  /// Whether the consumer sleeps and has to be woken, after something was published.
   ///
   /// The fence puts our commit before our look at the doorbell; the consumer announces, fences, and looks at the ring.
   /// One of the two sees the other. No fence is needed while the consumer says that it polls: before it stops doing so
@@ -158,9 +158,11 @@ extension RingProducer {
   @inlinable @inline(__always)
   package mutating func consumerSleeps() -> Bool {
     if isRegisteredForMembarrier {
+      // [polling-barrier] The fence that this leaves out, `RingConsumer.prepareToSleep` puts into this process.
       csupport_compiler_barrier()
       if words.loadDoorbell(.message) == Doorbell.polling { return false }
     }
+    // [message-sleep] Our commit before our look; pairs with the fence in `RingConsumer.prepareToSleep`.
     csupport_store_load_fence()
     let doorbell = words.loadDoorbell(.message)
     return doorbell == Doorbell.asleepOnFutex || doorbell == Doorbell.asleepOnSocket

@@ -1,6 +1,6 @@
 import CSupport
 
-// Sleeping without a lost wake-up. [sleep]
+// Sleeping without a lost wake-up.
 //
 //     sleeper (consumer)                     waker (producer)
 //     1. doorbell := asleep                  1. commit the record
@@ -38,7 +38,11 @@ extension RingConsumer {
     let before = words.loadDoorbell(.message)
     words.storeDoorbell(.message, doorbell)
     crashPoint(.sleepAnnounced)
+    // [polling-barrier] Pairs with the compiler's barrier in `RingProducer.consumerSleeps`: a producer that looked before
+    // has committed before, one that looks afterwards sees the announcement.
     let hasBarrier = before != Doorbell.polling || csupport_membarrier_global() >= 0
+    // [message-sleep] Our announcement before our look; pairs with the fence in `RingProducer.consumerSleeps`.
+    // [space-sleep] Our release before our look at the other doorbell; pairs with `RingProducer.prepareToSleep`.
     csupport_store_load_fence()
     if released { wakeProducer() }
     if !hasBarrier {
@@ -72,6 +76,7 @@ extension RingConsumer {
   /// Sleeps while the doorbell says that this side is asleep on its futex, at most so long (< 0: without limit).
   /// May return for no reason.
   package borrowing func sleep(timeoutNanoseconds: Int64) {
+    // [woken-why] The kernel compares the word under the lock that the wake-up takes; pairs with `releaseDoorbell`.
     _ = unsafe csupport_futex_wait(
       words.doorbellWord(.message), Doorbell.asleepOnFutex, timeoutNanoseconds)
   }
@@ -98,6 +103,7 @@ extension RingProducer {
     guard isAttached else { return true }
     words.storeDoorbell(.space, doorbell)
     crashPoint(.spaceAnnounced)
+    // [space-sleep] Our announcement before our look; pairs with the fence in `RingConsumer.release`.
     csupport_store_load_fence()
     if !isSatisfied(&self) { return true }
     words.storeDoorbell(.space, Doorbell.awake)
@@ -113,6 +119,7 @@ extension RingProducer {
   }
 
   package borrowing func sleep(timeoutNanoseconds: Int64) {
+    // [woken-why] As in the consumer; pairs with `releaseDoorbell`.
     _ = unsafe csupport_futex_wait(words.doorbellWord(.space), Doorbell.asleepOnFutex, timeoutNanoseconds)
   }
 

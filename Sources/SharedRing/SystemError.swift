@@ -8,11 +8,15 @@ public struct SystemError: Error, Hashable, CustomStringConvertible {
   /// The positive error number (`EMFILE`, …).
   public let errno: CInt
 
+  /// - Parameters:
+  ///   - call: the call's name as in its manual page.
+  ///   - errno: the positive error number.
   public init(call: String, errno: CInt) {
     self.call = call
     self.errno = errno
   }
 
+  /// The call and what the error number means: "mmap failed: Cannot allocate memory".
   public var description: String { "\(call) failed: \(unsafe String(cString: csupport_error_name(errno)))" }
 }
 

@@ -260,7 +260,7 @@ public final class EventLoop: Sendable {
 
   /// Tells `watcher` of hang-up on `fd`, and of `events` besides; for a port on epoll, also when it becomes readable.
   ///
-  /// The descriptor stays with the caller, who calls ``unwatch(_:)`` before closing it.
+  /// The descriptor stays with the caller, who calls ``unwatch(_:hasDoorbell:)`` before closing it.
   func watch(_ fd: CInt, _ watcher: any LoopWatcher, events: UInt32 = 0) -> Token {
     let (token, isWatched) = state.withLock { state in
       state.lastToken += 1

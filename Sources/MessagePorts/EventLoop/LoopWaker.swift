@@ -31,12 +31,15 @@ final class LoopWaker: @unchecked Sendable {  // an atomic word at a fixed addre
   }
 
   @unsafe var address: UnsafeRawPointer { unsafe UnsafeRawPointer(word) }
+  /// [loop-woken] Acquire: pairs with the release in `wake`; what was put into the inbox before it is seen.
+  ///
   /// Read before looking whether there is anything to do; the sleep ends at once if it has changed by then.
   var count: UInt32 { unsafe word.pointee.load(ordering: .acquiring) }
 
   func wake(_ driver: EventLoop.Driver) {
     switch driver {
     case .uring:
+      // [loop-woken] Release: pairs with the acquire of `count`. (An eventfd is the kernel's own order.)
       unsafe word.pointee.wrappingAdd(1, ordering: .releasing)
       _ = unsafe csupport_futex_wake_all(word)
     case .epoll: _ = csupport_eventfd_signal(descriptor)

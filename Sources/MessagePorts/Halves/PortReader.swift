@@ -120,8 +120,10 @@ public struct PortReader: ~Copyable, Sendable {
 
   /// Waits for the next message and reads it; see ``tryRead(_:)``.
   ///
-  /// - Parameter timeout: `nil`: as long as it takes.
-  /// - Throws: also ``PortError/timedOut``.
+  /// - Parameters:
+  ///   - timeout: how long to wait for a message; `nil`: as long as it takes.
+  ///   - body: gets the message where it lies, valid for the call only. The peer may change the bytes meanwhile.
+  /// - Throws: what ``tryRead(_:)`` throws, and ``PortError/timedOut``; nothing was taken then.
   @inlinable @inline(__always)
   public mutating func read<Result>(
     timeout: Duration? = nil, _ body: (RawSpan) -> Result

@@ -75,7 +75,9 @@ public struct PortWriter: ~Copyable, Sendable {
 
   /// Waits until a message of `byteCount` bytes fits.
   ///
-  /// - Parameter timeout: `nil`: as long as it takes.
+  /// - Parameters:
+  ///   - byteCount: 0 to ``maximumMessageBytes``.
+  ///   - timeout: how long to wait; `nil`: as long as it takes.
   /// - Throws: ``PortError/timedOut``, ``PortError/messageTooLarge(byteCount:limit:)``, ``PortError/peerClosed(_:)``.
   public mutating func waitForSpace(byteCount: Int, timeout: Duration? = nil) throws(PortError) {
     guard byteCount >= 0, byteCount <= maximumMessageBytes else {

@@ -20,5 +20,7 @@ public enum MessageCoders {
   }
 }
 
+/// How values become messages, and messages values. Conform to it for an encoding of your own.
 public typealias MessageCoder = MessageCoding.MessageCoder
+/// The coder that is used unless another one is chosen: compact, keyed, and safe against hostile bytes.
 public typealias BinaryMessageCoder = MessageCoding.BinaryMessageCoder

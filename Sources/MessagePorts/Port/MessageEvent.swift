@@ -68,7 +68,9 @@ public struct MessageEvent: Sendable {
 
   /// The message as a value encoded by the same coder, as posted with ``MessagePort/postMessage(_:transfer:)``.
   ///
-  /// - Parameter coder: the process's coder by default; see ``MessageCoders``.
+  /// - Parameters:
+  ///   - type: what the message is expected to be.
+  ///   - coder: the process's coder by default; see ``MessageCoders``.
   /// - Throws: ``PortError/decodingFailed(_:)`` with the coder's `DecodingError`.
   public func decode<Value: Decodable>(
     _ type: Value.Type, coder: any MessageCoder = MessageCoders.current
@@ -83,7 +85,9 @@ public struct MessageEvent: Sendable {
 
 /// A message does not have the size of the plain value that it was to be read as.
 public struct BitwiseSizeMismatch: Error, Hashable, Sendable {
+  /// The size of the value's type, in bytes.
   public let expectedByteCount: Int
+  /// The size of the message, in bytes.
   public let actualByteCount: Int
 
   @usableFromInline init(expectedByteCount: Int, actualByteCount: Int) {

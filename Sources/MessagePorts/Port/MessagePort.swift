@@ -88,6 +88,7 @@ public final class MessagePort: Sendable {
   ///
   /// - Parameters:
   ///   - byteCount: how much `fill` may write; the message is as long as what it has written.
+  ///   - ports: move with the message; see ``postMessage(_:transfer:)``.
   ///   - fill: may post on this port: that message is first.
   /// - Throws: ``PortError/encodingFailed(_:)`` with what `fill` threw; nothing is posted then.
   public func postMessage(

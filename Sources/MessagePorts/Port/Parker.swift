@@ -14,6 +14,8 @@ final class Parker: @unchecked Sendable {  // one atomic word at a fixed address
 
   deinit { unsafe word.deallocate() }
 
+  /// [lane-event] Acquire: pairs with the release in `wakeAll`; the event that it tells of is seen.
+  ///
   /// What to give to ``wait(since:timeoutNanoseconds:)``; read it before looking whether there is anything to do.
   var ticket: UInt32 { unsafe word.pointee.load(ordering: .acquiring) }
 
@@ -22,6 +24,7 @@ final class Parker: @unchecked Sendable {  // one atomic word at a fixed address
   }
 
   func wakeAll() {
+    // [lane-event] Release: pairs with the acquire of `ticket`.
     unsafe word.pointee.wrappingAdd(1, ordering: .releasing)
     _ = unsafe csupport_futex_wake_all(word)
   }

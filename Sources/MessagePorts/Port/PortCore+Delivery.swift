@@ -61,6 +61,7 @@ extension PortCore {
       guard loop === runner else { return nil }
       remaining -= 1
       let delivery = nextDelivery()
+      // [about-to-call] Release: pairs with the acquire in `waitForCallToBegin`; the call has begun.
       isAboutToCall.store(false, ordering: .releasing)
       switch delivery {
       case .message(let handler, let event): handler(event)
@@ -99,6 +100,7 @@ extension PortCore {
         return true
       }
       guard wasTaken else { return delivered }
+      // [about-to-call] Release: pairs with the acquire in `waitForCallToBegin`; the call has begun.
       isAboutToCall.store(false, ordering: .releasing)
       handler(event)
     }
@@ -110,6 +112,7 @@ extension PortCore {
   func waitForCallToBegin() {
     // The flag is set under the lane's lock, by a loop that found the port open; whoever closes the port has had that
     // lock since. It is up for some instructions only, unless the loop's thread is preempted.
+    // [about-to-call] Acquire: pairs with the releases in `deliver` and `deliverPlain`.
     while isAboutToCall.load(ordering: .acquiring), !loop.isCurrent { csupport_cpu_relax() }
   }
 

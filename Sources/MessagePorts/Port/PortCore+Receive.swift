@@ -5,6 +5,7 @@ import Synchronization
 
 /// What ``MessagePort/tryReceive()`` found.
 public enum ReceiveResult: Sendable {
+  /// The next message, which is taken from the queue.
   case message(MessageEvent)
   /// Nothing waits now; more may come.
   case empty
@@ -122,7 +123,7 @@ extension PortCore {
         case .empty: if spin.isOver { hasAnnounced = true }
         }
         if let deadline, ContinuousClock.now >= deadline {
-          // [threads] As after a sleep.
+          // [threads-left] Release, as after a sleep: pairs with `sendThreadsAway`.
           if case .sleepOnDoorbell = preparation { sleepingThreads.wrappingSubtract(1, ordering: .releasing) }
           throw .timedOut
         }
@@ -143,7 +144,7 @@ extension PortCore {
   /// Sleeps on the doorbell on which ``receiveOrPrepare(_:afterAnnouncing:)`` has announced it. Without a time-out, if
   /// it can be: a timer costs as much as the wake-up.
   private func sleep(on word: UnsafeMutableRawPointer, of memory: ChannelMemory, until deadline: ContinuousClock.Instant?) {
-    // [threads] Release: pairs with ``sendThreadsAway(from:)``; whoever sees the number go down need not wake us.
+    // [threads-left] Release: pairs with ``sendThreadsAway(from:)``; whoever sees the number go down need not wake us.
     defer { sleepingThreads.wrappingSubtract(1, ordering: .releasing) }
     // The loop is what hears the other end die. Who stops watching wakes those who sleep, or watches again.
     if !isWatched.load(ordering: .relaxed) { watchIfShared() }
@@ -164,7 +165,7 @@ extension PortCore {
   /// would then sleep for somebody else, and for ever.
   func sendThreadsAway(from doorbell: SleepPreparation) {
     guard case .ready(let word, let memory) = doorbell else { return }
-    // [threads] Acquire: pairs with the releases of those who leave. Nobody new comes, for the port is detached.
+    // [threads-left] Acquire: pairs with the releases in `sleep` and `receive`. Nobody new comes, for the port is detached.
     while sleepingThreads.load(ordering: .acquiring) > 0 {
       _ = unsafe csupport_futex_wake_all(word)
       usleep(50)

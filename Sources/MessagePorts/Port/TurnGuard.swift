@@ -13,7 +13,7 @@ struct TurnGuard: ~Copyable, Sendable {
   /// `false`: a turn is under way, and its end will say that another one is awaited.
   func begin() -> Bool {
     while true {
-      // Acquire: pairs with the release in `end()`, so that what handlers did on the one loop is seen on the other.
+      // [turn-over] Acquire: pairs with the release in `end()`, so that what handlers did on the one loop is seen on the other.
       let (isFree, found) = state.compareExchange(expected: State.idle, desired: State.inTurn, ordering: .acquiring)
       if isFree { return true }
       if found == State.awaited { return false }
@@ -23,6 +23,8 @@ struct TurnGuard: ~Copyable, Sendable {
     }
   }
 
+  /// [turn-over] Release: pairs with the acquire in `begin()`.
+  ///
   /// Whether another loop has wanted a turn meanwhile.
   func end() -> Bool { state.exchange(State.idle, ordering: .releasing) == State.awaited }
 }
