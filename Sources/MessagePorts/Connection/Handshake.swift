@@ -31,7 +31,7 @@ enum Handshake {
     ]
     var fd = channel.memory.fd
     let result = unsafe words.withUnsafeBytes { bytes in
-      unsafe csupport_send_packet(channel.socket, bytes.baseAddress, bytes.count, &fd, 1)
+      unsafe csupport_send_packet(channel.descriptor, bytes.baseAddress, bytes.count, &fd, 1)
     }
     if result < 0 { throw SystemError(call: "sendmsg", errno: CInt(-result)) }
   }

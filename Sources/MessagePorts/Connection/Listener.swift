@@ -246,7 +246,7 @@ extension PortCore {
     let memory = channel.memory
     self.init(
       outgoing: Lane(options, producer: RingProducer(memory: memory, lane: end), channel: channel),
-      incoming: Lane(options, consumer: RingConsumer(memory: memory, lane: 1 - end), channel: channel),
+      incoming: Lane(options, records: RecordReader(RingConsumer(memory: memory, lane: 1 - end)), channel: channel),
       end: end, options: options, loop: loop)
   }
 }

@@ -51,8 +51,8 @@ public final class WorkerProcess: Sendable {
     }
     let child = try ChildProcess.start(
       path, arguments: [executable] + arguments,
-      environment: ParentSocket.environment(environment ?? ProcessEnvironment.current, socket: theirs.socket),
-      socket: theirs.socket, loop: loop)
+      environment: ParentSocket.environment(environment ?? ProcessEnvironment.current, socket: theirs.descriptor),
+      socket: theirs.descriptor, loop: loop)
     let core = PortCore(newChannel: ours, end: 0, options: options, loop: loop)
     core.binding.withLock { $0.process = child }
     return WorkerProcess(connection: Connection(port: MessagePort(core), peer: nil), child: child)

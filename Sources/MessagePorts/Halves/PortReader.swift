@@ -1,4 +1,5 @@
 import CSupport
+import Glibc
 public import SharedRing
 
 /// The reading half of a port: for the hot path of a latency-sensitive program.
@@ -12,8 +13,7 @@ public import SharedRing
 /// Get one with ``MessagePort/split()``.
 public struct PortReader: ~Copyable, Sendable {
   @usableFromInline let end: SplitEnd
-  @usableFromInline var consumer: RingConsumer
-  var assembler: MessageAssembler
+  @usableFromInline var records: RecordReader
   /// The other end broke the format: what it writes is not looked at any more.
   private(set) var violation: String?
   private var ports: [MessagePort] = []
@@ -22,10 +22,9 @@ public struct PortReader: ~Copyable, Sendable {
   /// What ``read(timeout:_:)`` does before it sleeps.
   public var spinPolicy: SpinPolicy
 
-  init(_ end: SplitEnd, _ consumer: consuming RingConsumer, _ assembler: MessageAssembler, violation: String?) {
+  init(_ end: SplitEnd, _ records: consuming RecordReader, violation: String?) {
     self.end = end
-    self.consumer = consumer
-    self.assembler = assembler
+    self.records = records
     self.violation = violation
     spinPolicy = end.options.spinPolicy
   }
@@ -38,9 +37,9 @@ public struct PortReader: ~Copyable, Sendable {
   ///   ring could not be mapped: nothing is lost, try again.
   @inlinable @inline(__always)
   public mutating func tryRead<Result>(_ body: (RawSpan) -> Result) throws(PortError) -> Result? {
-    if let result = consumer.tryRead(body) {
+    if let result = records.consumer.tryRead(body) {
       // The last chance for this: nobody knows whether the caller will ever look again.
-      if consumer.owesRing { payOwedRing() }
+      if records.consumer.owesRing { payOwedRing() }
       return result
     }
     if hasNothingYet() { return nil }
@@ -53,13 +52,13 @@ public struct PortReader: ~Copyable, Sendable {
   @inlinable @inline(__always)
   public mutating func tryRead<Value: BitwiseCopyable>(bitwise type: Value.Type) throws(PortError) -> Value? {
     var value: Value?
-    let wasTaken = consumer.tryTake { bytes in
+    let wasTaken = records.consumer.tryTake { bytes in
       guard bytes.byteCount == MemoryLayout<Value>.size else { return false }
       value = unsafe bytes.unsafeLoadUnaligned(as: Value.self)
       return true
     }
     if wasTaken {
-      if consumer.owesRing { payOwedRing() }
+      if records.consumer.owesRing { payOwedRing() }
       return value
     }
     if hasNothingYet() { return nil }
@@ -77,13 +76,13 @@ public struct PortReader: ~Copyable, Sendable {
   public mutating func tryRead(into target: inout MutableRawSpan) throws(PortError) -> Int? {
     let capacity = target.byteCount
     var byteCount = 0
-    let wasTaken = consumer.tryTake { bytes in
+    let wasTaken = records.consumer.tryTake { bytes in
       guard bytes.byteCount <= capacity else { return false }
       byteCount = Self.copy(bytes, into: &target)
       return true
     }
     if wasTaken {
-      if consumer.owesRing { payOwedRing() }
+      if records.consumer.owesRing { payOwedRing() }
       return byteCount
     }
     if hasNothingYet() { return nil }
@@ -150,16 +149,16 @@ public struct PortReader: ~Copyable, Sendable {
     var spin = Spin(spinPolicy)
     if case .always = spinPolicy { startPolling() }
     while true {
-      if !consumer.isEmpty || isClosing { return }
+      if !records.consumer.isEmpty || isClosing { return }
       try checkTime(deadline)
       if !spin.isOver {
         spin.pause()
         continue
       }
-      let maySleep = consumer.prepareToSleep(Doorbell.asleepOnFutex)
-      if consumer.takeOwedRing() { end.channel.ring() }
-      if maySleep, !isClosing { consumer.sleep(timeoutNanoseconds: PortCore.nanoseconds(until: deadline)) }
-      consumer.stayAwake()
+      let maySleep = records.consumer.prepareToSleep(Doorbell.asleepOnFutex)
+      if records.consumer.takeOwedRing() { end.channel.ring() }
+      if maySleep, !isClosing { records.consumer.sleep(timeoutNanoseconds: Deadline.nanoseconds(until: deadline)) }
+      records.consumer.stayAwake()
     }
   }
 
@@ -167,11 +166,11 @@ public struct PortReader: ~Copyable, Sendable {
   /// for each message. A later ``waitForMessage(timeout:)`` that sleeps pays for both with a `membarrier` call, some
   /// microseconds.
   public mutating func startPolling() {
-    if Membarrier.isRegistered { consumer.startPolling() }
+    if Membarrier.isRegistered { records.consumer.startPolling() }
   }
 
   @usableFromInline static func deadline(_ timeout: Duration?) -> ContinuousClock.Instant? {
-    timeout.map { ContinuousClock.now + $0 }
+    Deadline.after(timeout)
   }
 
   @usableFromInline func checkTime(_ deadline: ContinuousClock.Instant?) throws(PortError) {
@@ -181,9 +180,9 @@ public struct PortReader: ~Copyable, Sendable {
   /// After a look in vain: whether the ring is empty, and more may come.
   @inlinable @inline(__always)
   mutating func hasNothingYet() -> Bool {
-    guard consumer.isEmpty else { return false }
+    guard records.consumer.isEmpty else { return false }
     emptyLooks &+= 1
-    return consumer.hasReadNothing && emptyLooks != 0 || isStillOpen()
+    return records.consumer.hasReadNothing && emptyLooks != 0 || isStillOpen()
   }
 
   // MARK: Off the hot path
@@ -191,7 +190,7 @@ public struct PortReader: ~Copyable, Sendable {
   /// After some looks in vain, or the first one: whether there may be more.
   @usableFromInline @inline(never)
   mutating func isStillOpen() -> Bool {
-    consumer.letProducerGetAhead()
+    records.consumer.letProducerGetAhead()
     return !isClosing
   }
 
@@ -206,7 +205,7 @@ public struct PortReader: ~Copyable, Sendable {
   /// Whoever posts here sleeps on its socket until there is room.
   @usableFromInline @inline(never)
   mutating func payOwedRing() {
-    if consumer.takeOwedRing() { end.channel.ring() }
+    if records.consumer.takeOwedRing() { end.channel.ring() }
   }
 
   /// A message in fragments, with ports, behind a wrap or a link; or the end. One longer than `limit` stays.
@@ -216,44 +215,32 @@ public struct PortReader: ~Copyable, Sendable {
   ) throws(PortError) -> Result? {
     if let violation { throw .peerClosed(.protocolViolation(violation)) }
     defer { payOwedRing() }
-    var budget = Lane.fragmentBudget
-    while budget > 0 {
-      switch consumer.next() {
-      case .empty:
+    while true {
+      switch records.seekEnd(messageLimitBytes: end.options.messageLimitBytes) {
+      case .nothing:
         guard end.isPeerGone else { return nil }
         // What was committed before the hang-up can be seen now.
-        guard consumer.isEmpty else { continue }
+        guard records.consumer.isEmpty else { continue }
         end.channel.discardPackets()
         throw .peerClosed(end.closeReason)
+      case .unfinished: return nil
       case .blocked(let error): throw .system(error)
       case .violation(let what): throw endReading(what)
-      case .record(let record):
-        budget -= Lane.cost(of: record)
+      case .end(let record):
         // Before anything of its end is taken, so that the message stays.
-        if limit < .max {
-          let byteCount = record.kind == .message ? record.byteCount : assembler.partial?.bytes.byteCount ?? 0
-          let isEnd = record.kind == .message || record.kind == .lastFragment
-          if isEnd, byteCount > limit { throw .messageTooLarge(byteCount: byteCount, limit: limit) }
-        }
+        let byteCount = records.byteCount(of: record)
+        if byteCount > limit { throw .messageTooLarge(byteCount: byteCount, limit: limit) }
         if record.portCount > 0 { try receivePorts(record) }
-        if record.kind == .message {
-          let result = consumer.withPayload(of: record, body)
-          consumer.consume(record)
-          return result
+        let completion = records.complete(record, messageLimitBytes: end.options.messageLimitBytes, body) {
+          $0.withBytes(body)
         }
-        let progress = consumer.withPayload(of: record) { bytes in
-          assembler.add(record.kind, bytes, limitBytes: end.options.messageLimitBytes)
-        }
-        consumer.consume(record)
-        switch progress {
-        case .incomplete: continue
-        case .complete(let bytes): return bytes.withBytes(body)
+        switch completion {
+        case .message(let result): return result
         case .violation(let what): throw endReading(what)
-        case .refused: throw .system(SystemError(call: "malloc", errno: 12))
+        case .refused: throw .system(SystemError(call: "malloc", errno: ENOMEM))
         }
       }
     }
-    return nil
   }
 
   /// A value that is not just there, or a message of another size, which is consumed.
@@ -276,16 +263,14 @@ public struct PortReader: ~Copyable, Sendable {
     // The record stays, and with it all of the message.
     case .failure(.blocked(let error)): throw .system(error)
     case .failure(.message(let error)):
-      // The message is over, and with it what was put together of it.
-      assembler = MessageAssembler()
-      consumer.consume(record)
+      records.skip(record)
       throw .decodingFailed(error)
     }
   }
 
   private mutating func endReading(_ what: String) -> PortError {
     violation = what
-    consumer = RingConsumer()
+    records = RecordReader()
     end.channel.hangUp()
     return .peerClosed(.protocolViolation(what))
   }

@@ -83,7 +83,7 @@ public struct PortWriter: ~Copyable, Sendable {
     guard byteCount >= 0, byteCount <= maximumMessageBytes else {
       throw .messageTooLarge(byteCount: byteCount, limit: maximumMessageBytes)
     }
-    let deadline = timeout.map { ContinuousClock.now + $0 }
+    let deadline = Deadline.after(timeout)
     var spin = Spin(end.options.spinPolicy)
     while true {
       if producer.hasRoom(payloadBytes: byteCount) { return }
@@ -95,7 +95,7 @@ public struct PortWriter: ~Copyable, Sendable {
       }
       let maySleep = producer.prepareToSleep(Doorbell.asleepOnFutex) { $0.hasRoom(payloadBytes: byteCount) }
       // Heard between the look above and the announcement, the hang-up would wake nobody.
-      if maySleep, !end.isPeerGone { producer.sleep(timeoutNanoseconds: PortCore.nanoseconds(until: deadline)) }
+      if maySleep, !end.isPeerGone { producer.sleep(timeoutNanoseconds: Deadline.nanoseconds(until: deadline)) }
       producer.stayAwake()
     }
   }

@@ -19,8 +19,8 @@ import Synchronization
     self.end = end
     self.options = options
     self.loop = loop
-    hangUp = HangUpWatch(channel.memory, end: end, socket: channel.socket, loop: loop)
-    token = loop.watch(channel.socket, hangUp, events: hangUp.events)
+    hangUp = HangUpWatch(channel.memory, end: end, socket: channel.descriptor, loop: loop)
+    token = loop.watch(channel.descriptor, hangUp, events: hangUp.events)
   }
 
   deinit {

@@ -48,9 +48,9 @@ extension PortCore {
     return await withTaskCancellationHandler {
       await Resumption.suspend { resumption in
         let mayWait = incoming.state.withLock { lane in
-          guard lane.receiver.core === self, !Task.isCancelled else { return false }
-          if case .delivered = lane.receiver.end { return false }
-          lane.receiver.waiters.append(MessageWaiter(id: id, resumption: resumption))
+          guard lane.receiving.receiver.core === self, !Task.isCancelled else { return false }
+          if case .delivered = lane.receiving.receiver.end { return false }
+          lane.receiving.receiver.waiters.append(MessageWaiter(id: id, resumption: resumption))
           return true
         }
         guard mayWait else { return resumption.resume(nil) }
@@ -60,7 +60,7 @@ extension PortCore {
       }
     } onCancel: {
       let waiter = incoming.state.withLock { lane in
-        lane.receiver.waiters.firstIndex { $0.id == id }.map { lane.receiver.waiters.remove(at: $0) }
+        lane.receiving.receiver.waiters.firstIndex { $0.id == id }.map { lane.receiving.receiver.waiters.remove(at: $0) }
       }
       waiter?.resumption.resume(nil)
     }

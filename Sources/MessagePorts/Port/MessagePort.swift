@@ -25,7 +25,7 @@ public final class MessagePort: Sendable {
   // MARK: State
 
   /// Messages are, or will be, given to the message handler.
-  public var isStarted: Bool { core.ifUsable { $0.receiver.isStarted } ?? false }
+  public var isStarted: Bool { core.ifUsable { $0.receiving.receiver.isStarted } ?? false }
 
   /// ``close()`` was called.
   public var isClosed: Bool { core.lifecycle.state == .closed }
@@ -126,7 +126,7 @@ public final class MessagePort: Sendable {
   /// Is given each message, in order, on the port's event loop. Setting it starts the port; removing it pauses the
   /// delivery, and the messages wait. Ignored on a port that is closed or detached.
   public var onMessage: (@Sendable (MessageEvent) -> Void)? {
-    get { core.ifUsable { $0.receiver.handlers.onMessage } ?? nil }
+    get { core.ifUsable { $0.receiving.receiver.handlers.onMessage } ?? nil }
     set { setMessageHandler(keeping: self, newValue) }
   }
 
@@ -147,7 +147,7 @@ public final class MessagePort: Sendable {
       do throws(PortError) {
         value = try event.decode(Value.self)
       } catch {
-        (core?.ifUsable { $0.receiver.handlers.onMessageError } ?? nil)?(.undecodable(error))
+        (core?.ifUsable { $0.receiving.receiver.handlers.onMessageError } ?? nil)?(.undecodable(error))
         return
       }
       handler(value, event)
@@ -157,14 +157,14 @@ public final class MessagePort: Sendable {
   /// Is told of messages that cannot be delivered as what they are. The port stays open, and later messages are not
   /// affected. Setting it does not start the port.
   public var onMessageError: (@Sendable (MessageError) -> Void)? {
-    get { core.ifUsable { $0.receiver.handlers.onMessageError } ?? nil }
+    get { core.ifUsable { $0.receiving.receiver.handlers.onMessageError } ?? nil }
     set { core.configure(self) { $0.handlers.onMessageError = newValue } }
   }
 
   /// Is called once, after the last message, when the other end is closed or gone; not when this one is. Setting it does
   /// not start the port: if messages wait, it is called after they were received. Set after the fact, it is still called.
   public var onClose: (@Sendable (CloseReason) -> Void)? {
-    get { core.ifUsable { $0.receiver.handlers.onClose } ?? nil }
+    get { core.ifUsable { $0.receiving.receiver.handlers.onClose } ?? nil }
     set { core.configure(self) { $0.handlers.onClose = newValue } }
   }
 
@@ -186,7 +186,7 @@ public final class MessagePort: Sendable {
   /// - Throws: ``PortError/timedOut``; ``PortError/peerClosed(_:)`` if there will be no more; ``PortError/closed``,
   ///   ``PortError/detached``, also if that happens meanwhile.
   public func receive(timeout: Duration? = nil) throws(PortError) -> MessageEvent {
-    try core.receive(deadline: timeout.map { ContinuousClock.now + $0 })
+    try core.receive(deadline: Deadline.after(timeout))
   }
 
   // MARK: Closing
@@ -203,26 +203,4 @@ public final class MessagePort: Sendable {
 
   /// Which loop runs the handlers.
   public var eventLoop: EventLoop { core.loop }
-}
-
-extension PortCore {
-  /// What `look` sees on the receiving lane, as long as that is this port's: after a transfer within the process it is
-  /// another port's.
-  func ifUsable<Result>(_ look: (inout LaneState) -> sending Result) -> Result? {
-    incoming.state.withLock { lane in
-      switch lifecycle.state {
-      case .open, .departing: look(&lane)
-      case .closed, .detached: nil
-      }
-    }
-  }
-
-  var isPeerClosed: Bool {
-    guard let (isKnown, channel) = ifUsable({ ($0.receiver.peerClosed != nil, $0.receivingChannel) }) else {
-      return false
-    }
-    return isKnown || channel?.isHungUp == true
-  }
-
-  var queuedByteCount: Int { ifUsable { $0.queuedBytes + $0.consumer.waitingBytes } ?? 0 }
 }

@@ -16,7 +16,7 @@ public enum ReceiveResult: Sendable {
 extension PortCore {
   /// Takes the next message if there is one. Does not start the port and never blocks.
   func tryReceive() throws(PortError) -> ReceiveResult {
-    let result = try receiveOrPrepare(nil, afterAnnouncing: false).result
+    let result = try receiveOrPrepare(.toReturn, afterAnnouncing: false).result
     // Whoever only ever looks has to hear of the other end's death as well.
     if case .empty = result { watchIfShared() }
     return result
@@ -30,15 +30,23 @@ extension PortCore {
     case none
   }
 
-  /// Takes the next message; if there is none, and `preparing`, gets ready to sleep until there is.
+  /// What a thread does if there is no message.
+  private enum Intent {
+    case toReturn
+    /// Gets ready to sleep until there is one.
+    case toSleep
+  }
+
+  /// Takes the next message, or prepares for what the thread intends if there is none.
   ///
   /// One lock for all of it: a thread that was just woken finds nothing in the caches, and every line counts.
   ///
   /// - Parameter afterAnnouncing: this thread has announced itself on the doorbell, perhaps in place of the loop.
   private func receiveOrPrepare(
-    _ preparing: Void?, afterAnnouncing: Bool
+    _ intent: Intent, afterAnnouncing: Bool
   ) throws(PortError) -> (result: ReceiveResult, preparation: Preparation) {
     while true {
+      var after = AfterLock.none
       let outcome: ReceiveOutcome = incoming.state.withLock { lane in
         switch lifecycle.state {
         case .open: break
@@ -46,43 +54,22 @@ extension PortCore {
         case .closed: return .failed(.closed)
         case .detached: return .failed(.detached)
         }
-        switch lane.take(loop: loop) {
-        case .message(let event): return .message(event, lane.followUp(afterAnnouncing: afterAnnouncing))
+        switch lane.take(&after, loop: loop) {
+        case .message(let event):
+          lane.receiving.receiver.noteTaken(&after, afterAnnouncing: afterAnnouncing)
+          return .message(event)
         case .failed(let error):
-          let handler = lane.receiver.handlers.onMessageError
-          return .messageError(handler, error, lane.followUp(afterAnnouncing: afterAnnouncing))
-        case .violation(let what): return .hangUp(lane.endReading(what))
+          lane.receiving.receiver.noteTaken(&after, afterAnnouncing: afterAnnouncing)
+          return .messageError(lane.receiving.receiver.handlers.onMessageError, error)
+        case .violation(let what): return .hangUp(lane.receiving.endReading(what))
         case .blocked(let error): return .failed(.system(error))
-        case .nothing: break
+        case .nothing: return prepare(&lane.receiving, intent)
         }
-        if let reason = lane.receiver.peerClosed {
-          lane.receivingChannel?.discardPackets()
-          return .closed(reason)
-        }
-        guard preparing != nil else {
-          lane.consumer.release()
-          if lane.consumer.takeOwedRing() { lane.receivingChannel?.ring() }
-          return .empty(.none)
-        }
-        guard lane.consumer.isAttached else {
-          let parker = lane.receiver.parker ?? Parker()
-          lane.receiver.parker = parker
-          return .empty(.sleepOn(parker, parker.ticket))
-        }
-        let maySleep = lane.consumer.prepareToSleep(Doorbell.asleepOnFutex)
-        if lane.consumer.takeOwedRing() { lane.receivingChannel?.ring() }
-        guard maySleep else { return .again }
-        guard case .ready(let word, let memory) = lane.doorbell else { return .again }
-        // Nothing may return between this and the sleep without taking it back.
-        sleepingThreads.wrappingAdd(1, ordering: .relaxed)
-        return unsafe .empty(.sleepOnDoorbell(word, memory))
       }
+      after.perform()
       switch outcome {
-      case .message(let event, let followUp):
-        followUp.perform()
-        return (.message(event), .none)
-      case .messageError(let handler, let error, let followUp):
-        followUp.perform()
+      case .message(let event): return (.message(event), .none)
+      case .messageError(let handler, let error):
         // Handlers of a port never overlap, so this one, too, is called on the loop.
         loop.run { [self] in if lifecycle.isOpen { handler?(error) } }
       case .hangUp(let channel):
@@ -91,7 +78,7 @@ extension PortCore {
       case .closed(let reason): return (.closed(reason), .none)
       case .empty(let preparation): return (.empty, preparation)
       case .failed(let error): throw error
-      case .departing: Departure.waitForOthers()
+      case .departing: TransferLock.waitForOthers()
       // Something has come at the last moment. Whoever waits looks at the time first.
       case .again: return (.empty, .none)
       }
@@ -99,14 +86,37 @@ extension PortCore {
   }
 
   private enum ReceiveOutcome: Sendable {
-    case message(MessageEvent, FollowUp)
-    case messageError((@Sendable (MessageError) -> Void)?, MessageError, FollowUp)
+    case message(MessageEvent)
+    case messageError((@Sendable (MessageError) -> Void)?, MessageError)
     case hangUp(SharedChannel?)
     case closed(CloseReason)
     case empty(Preparation)
     case failed(PortError)
     case departing
     case again
+  }
+
+  /// There is no message now. Under the lane's lock.
+  private func prepare(_ receiving: inout ReceivingHalf, _ intent: Intent) -> ReceiveOutcome {
+    if let reason = receiving.receiver.peerClosed {
+      receiving.transport.channel?.discardPackets()
+      return .closed(reason)
+    }
+    guard intent == .toSleep else {
+      receiving.release()
+      return .empty(.none)
+    }
+    guard receiving.records.consumer.isAttached else {
+      let parker = receiving.receiver.parker ?? Parker()
+      receiving.receiver.parker = parker
+      return .empty(.sleepOn(parker, parker.ticket))
+    }
+    let maySleep = receiving.records.consumer.prepareToSleep(Doorbell.asleepOnFutex)
+    receiving.payOwedRing()
+    guard maySleep, case .ready(let word, let memory) = receiving.doorbell else { return .again }
+    // Nothing may return between this and the sleep without taking it back.
+    sleepingThreads.wrappingAdd(1, ordering: .relaxed)
+    return unsafe .empty(.sleepOnDoorbell(word, memory))
   }
 
   /// Waits for the next message, at most until `deadline`.
@@ -116,7 +126,7 @@ extension PortCore {
     var hasAnnounced = false
     do throws(PortError) {
       while true {
-        let (result, preparation) = try receiveOrPrepare(spin.isOver ? () : nil, afterAnnouncing: hasAnnounced)
+        let (result, preparation) = try receiveOrPrepare(spin.isOver ? .toSleep : .toReturn, afterAnnouncing: hasAnnounced)
         switch result {
         case .message(let event): return event
         case .closed(let reason): throw .peerClosed(reason)
@@ -130,13 +140,13 @@ extension PortCore {
         switch preparation {
         case .none: spin.pause()
         case .sleepOn(let parker, let ticket):
-          parker.wait(since: ticket, timeoutNanoseconds: Self.nanoseconds(until: deadline))
+          parker.wait(since: ticket, timeoutNanoseconds: Deadline.nanoseconds(until: deadline))
         case .sleepOnDoorbell(let word, let memory):
           unsafe sleep(on: word, of: memory, until: deadline)
         }
       }
     } catch {
-      if hasAnnounced, ifUsable({ $0.receiver.hasTaker }) == true { loop.schedule(self) }
+      if hasAnnounced, ifUsable({ $0.receiving.receiver.hasTaker }) == true { loop.schedule(self) }
       throw error
     }
   }
@@ -149,10 +159,10 @@ extension PortCore {
     // The loop is what hears the other end die. Who stops watching wakes those who sleep, or watches again.
     if !isWatched.load(ordering: .relaxed) { watchIfShared() }
     // On the loop's own thread, nobody listens but this call.
-    var timeout = Self.nanoseconds(until: deadline)
+    var timeout = Deadline.nanoseconds(until: deadline)
     if loop.isCurrent {
       timeout = timeout < 0 ? 10_000_000 : min(timeout, 10_000_000)
-      let channel = incoming.state.withLock { $0.receivingChannel }
+      let channel = incoming.state.withLock { $0.receiving.transport.channel }
       if channel?.isHungUp == true { return peerHungUp() }
     }
     _ = unsafe csupport_futex_wait(word, Doorbell.asleepOnFutex, timeout)
@@ -172,34 +182,15 @@ extension PortCore {
     }
     withExtendedLifetime(memory) {}
   }
-
-  static func nanoseconds(until deadline: ContinuousClock.Instant?) -> Int64 {
-    guard let deadline else { return -1 }
-    return max(0, (deadline - ContinuousClock.now).nanoseconds)
-  }
 }
 
-extension LaneState {
-  /// The word on which this end sleeps, if the channel is shared.
-  var doorbell: PortCore.SleepPreparation {
-    consumer.memory.map { unsafe .ready(consumer.doorbellWord, $0) } ?? .notNeeded
-  }
-
-  /// After a message was taken by hand: if it was the last, `close` is due; and the loop may have to announce itself again.
+extension Receiver {
+  /// A message was taken by hand: if it was the last, `close` is due; and the loop may have to announce itself again.
   @inline(__always)
-  fileprivate mutating func followUp(afterAnnouncing: Bool) -> FollowUp {
+  fileprivate mutating func noteTaken(_ after: inout AfterLock, afterAnnouncing: Bool) {
     // The port's turn works it out; here it is only made to have one.
-    if case .gone = receiver.end { return receiver.notify() }
-    return afterAnnouncing && receiver.hasTaker ? receiver.notify() : .none
-  }
-}
-
-extension Duration {
-  /// Whole nanoseconds, as far as they fit.
-  var nanoseconds: Int64 {
-    let (seconds, attoseconds) = components
-    let (product, overflow) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
-    if overflow { return seconds < 0 ? .min : .max }
-    return product &+ attoseconds / 1_000_000_000
+    if case .open = end, !(afterAnnouncing && hasTaker) { return }
+    let due = notify()
+    (after.scheduled, after.parker) = (due.scheduled, due.parker)
   }
 }

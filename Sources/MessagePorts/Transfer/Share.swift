@@ -4,11 +4,26 @@ import Synchronization
 
 // A channel becomes shared when its first port leaves. Until then it needs nothing from the kernel.
 
+/// Why a channel could not become shared.
+enum ShareError: Error {
+  /// By way of other channels, it holds its own other end: neither can be first.
+  case holdsItself
+  case port(PortError)
+
+  /// What the caller is told who did not list the port.
+  var withoutIndex: PortError {
+    switch self {
+    case .holdsItself: .system(SystemError(call: "sendmsg", errno: ELOOP))
+    case .port(let error): error
+    }
+  }
+}
+
 extension PortCore {
   /// Moves a local channel, with everything that waits in it, into shared memory. On failure it is as it was.
   ///
-  /// Only within ``Departure/exclusively(_:)``, because it locks both lanes, and those of ports that wait in them.
-  func share() throws(PortError) {
+  /// Only within ``TransferLock/exclusively(_:)``, because it locks both lanes, and those of ports that wait in them.
+  func share() throws(ShareError) {
     // Ports that wait in the channel, and those that wait in theirs, are shared before it. With a list, and not by
     // recursion: a nesting may be deeper than the stack.
     var pending = [(core: self, isPrepared: false)]
@@ -25,71 +40,70 @@ extension PortCore {
     }
   }
 
-  fileprivate var isShared: Bool { outgoing.state.withLock { $0.sendingChannel != nil } }
+  fileprivate var isShared: Bool { outgoing.state.withLock { $0.sending.transport.channel != nil } }
 
   private var waitingPorts: [MessagePort] {
-    [outgoing, incoming].flatMap { lane in lane.state.withLock { $0.queue.flatMap(\.ports) } }
+    [outgoing, incoming].flatMap { lane in lane.state.withLock { $0.receiving.queue.ports } }
   }
 
-  private func shareAlone() throws(PortError) {
+  private func shareAlone() throws(ShareError) {
     let channels: (SharedChannel, SharedChannel)
     do throws(SystemError) {
       channels = try SharedChannel.makePair(options: options)
     } catch {
-      throw .system(error)
+      throw .port(.system(error))
     }
     crashPoint(.shareMade)
     let (mine, theirs) = end == 0 ? (channels.0, channels.1) : (channels.1, channels.0)
 
     for lane in [outgoing, incoming] { lane.isMoving.store(true, ordering: .relaxed) }
     defer { for lane in [outgoing, incoming] { lane.isMoving.store(false, ordering: .relaxed) } }
-    let leftovers = try outgoing.state.withLock { (outgoing) throws(PortError) -> Leftovers in
-      try incoming.state.withLock { (incoming) throws(PortError) -> Leftovers in
+    let moved = try outgoing.state.withLock { (outgoing) throws(ShareError) -> [QueuedMessage] in
+      try incoming.state.withLock { (incoming) throws(ShareError) -> [QueuedMessage] in
         var toThem = RingProducer(memory: mine.memory, lane: end)
         var toMe = RingProducer(memory: mine.memory, lane: 1 - end)
-        do throws(PortError) {
-          try outgoing.write(into: &toThem, through: mine)
-          try incoming.write(into: &toMe, through: theirs)
+        do throws(ShareError) {
+          try outgoing.receiving.queue.write(into: &toThem, through: mine)
+          try incoming.receiving.queue.write(into: &toMe, through: theirs)
         } catch {
-          outgoing.callOffDeparture()
-          incoming.callOffDeparture()
+          outgoing.receiving.queue.callOffDeparture()
+          incoming.receiving.queue.callOffDeparture()
           throw error
         }
 
         // From here on nothing fails.
         crashPoint(.shareWritten)
-        var leftovers = Leftovers()
-        leftovers.queue = outgoing.becomeShared(
+        let sent = outgoing.becomeShared(
           producer: toThem, consumer: RingConsumer(memory: mine.memory, lane: end), from: mine, to: theirs)
-        leftovers.queue += incoming.becomeShared(
+        let received = incoming.becomeShared(
           producer: toMe, consumer: RingConsumer(memory: mine.memory, lane: 1 - end), from: theirs, to: mine)
-        return leftovers
+        return sent + received
       }
     }
     crashPoint(.shared)
     // Ports that waited in the channel are on their way now; their old objects stand for nothing.
-    for port in leftovers.queue.lazy.flatMap(\.ports) {
+    for port in moved.lazy.flatMap(\.ports) {
       _ = port.core.lifecycle.change(from: .departing, to: .detached)
       port.core.takeApart(because: .detached)
     }
     for lane in [outgoing, incoming] {
-      guard let core = lane.state.withLock({ $0.receiver.core }) else { continue }
-      let waitsForSpace = core.outgoing.state.withLock { !$0.spaceWaiters.isEmpty }
-      if waitsForSpace || lane.state.withLock({ $0.receiver.wantsEvents }) { core.watchIfShared() }
+      guard let core = lane.state.withLock({ $0.receiving.receiver.core }) else { continue }
+      let waitsForSpace = core.outgoing.state.withLock { !$0.sending.spaceWaiters.isEmpty }
+      if waitsForSpace || lane.state.withLock({ $0.receiving.receiver.wantsEvents }) { core.watchIfShared() }
       // So far the receiver would have let a poster that waits go on. Now the loop has to announce it on the ring.
       if waitsForSpace { core.loop.schedule(core) }
-      lane.state.withLock { $0.receiver.notify() }.perform()
+      lane.state.withLock { $0.receiving.receiver.notify() }.perform()
       core.giveBackOverflowWhenRead()
     }
   }
 }
 
-extension LaneState {
+extension LocalQueue {
   /// Copies what waits in the local queue onto a new ring. The queue itself stays, in case something fails.
-  fileprivate mutating func write(into producer: inout RingProducer, through channel: SharedChannel) throws(PortError) {
+  fileprivate func write(into producer: inout RingProducer, through channel: SharedChannel) throws(ShareError) {
     var policy = GrowthPolicy()
     policy.waitsForConsumer = false
-    for message in queue {
+    for message in messages {
       #if PLANTED_FORGOTTEN_MESSAGE
         if PlantedBug.strikes() { continue }
       #endif
@@ -98,7 +112,7 @@ extension LaneState {
         _ = core.lifecycle.change(from: .open, to: .departing)
         // A port waits, by way of other channels, in its own channel: neither can be first.
         let isMoving = core.outgoing.isMoving.load(ordering: .relaxed) || core.incoming.isMoving.load(ordering: .relaxed)
-        if isMoving || !core.isShared { throw .system(SystemError(call: "sendmsg", errno: ELOOP)) }
+        if isMoving || !core.isShared { throw .holdsItself }
       }
       let header: RecordHeader
       do throws(RingError) {
@@ -107,12 +121,16 @@ extension LaneState {
         }
       } catch {
         switch error {
-        case .system(let error): throw .system(error)
+        case .system(let error): throw .port(.system(error))
         default: preconditionFailure("a new ring without a reader refuses nothing: \(error)")
         }
       }
       // Nobody else has the other end of the new socket, so it cannot be hung up.
-      if !cores.isEmpty { _ = try channel.send(cores) }
+      do throws(PortError) {
+        if !cores.isEmpty { _ = try channel.send(cores) }
+      } catch {
+        throw .port(error)
+      }
       producer.publish(header.carrying(cores.count))
     }
     producer.publishPosition()
@@ -120,31 +138,24 @@ extension LaneState {
 
   /// The ports that wait in the queue do not leave after all.
   fileprivate func callOffDeparture() {
-    for port in queue.lazy.flatMap(\.ports) { _ = port.core.lifecycle.change(from: .departing, to: .open) }
+    for port in ports { _ = port.core.lifecycle.change(from: .departing, to: .open) }
   }
+}
 
+extension LaneState {
   /// Goes over to the ring, whose both ends are still in this process. Returns the queue that is on the ring now.
   fileprivate mutating func becomeShared(
     producer: consuming RingProducer, consumer: consuming RingConsumer, from sender: SharedChannel,
     to recipient: SharedChannel
   ) -> [QueuedMessage] {
-    let isSenderGone = receiver.peerClosed != nil
+    let isSenderGone = receiving.receiver.peerClosed != nil
     if isSenderGone {
       producer.sayClosed()
       sender.hangUp()
     } else {
-      self.producer = producer
-      sendingChannel = sender
+      sending.attach(producer, to: sender)
     }
-    if !isReceiverGone {
-      self.consumer = consumer
-      self.consumer.releaseStride = Lane.releaseStride
-      receivingChannel = recipient
-    }
-    defer {
-      queue = []
-      queuedBytes = 0
-    }
-    return Array(queue)
+    if !sending.audience.isGone { receiving.attach(RecordReader(consumer), to: recipient) }
+    return receiving.queue.removeAll()
   }
 }

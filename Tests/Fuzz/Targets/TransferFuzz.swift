@@ -150,7 +150,7 @@ enum TransferFuzz {
       ]
       for case let channel? in channels {
         demand(csupport_memory_is_shrink_sealed(channel.memory.fd) == 1, "memory without a seal")
-        demand(csupport_socket_is_seqpacket(channel.socket) == 1, "a socket that is none")
+        demand(csupport_socket_is_seqpacket(channel.descriptor) == 1, "a socket that is none")
       }
       demand(channels.contains { $0 != nil }, "a port without a channel")
       demand((0...1).contains(port.core.end), "end \(port.core.end)")

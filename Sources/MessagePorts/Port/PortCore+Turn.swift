@@ -7,11 +7,11 @@ private enum Delivery {
   case message(@Sendable (MessageEvent) -> Void, MessageEvent)
   case resume(MessageWaiter, MessageEvent?)
   case messageError((@Sendable (MessageError) -> Void)?, MessageError)
-  case close(@Sendable (CloseReason) -> Void, CloseReason, Leftovers)
+  case close(@Sendable (CloseReason) -> Void, CloseReason, AfterLock)
   /// The peer broke the format: hang up on it.
   case hangUp(SharedChannel?)
-  /// Drop these, outside the lock.
-  case finished(Leftovers)
+  /// Nothing will ever come again; what was held for it goes outside the lock.
+  case finished(AfterLock)
   case nothing(TurnResult)
 }
 
@@ -25,15 +25,6 @@ enum TurnResult {
   case idle
   /// Something waits and cannot be taken for want of resources: try again soon.
   case blocked
-}
-
-/// References whose release may run code of the program, and must not do so under a lock.
-struct Leftovers: Sendable {
-  var handlers: PortHandlers?
-  /// Handlers that came too late.
-  var unused = PortHandlers()
-  var retained: KeptPort?
-  var queue: [QueuedMessage] = []
 }
 
 extension PortCore {
@@ -53,28 +44,30 @@ extension PortCore {
 
   /// `nil`: the port has been moved to another loop.
   private func deliver(upTo budget: Int, on runner: EventLoop) -> TurnResult? {
+    let thread = csupport_thread_id()
     var remaining = budget
     while remaining > 0 {
       guard loop === runner else { return nil }
-      remaining -= deliverPlain(upTo: remaining)
+      remaining -= deliverPlain(upTo: remaining, on: thread)
       guard remaining > 0 else { break }
       guard loop === runner else { return nil }
       remaining -= 1
-      let delivery = nextDelivery()
+      let (delivery, after) = nextDelivery(on: thread)
       // [about-to-call] Release: pairs with the acquire in `waitForCallToBegin`; the call has begun.
-      isAboutToCall.store(false, ordering: .releasing)
+      threadAboutToCall.store(0, ordering: .releasing)
+      after.perform()
       switch delivery {
       case .message(let handler, let event): handler(event)
       case .resume(let waiter, let event): waiter.resumption.resume(event)
       case .messageError(let handler, let error): handler?(error)
-      case .close(let handler, let reason, let leftovers):
+      case .close(let handler, let reason, let released):
         stopWatching()
         handler(reason)
-        _ = consume leftovers
+        _ = consume released
       case .hangUp(let channel): channel?.hangUp()
-      case .finished(let leftovers):
+      case .finished(let released):
         stopWatching()
-        _ = consume leftovers
+        _ = consume released
         return .idle
       case .nothing(let result): return result
       }
@@ -85,23 +78,21 @@ extension PortCore {
   /// The common case, made short: whole messages without ports on the ring, and a handler that stays the same. The lock
   /// is taken for each message all the same, because the handler may close or transfer the port, and what is still
   /// queued then is not for it.
-  private func deliverPlain(upTo limit: Int) -> Int {
-    let (handler, configuration) = incoming.state.withLock { lane in
-      (lane.receiver.isStarted ? lane.receiver.handlers.onMessage : nil, lane.receiver.configuration)
-    }
+  private func deliverPlain(upTo limit: Int, on thread: UInt64) -> Int {
+    let (handler, configuration) = withReceiver { ($0.isStarted ? $0.handlers.onMessage : nil, $0.configuration) }
     guard let handler else { return 0 }
     var event = MessageEvent(payload: MessagePayload(), ports: [])
     for delivered in 0..<limit {
       let wasTaken = incoming.state.withLock { lane in
-        guard lifecycle.isOpen, lane.receiver.configuration == configuration, lane.receiver.waiters.isEmpty,
-          lane.queue.isEmpty, lane.takePlain(into: &event)
+        guard lifecycle.isOpen, lane.receiving.receiver.configuration == configuration,
+          lane.receiving.receiver.waiters.isEmpty, lane.receiving.queue.isEmpty, lane.receiving.takePlain(into: &event)
         else { return false }
-        isAboutToCall.store(true, ordering: .relaxed)
+        threadAboutToCall.store(thread, ordering: .relaxed)
         return true
       }
       guard wasTaken else { return delivered }
       // [about-to-call] Release: pairs with the acquire in `waitForCallToBegin`; the call has begun.
-      isAboutToCall.store(false, ordering: .releasing)
+      threadAboutToCall.store(0, ordering: .releasing)
       handler(event)
     }
     return limit
@@ -113,136 +104,127 @@ extension PortCore {
     // The flag is set under the lane's lock, by a loop that found the port open; whoever closes the port has had that
     // lock since. It is up for some instructions only, unless the loop's thread is preempted.
     // [about-to-call] Acquire: pairs with the releases in `deliver` and `deliverPlain`.
-    while isAboutToCall.load(ordering: .acquiring), !loop.isCurrent { csupport_cpu_relax() }
-  }
-
-  private func nextDelivery() -> Delivery {
-    incoming.state.withLock { lane in
-      guard lifecycle.isOpen else {
-        lane.receiver.isScheduled = false
-        return .nothing(.idle)
-      }
-      isAboutToCall.store(true, ordering: .relaxed)
-      return lane.nextDelivery(loop: loop)
+    let mine = csupport_thread_id()
+    while true {
+      let thread = threadAboutToCall.load(ordering: .acquiring)
+      if thread == 0 || thread == mine { return }
+      csupport_cpu_relax()
     }
   }
 
-  /// Says on the doorbell that the loop is going to sleep. `false`: there is something to deliver after all.
+  private func nextDelivery(on thread: UInt64) -> (Delivery, AfterLock) {
+    var after = AfterLock.none
+    let delivery = incoming.state.withLock { lane -> Delivery in
+      guard lifecycle.isOpen else {
+        lane.receiving.receiver.isScheduled = false
+        return .nothing(.idle)
+      }
+      threadAboutToCall.store(thread, ordering: .relaxed)
+      return lane.nextDelivery(&after, loop: loop)
+    }
+    return (delivery, after)
+  }
+
+  /// Says on the doorbell that the loop is going to sleep, unless there is something to deliver after all.
   func prepareToSleep(_ doorbell: UInt32, on runner: EventLoop) -> SleepPreparation {
     incoming.state.withLock { lane in
       // What another loop says on the doorbell is none of `runner`'s business.
-      guard loop === runner, lifecycle.isOpen, lane.receiver.hasTaker, lane.consumer.isAttached,
-        case .open = lane.receiver.end
-      else { return .notNeeded }
-      let maySleep = lane.consumer.prepareToSleep(doorbell)
-      if lane.consumer.takeOwedRing() { lane.receivingChannel?.ring() }
-      if maySleep, let memory = lane.consumer.memory { return unsafe .ready(lane.consumer.doorbellWord, memory) }
-      lane.receiver.isScheduled = true
-      return .hasWork
+      guard loop === runner, lifecycle.isOpen else { return .notNeeded }
+      return lane.receiving.prepareToSleep(doorbell)
     }
-  }
-
-  @safe
-  enum SleepPreparation: @unchecked Sendable {  // the word lies in the memory
-    case ready(UnsafeMutableRawPointer, ChannelMemory)
-    case hasWork
-    case notNeeded
   }
 
   /// Whether a message has come, for a loop that looks around before it sleeps. Claims the port's next turn if so.
   func claimTurnIfReady() -> Bool {
     incoming.state.withLock { lane in
-      guard !lane.receiver.isScheduled, !lane.consumer.isEmpty else { return false }
-      lane.receiver.isScheduled = true
-      return true
-    }
-  }
-
-  /// Claims the port's next turn, unless it is claimed already.
-  func claimTurn() -> Bool {
-    incoming.state.withLock { lane in
-      guard !lane.receiver.isScheduled else { return false }
-      lane.receiver.isScheduled = true
+      guard !lane.receiving.receiver.isScheduled, !lane.receiving.records.consumer.isEmpty else { return false }
+      lane.receiving.receiver.isScheduled = true
       return true
     }
   }
 
   /// The other end was found breaking the protocol by whoever had this end before: `close` is all that will come.
   func endReceiving(_ violation: String) {
-    incoming.state.withLock { _ = $0.endReading(violation) }
-    outgoing.state.withLock { $0.isReceiverGone = true }
+    incoming.state.withLock { _ = $0.receiving.endReading(violation) }
+    outgoing.state.withLock { $0.sending.audience.leave() }
   }
 
   /// The doorbell rang on the socket.
   func drainDoorbells() {
     incoming.state.withLock { lane in
       // Once the port departs, the packets are the next owner's.
-      if lifecycle.isOpen { lane.receivingChannel?.drainDoorbells() }
+      if lifecycle.isOpen { lane.receiving.transport.channel?.drainDoorbells() }
     }
   }
 }
 
 extension LaneState {
   /// The state machine of a receiving end: what happens next, given what has come and who takes it.
-  fileprivate mutating func nextDelivery(loop: @autoclosure () -> EventLoop) -> Delivery {
-    if receiver.hasTaker {
-      switch take(loop: loop()) {
+  fileprivate mutating func nextDelivery(_ after: inout AfterLock, loop: @autoclosure () -> EventLoop) -> Delivery {
+    if receiving.receiver.hasTaker {
+      switch take(&after, loop: loop()) {
       case .message(let event):
-        if !receiver.waiters.isEmpty { return .resume(receiver.waiters.removeFirst(), event) }
-        guard let handler = receiver.handlers.onMessage else { preconditionFailure("a message without a taker") }
+        if !receiving.receiver.waiters.isEmpty { return .resume(receiving.receiver.waiters.removeFirst(), event) }
+        guard let handler = receiving.receiver.handlers.onMessage else { preconditionFailure("a message without a taker") }
         return .message(handler, event)
-      case .failed(let error): return .messageError(receiver.handlers.onMessageError, error)
-      case .violation(let what): return .hangUp(endReading(what))
-      case .blocked:
-        receiver.isScheduled = false
-        return .nothing(.blocked)
+      case .failed(let error): return .messageError(receiving.receiver.handlers.onMessageError, error)
+      case .violation(let what): return .hangUp(receiving.endReading(what))
+      case .blocked: return receiving.rest(.blocked)
       case .nothing: break
       }
     }
+    return receiving.nextWithoutMessage()
+  }
+}
+
+extension ReceivingHalf {
+  fileprivate mutating func prepareToSleep(_ doorbell: UInt32) -> SleepPreparation {
+    guard receiver.hasTaker, records.consumer.isAttached, case .open = receiver.end else { return .notNeeded }
+    let maySleep = records.consumer.prepareToSleep(doorbell)
+    payOwedRing()
+    if maySleep { return self.doorbell }
+    receiver.isScheduled = true
+    return .hasWork
+  }
+
+  /// No message can be delivered: the port waits for one, or is at its end.
+  fileprivate mutating func nextWithoutMessage() -> Delivery {
     guard case .gone(let reason) = receiver.end else {
-      receiver.isScheduled = false
       // The loop may have been rung in the place of a thread that sleeps in a receive.
-      if !receiver.hasTaker, consumer.isAttached, !consumer.isEmpty {
+      if !receiver.hasTaker, records.consumer.isAttached, !records.consumer.isEmpty {
         receiver.core.map { wakeThreads(of: $0) }
       }
-      return .nothing(receiver.hasTaker && consumer.isAttached ? .wait : .idle)
+      return rest(receiver.hasTaker && records.consumer.isAttached ? .wait : .idle)
     }
     switch lookAhead() {
     case .violation(let what): return .hangUp(endReading(what))
-    case .message:
-      if receiver.hasTaker { return .nothing(.more) }
-      receiver.isScheduled = false
-      return .nothing(.idle)
-    case .blocked:
-      receiver.isScheduled = false
-      return .nothing(.blocked)
+    case .message: return receiver.hasTaker ? .nothing(.more) : rest(.idle)
+    case .blocked: return rest(.blocked)
     case .nothing: return finish(reason)
     }
   }
 
+  /// The port's turn is over, and the next one is not asked for.
+  fileprivate mutating func rest(_ result: TurnResult) -> Delivery {
+    receiver.isScheduled = false
+    return .nothing(result)
+  }
+
   /// Everything was delivered, and there will be nothing more.
   private mutating func finish(_ reason: CloseReason) -> Delivery {
-    receivingChannel?.discardPackets()
+    transport.channel?.discardPackets()
     if !receiver.waiters.isEmpty { return .resume(receiver.waiters.removeFirst(), nil) }
-    var leftovers = Leftovers()
-    leftovers.handlers = receiver.handlers
-    leftovers.retained = receiver.retained.take()
+    var released = AfterLock.none
+    released.release(receiver.handlers)
+    released.release(receiver.retained.take())
     let onClose = receiver.handlers.onClose
     receiver.handlers = PortHandlers()
     guard let onClose else {
       // Whoever asks later is still told.
       receiver.isScheduled = false
-      return .finished(leftovers)
+      return .finished(released)
     }
     receiver.end = .delivered(reason)
-    return .close(onClose, reason, leftovers)
-  }
-
-  /// The peer broke the format: whatever it writes from now on is not looked at.
-  mutating func endReading(_ what: String) -> SharedChannel? {
-    consumer = RingConsumer()
-    assembler = MessageAssembler()
-    receiver.end = .gone(.protocolViolation(what))
-    return receivingChannel
+    return .close(onClose, reason, released)
   }
 }

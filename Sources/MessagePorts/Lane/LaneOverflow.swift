@@ -12,8 +12,8 @@ enum LaneOverflow: Sendable {
   case resting
 }
 
-extension LaneState {
-  private var holdsOverflow: Bool { sendingChannel != nil && !isReceiverGone && producer.hasOverflowed(policy) }
+extension SendingHalf {
+  private var holdsOverflow: Bool { transport.channel != nil && !audience.isGone && producer.hasOverflowed(policy) }
 
   /// Whether the lane has overflowed since it was last asked: the poster's loop has to see to it then.
   mutating func noticeOverflow() -> Bool {
@@ -48,30 +48,5 @@ extension LaneState {
     guard overflow != .resting else { return false }
     overflow = .announced
     return true
-  }
-}
-
-extension PortCore {
-  /// Lets the loop give back what the outgoing lane has overflowed into, once it was read. Not with a lane locked.
-  func giveBackOverflowWhenRead() {
-    guard outgoing.state.withLock({ $0.noticeOverflow() }) else { return }
-    watchForOverflow()
-  }
-
-  func watchForOverflow() {
-    watchIfShared()
-    loop.schedule(self)
-  }
-
-  /// How soon a receiver that reads an overflow is asked again.
-  private static let overflowRestNanoseconds: UInt64 = 10_000_000
-
-  func restFromOverflow() {
-    loop.after(nanoseconds: Self.overflowRestNanoseconds) { [self] in
-      outgoing.state.withLock { lane in
-        if lane.overflow == .resting { lane.overflow = .noticed }
-      }
-      loop.schedule(self)
-    }
   }
 }

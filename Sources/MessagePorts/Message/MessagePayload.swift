@@ -58,13 +58,3 @@ public import SharedRing
     }
   }
 }
-
-/// A message that waits in this process.
-struct QueuedMessage: Sendable {
-  let payload: MessagePayload
-  /// The ports it carries, already as the objects that the receiver will get. Dropping the message closes them.
-  let ports: [MessagePort]
-
-  /// What it counts for in a limit on unread data: the same here as in shared memory.
-  var recordBytes: Int { RecordHeader.recordBytes(payloadBytes: payload.byteCount) }
-}

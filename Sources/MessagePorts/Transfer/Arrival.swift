@@ -20,40 +20,11 @@ extension SharedChannel {
     guard count <= TransferPacket.maximumPorts else { return .failure(.violation("\(count) ports in one message")) }
     var words = [UInt64](repeating: 0, count: TransferPacket.byteCount(ports: count) / 8)
     var fds = ReceivedDescriptors(capacity: min(3 * count, CSUPPORT_MAX_PACKET_FDS))
-    var received = csupport_received()
-    var wasReset = false
-    var attempts = 0
-    repeat {
-      // A peer that keeps ringing instead of sending what it announced must not keep us here.
-      attempts += 1
-      guard attempts <= Self.doorbellsInARow else { return .failure(.violation("doorbells without end")) }
-      let result = unsafe words.withUnsafeMutableBytes { bytes in
-        unsafe fds.withStorage { storage in
-          unsafe csupport_receive_packet(socket, bytes.baseAddress, bytes.count, storage.baseAddress, storage.count, &received)
-        }
-      }
-      switch result {
-      case 1:
-        fds.arrived(Int(received.fd_count))
-        // A doorbell has no business to bring any.
-        if received.byte_count == 1 { fds.closeAll() }
-      case -EINTR: received.byte_count = 1
-      // The peer closed with packets of ours unread; its own are still there, behind this one report.
-      case -ECONNRESET where !wasReset:
-        wasReset = true
-        received.byte_count = 1
-      // Our own trouble, not the peer's. The kernel says so before it takes the packet off the socket.
-      case -ENOMEM, -ENOBUFS, -ENFILE, -EMFILE:
-        return .failure(.blocked(SystemError(call: "recvmsg", errno: -result)))
-      default: return .failure(.violation("ports announced and not sent"))
-      }
-    } while received.byte_count == 1  // a doorbell, or nothing yet
-
-    crashPoint(.receivePacketTaken)
-    guard received.byte_count == TransferPacket.byteCount(ports: count), !received.bytes_truncated,
-      words[0] == UInt64(TransferPacket.magic) | UInt64(count) << 32
-    else { return .failure(.violation("not the packet of \(count) ports")) }
-    if received.fds_truncated { return .failure(.message(.portsLost(expected: count))) }
+    do throws(ArrivalError) {
+      try receivePacket(into: &words, &fds, count: count)
+    } catch {
+      return .failure(error)
+    }
     var ports: [MessagePort] = []
     for index in 0..<count {
       let start = 1 + index * TransferPacket.wordsPerPort
@@ -70,41 +41,33 @@ extension SharedChannel {
     crashPoint(.receivePortsMade)
     return .success(ports)
   }
-}
 
-/// Descriptors that came with a packet, until each has an owner. Closes what is left.
-struct ReceivedDescriptors: ~Copyable {
-  private var storage: [CInt]
-  private var next = 0
-  private var count = 0
-
-  init(capacity: Int) { storage = [CInt](repeating: -1, count: capacity) }
-
-  deinit { for fd in storage[next..<count] { _ = csupport_close(fd) } }
-
-  /// Closes those that nobody has taken.
-  mutating func closeAll() {
-    for fd in storage[next..<count] { _ = csupport_close(fd) }
-    next = count
-  }
-
-  mutating func withStorage<Result>(_ body: (UnsafeMutableBufferPointer<CInt>) -> Result) -> Result {
-    unsafe storage.withUnsafeMutableBufferPointer { unsafe body($0) }
-  }
-
-  /// So many are in the storage now; there were none left before.
-  mutating func arrived(_ count: Int) {
-    next = 0
-    self.count = count
-  }
-
-  var isEmpty: Bool { next == count }
-
-  /// Hands the next one to a new owner.
-  mutating func take() -> CInt? {
-    guard next < count else { return nil }
-    defer { next += 1 }
-    return storage[next]
+  /// Takes packets off the socket until one is no doorbell: it has to be that of `count` ports.
+  private func receivePacket(
+    into words: inout [UInt64], _ fds: inout ReceivedDescriptors, count: Int
+  ) throws(ArrivalError) {
+    // A peer that keeps ringing instead of sending what it announced must not keep us here.
+    for _ in 0..<Self.doorbellsInARow {
+      let receipt = unsafe words.withUnsafeMutableBytes { bytes in unsafe socket.receive(into: bytes, &fds) }
+      switch receipt {
+      case .packet(let packet):
+        if packet.byteCount == 1 {
+          // A doorbell has no business to bring any.
+          fds.closeAll()
+          continue
+        }
+        crashPoint(.receivePacketTaken)
+        guard packet.byteCount == TransferPacket.byteCount(ports: count), !packet.isTruncated,
+          words[0] == UInt64(TransferPacket.magic) | UInt64(count) << 32
+        else { throw .violation("not the packet of \(count) ports") }
+        if packet.lacksDescriptors { throw .message(.portsLost(expected: count)) }
+        return
+      // Our own trouble, not the peer's. The kernel says so before it takes the packet off the socket.
+      case .short(let error): throw .blocked(error)
+      case .nothing, .ended: throw .violation("ports announced and not sent")
+      }
+    }
+    throw .violation("doorbells without end")
   }
 }
 
@@ -170,8 +133,8 @@ extension PortCore {
     } ?? RingConsumer()
     self.init(
       outgoing: Lane(options, producer: producer, channel: channel),
-      incoming: Lane(options, consumer: consumer, channel: channel), end: end, options: options, loop: loop)
+      incoming: Lane(options, records: RecordReader(consumer), channel: channel), end: end, options: options, loop: loop)
     if receiving == nil { endReceiving("found by the port's previous owner") }
-    if let partial { incoming.state.withLock { $0.assembler.resume(partial.bytes, filled: partial.filled) } }
+    if let partial { incoming.state.withLock { $0.receiving.records.resume(partial.bytes, filled: partial.filled) } }
   }
 }

@@ -57,24 +57,15 @@ struct Receiver: Sendable {
   }
 }
 
-/// A port that the library keeps alive. As long as there is one, its loop is not idle.
-final class KeptPort: Sendable {
-  /// The port, or the connection that is made of it.
-  let owner: any AnyObject & Sendable
-  let loop: EventLoop
-
-  /// `nil`: the loop was stopped, and will never call a handler.
-  init?(_ core: PortCore, of owner: any AnyObject & Sendable, on loop: EventLoop) {
-    self.owner = owner
-    self.loop = loop
-    guard loop.register(self, core) else { return nil }
+extension Receiver {
+  /// Something has come, or come to its end: who has to look at it. Under the lane's lock.
+  mutating func notify() -> AfterLock {
+    var after = AfterLock.none
+    if let core, !isScheduled, wantsEvents {
+      isScheduled = true
+      after.scheduled = core
+    }
+    after.parker = parker
+    return after
   }
-
-  deinit { loop.unregister(self) }
-}
-
-/// A task that waits for the next message: `nil` means that there will be none.
-struct MessageWaiter: Sendable {
-  let id: UInt64
-  let resumption: Resumption<MessageEvent?>
 }

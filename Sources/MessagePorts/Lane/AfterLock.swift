@@ -1,0 +1,62 @@
+import SharedRing
+
+/// What is left to do once a lane's lock is released: to wake, to resume, or to release whatever may run code of the
+/// program when it goes. None of it may happen under the lock.
+///
+/// Nothing in most cases, so that a plain post pays for three words.
+struct AfterLock: Sendable {
+  /// The loop gives this port a turn.
+  var scheduled: PortCore?
+  /// Its threads look again.
+  var parker: Parker?
+  private var rest: [Deed] = []
+
+  private enum Deed: Sendable {
+    case resumeReceiver(MessageWaiter, MessageEvent?)
+    case resumePoster(SpaceWaiter, Result<Void, PortError>)
+    case release(PortHandlers)
+    case releaseKept(KeptPort)
+  }
+
+  static let none = AfterLock()
+
+  mutating func resume(_ waiter: MessageWaiter, _ event: MessageEvent?) { rest.append(.resumeReceiver(waiter, event)) }
+  mutating func resume(_ waiter: SpaceWaiter, _ result: Result<Void, PortError>) {
+    rest.append(.resumePoster(waiter, result))
+  }
+  mutating func resumeAll(_ waiters: SpaceWaiters, _ result: Result<Void, PortError>) {
+    for waiter in waiters.inOrder { resume(waiter, result) }
+  }
+  mutating func release(_ handlers: PortHandlers) { if !handlers.isEmpty { rest.append(.release(handlers)) } }
+  mutating func release(_ kept: KeptPort?) { if let kept { rest.append(.releaseKept(kept)) } }
+
+  /// All that a receiver has is given up; those who wait for a message hear that there will be none.
+  mutating func dismiss(_ receiver: Receiver) {
+    release(receiver.handlers)
+    release(receiver.retained)
+    for waiter in receiver.waiters { resume(waiter, nil) }
+    if let parker = receiver.parker { self.parker = parker }
+  }
+
+  /// Not with a lane locked.
+  @inline(__always)
+  func perform() {
+    if let scheduled { scheduled.loop.schedule(scheduled) }
+    if let parker { parker.wakeAll() }
+    if !rest.isEmpty { performRest() }
+  }
+
+  /// What is only to be released goes with this value.
+  @inline(never)
+  private func performRest() {
+    for deed in rest {
+      switch deed {
+      case .resumeReceiver(let waiter, let event): waiter.resumption.resume(event)
+      case .resumePoster(let waiter, let result):
+        waiter.resume(result)
+        crashPoint(.spaceResumed)
+      case .release, .releaseKept: break
+      }
+    }
+  }
+}

@@ -1,0 +1,28 @@
+// The front door: a message without ports.
+
+extension PortCore {
+  /// Posts a message without ports.
+  @inline(__always)
+  func post(_ bytes: RawSpan) throws(PortError) {
+    guard bytes.byteCount <= options.messageLimitBytes else {
+      throw .messageTooLarge(byteCount: bytes.byteCount, limit: options.messageLimitBytes)
+    }
+    while true {
+      let outcome = try outgoing.state.withLock { (lane) throws(PortError) -> PostOutcome in
+        if !lifecycle.isOpen {
+          try lifecycle.checkUsable()
+          return .departing
+        }
+        if lane.sending.tryPost(bytes) { return .done }
+        return try lane.postUncommon(bytes)
+      }
+      switch outcome {
+      case .done: return
+      case .followUp(let after): return after.perform()
+      case .overflowed: return watchForOverflow()
+      case .departing: TransferLock.waitForOthers()
+      }
+    }
+  }
+}
+

@@ -1,0 +1,106 @@
+import SharedRing
+import Synchronization
+
+extension PortCore {
+  /// Suspends until a message of `byteCount` bytes would be taken.
+  func waitForSpace(byteCount: Int) async throws(PortError) {
+    let recordBytes = RecordHeader.recordBytes(payloadBytes: byteCount)
+    let limit = options.queueLimitBytes ?? .max
+    guard byteCount >= 0, byteCount <= options.messageLimitBytes, recordBytes <= limit else {
+      throw .messageTooLarge(byteCount: byteCount, limit: min(limit, options.messageLimitBytes))
+    }
+    let id = WaiterID.next()
+    let result = await withTaskCancellationHandler {
+      await Resumption.suspend { resumption in
+        let waiter = SpaceWaiter(id: id, recordBytes: recordBytes, resumption: resumption)
+        while true {
+          switch addSpaceWaiter(waiter) {
+          case .answered(let answer): return waiter.resume(answer)
+          case .departing: TransferLock.waitForOthers()
+          case .waits:
+            watchIfShared()
+            return loop.schedule(self)
+          }
+        }
+      }
+    } onCancel: {
+      outgoing.state.withLock { $0.sending.spaceWaiters.remove(id: id) }?.resume(.failure(.cancelled))
+    }
+    try result.get()
+  }
+
+  private enum SpaceAnswer: Sendable {
+    case answered(Result<Void, PortError>)
+    case waits
+    /// Another thread is transferring the port; whether that succeeds decides.
+    case departing
+  }
+
+  private func addSpaceWaiter(_ waiter: SpaceWaiter) -> SpaceAnswer {
+    outgoing.state.withLock { lane in
+      switch lifecycle.state {
+      case .closed: return .answered(.failure(.closed))
+      case .detached: return .answered(.failure(.detached))
+      case .departing: return .departing
+      case .open: break
+      }
+      if Task.isCancelled { return .answered(.failure(.cancelled)) }
+      if lane.sending.audience.isGone { return .answered(.success(())) }
+      if lane.sending.spaceWaiters.isEmpty, lane.freeBytes() >= waiter.recordBytes { return .answered(.success(())) }
+      lane.sending.spaceWaiters.append(waiter)
+      return .waits
+    }
+  }
+
+  /// Lets those go on for whom there is room, and for the others announces that this end waits. On the loop's thread.
+  func spaceTurn(_ doorbell: UInt32, on runner: EventLoop) -> SleepPreparation {
+    var after = AfterLock.none
+    let preparation = outgoing.state.withLock { lane -> SleepPreparation in
+      guard loop === runner, lifecycle.state == .open, lane.sending.producer.isAttached else { return .notNeeded }
+      lane.resumeSpaceWaiters(&after)
+      let waitsForOverflow = lane.sending.overflowNeedsDoorbell(doorbell, rest: restFromOverflow)
+      guard !lane.sending.spaceWaiters.isEmpty || waitsForOverflow else { return .notNeeded }
+      let limit = lane.sending.policy.unreadLimitBytes ?? .max
+      let waiters = lane.sending.spaceWaiters
+      let maySleep = lane.sending.producer.prepareToSleep(doorbell) { producer in
+        let unreleased = producer.unreleasedBytes()
+        return !waiters.isEmpty && waiters.isSatisfied(freeBytes: limit - unreleased)
+          || waitsForOverflow && unreleased == 0
+      }
+      guard maySleep, let memory = lane.sending.producer.memory else {
+        lane.resumeSpaceWaiters(&after)
+        return .hasWork
+      }
+      return unsafe .ready(lane.sending.producer.doorbellWord, memory)
+    }
+    after.perform()
+    return preparation
+  }
+}
+
+// MARK: - Giving memory back
+
+extension PortCore {
+  /// Lets the loop give back what the outgoing lane has overflowed into, once it was read. Not with a lane locked.
+  func giveBackOverflowWhenRead() {
+    guard outgoing.state.withLock({ $0.sending.noticeOverflow() }) else { return }
+    watchForOverflow()
+  }
+
+  func watchForOverflow() {
+    watchIfShared()
+    loop.schedule(self)
+  }
+
+  /// How soon a receiver that reads an overflow is asked again.
+  private static let overflowRestNanoseconds: UInt64 = 10_000_000
+
+  func restFromOverflow() {
+    loop.after(nanoseconds: Self.overflowRestNanoseconds) { [self] in
+      outgoing.state.withLock { lane in
+        if lane.sending.overflow == .resting { lane.sending.overflow = .noticed }
+      }
+      loop.schedule(self)
+    }
+  }
+}

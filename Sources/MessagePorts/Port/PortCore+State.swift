@@ -1,0 +1,23 @@
+// What a port says of itself.
+
+extension PortCore {
+  /// What `look` sees on the receiving lane, as long as that is this port's: after a transfer within the process it is
+  /// another port's.
+  func ifUsable<Result>(_ look: (inout LaneState) -> sending Result) -> Result? {
+    incoming.state.withLock { lane in
+      switch lifecycle.state {
+      case .open, .departing: look(&lane)
+      case .closed, .detached: nil
+      }
+    }
+  }
+
+  var isPeerClosed: Bool {
+    guard let (isKnown, channel) = ifUsable({ ($0.receiving.receiver.peerClosed != nil, $0.receiving.transport.channel) }) else {
+      return false
+    }
+    return isKnown || channel?.isHungUp == true
+  }
+
+  var queuedByteCount: Int { ifUsable { $0.receiving.queue.byteCount + $0.receiving.records.consumer.waitingBytes } ?? 0 }
+}

@@ -1,0 +1,111 @@
+import CSupport
+import Glibc
+import SharedRing
+
+/// One end of a connected pair of Unix SOCK_SEQPACKET sockets, closed when this goes away.
+///
+/// What an interruption and a reset mean is decided here, once. Nothing blocks.
+///
+/// Thread safety: any thread may use any member. Who takes packets in which order is the callers' business.
+struct PacketSocket: ~Copyable, Sendable {
+  let descriptor: CInt
+
+  init(owning descriptor: CInt) { self.descriptor = descriptor }
+
+  deinit { _ = csupport_close(descriptor) }
+
+  /// Two connected ends, each for `wrap` to take.
+  static func makePair<End>(_ wrap: (consuming PacketSocket) -> End) throws(SystemError) -> (End, End) {
+    var sockets: (CInt, CInt) = (-1, -1)
+    try checkOnce("socketpair", unsafe csupport_socket_pair(&sockets.0, &sockets.1))
+    return (wrap(PacketSocket(owning: sockets.0)), wrap(PacketSocket(owning: sockets.1)))
+  }
+
+  /// Tells the other end that this one is gone, whoever else still holds the descriptor (an event loop's poll, say).
+  func hangUp() { _ = csupport_socket_shutdown(descriptor) }
+
+  /// Whether the other end is gone. One system call.
+  var isHungUp: Bool { csupport_socket_is_hung_up(descriptor) == 1 }
+
+  /// Lets more packets wait, as far as the system allows.
+  func raiseSendBuffer(to byteCount: CInt) { _ = csupport_socket_set_send_buffer(descriptor, byteCount) }
+
+  // MARK: Sending
+
+  enum Sending {
+    case sent
+    /// The kernel queues no more: of this socket's packets, or of descriptors in flight.
+    case full(CInt)
+    /// Nobody can receive it any more.
+    case gone
+    case failed(SystemError)
+  }
+
+  /// Sends one packet: all of it with all descriptors, or nothing. They stay the caller's.
+  @unsafe func send(_ bytes: UnsafeRawBufferPointer, _ descriptors: [CInt]) -> Sending {
+    while true {
+      let result = unsafe descriptors.withUnsafeBufferPointer { fds in
+        unsafe csupport_send_packet(descriptor, bytes.baseAddress, bytes.count, fds.baseAddress, fds.count)
+      }
+      switch CInt(clamping: -result) {
+      case ...0: return .sent
+      case EINTR: continue
+      case EPIPE, ECONNRESET, ENOTCONN: return .gone
+      case let errno where errno == EAGAIN || errno == ETOOMANYREFS || errno == ENOBUFS: return .full(errno)
+      case let errno: return .failed(SystemError(call: "sendmsg", errno: errno))
+      }
+    }
+  }
+
+  // MARK: Receiving
+
+  struct Packet {
+    /// As far as it fitted.
+    let byteCount: Int
+    let isTruncated: Bool
+    /// Some did not arrive: this process is out of them, or made no room for so many.
+    let lacksDescriptors: Bool
+  }
+
+  enum Receipt {
+    case packet(Packet)
+    case nothing
+    /// There is nothing left, and nobody to send more.
+    case ended
+    /// The system lacks what it takes to hand the packet over; it is still there.
+    case short(SystemError)
+  }
+
+  /// Takes one packet; its descriptors are in `fds`, which held none before.
+  @unsafe func receive(into bytes: UnsafeMutableRawBufferPointer, _ fds: inout ReceivedDescriptors) -> Receipt {
+    var received = csupport_received()
+    var wasReset = false
+    while true {
+      let result = unsafe fds.withStorage { storage in
+        unsafe csupport_receive_packet(
+          descriptor, bytes.baseAddress, bytes.count, storage.baseAddress, storage.count, &received)
+      }
+      switch -result {
+      case -1:
+        fds.arrived(Int(received.fd_count))
+        return .packet(
+          Packet(
+            byteCount: received.byte_count, isTruncated: received.bytes_truncated,
+            lacksDescriptors: received.fds_truncated))
+      case EINTR: continue
+      case EAGAIN: return .nothing
+      case ENOMEM, ENOBUFS, ENFILE, EMFILE: return .short(SystemError(call: "recvmsg", errno: -result))
+      // The peer closed with packets of ours unread; its own are still there, behind this one report.
+      case ECONNRESET where !wasReset: wasReset = true
+      default: return .ended
+      }
+    }
+  }
+
+  /// How long the next packet is, as far as it fits into `bytes`; it stays. `nil`: there is none.
+  @unsafe func nextByteCount(_ bytes: UnsafeMutableRawBufferPointer) -> Int? {
+    var received = csupport_received()
+    guard unsafe csupport_peek_packet(descriptor, bytes.baseAddress, bytes.count, &received) == 1 else { return nil }
+    return received.byte_count
+  }
+}

@@ -1,0 +1,37 @@
+import CSupport
+
+/// Descriptors that came with a packet, until each has an owner. Closes what is left.
+struct ReceivedDescriptors: ~Copyable {
+  private var storage: [CInt]
+  private var next = 0
+  private var count = 0
+
+  init(capacity: Int) { storage = [CInt](repeating: -1, count: capacity) }
+
+  deinit { for fd in storage[next..<count] { _ = csupport_close(fd) } }
+
+  /// Closes those that nobody has taken.
+  mutating func closeAll() {
+    for fd in storage[next..<count] { _ = csupport_close(fd) }
+    next = count
+  }
+
+  mutating func withStorage<Result>(_ body: (UnsafeMutableBufferPointer<CInt>) -> Result) -> Result {
+    unsafe storage.withUnsafeMutableBufferPointer { unsafe body($0) }
+  }
+
+  /// So many are in the storage now; there were none left before.
+  mutating func arrived(_ count: Int) {
+    next = 0
+    self.count = count
+  }
+
+  var isEmpty: Bool { next == count }
+
+  /// Hands the next one to a new owner.
+  mutating func take() -> CInt? {
+    guard next < count else { return nil }
+    defer { next += 1 }
+    return storage[next]
+  }
+}
