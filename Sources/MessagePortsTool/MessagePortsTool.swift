@@ -6,7 +6,7 @@ struct MessagePortsTool: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "messageports",
     abstract: "Looks at what message ports need and do on this machine.",
-    subcommands: [Demo.self, Doctor.self, Torture.self, DemoRoleCommand.self, TortureWorkerCommand.self])
+    subcommands: [Demo.self, Doctor.self, DemoRoleCommand.self])
 }
 
 /// An asynchronous `main` would start Dispatch's main queue, which traps if no descriptor is left: that is when a doctor

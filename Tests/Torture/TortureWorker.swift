@@ -2,6 +2,7 @@ import Foundation
 import Glibc
 import MessagePorts
 import Synchronization
+import TestSupport
 
 /// A process that does with its ports what it is told, and checks each message that comes.
 final class TortureWorker: Sendable {
@@ -19,7 +20,7 @@ final class TortureWorker: Sendable {
   }
   let state = Mutex(State())
   private let work = DispatchSemaphore(value: 0)
-  private let start = Mutex(ProcessResources())
+  private let start = Mutex(Resources.now())
 
   /// Two stops of a worker may block for a while: one is always left to get on.
   private static let threads = 3
@@ -53,7 +54,7 @@ final class TortureWorker: Sendable {
   private func take(_ orders: TortureOrders, _ ports: [MessagePort]) {
     if orders.number == 1 {
       // The first orders are empty: by now everything runs that will run for good.
-      let resources = ProcessResources.now()
+      let resources = Resources.now()
       start.withLock { $0 = resources }
     }
     for (id, port) in zip(orders.received, ports) { hold(HeldPort(id, port)) }
@@ -156,10 +157,10 @@ final class TortureWorker: Sendable {
   private func checkResources() {
     let start = start.withLock { $0 }
     let deadline = ContinuousClock.now + Self.patience
-    while ProcessResources.now() != start {
+    while Resources.now() != start {
       guard ContinuousClock.now < deadline else {
         let held = state.withLock { $0.held.keys.sorted { $0.rawValue < $1.rawValue } }
-        return fail("left over: \(ProcessResources.now()) after \(start); ports \(held)")
+        return fail("left over: \(Resources.now()) after \(start); ports \(held)")
       }
       usleep(5000)
     }

@@ -1,11 +1,11 @@
 import ArgumentParser
-import Foundation
 import Glibc
 import MessagePorts
+import TestSupport
 
-/// `messageports torture-worker …`: one of the processes of a torture. Started by it, never by hand.
+/// `Torture worker …`: one of the processes of a torture. Started by it, never by hand.
 struct TortureWorkerCommand: ParsableCommand {
-  static let name = "torture-worker"
+  static let name = "worker"
   static let configuration = CommandConfiguration(
     commandName: name, abstract: "Plays one process of a torture.", shouldDisplay: false)
 
@@ -14,7 +14,7 @@ struct TortureWorkerCommand: ParsableCommand {
   @Argument var generation: Int
 
   func run() throws {
-    DescriptorLimit.raise()
+    setLimit(RLIMIT_NOFILE, nil)
     let parent = try Connection.parent
     // With whoever decides, everything ends.
     parent.onClose = { _ in Glibc.exit(EXIT_SUCCESS) }

@@ -1,17 +1,20 @@
 import ArgumentParser
-import Foundation
+import Glibc
+import TestSupport
 
-/// `messageports torture`: processes that are given every reason to lose a message, and are held to losing none.
+/// `Torture`: processes that are given every reason to lose a message, and are held to losing none.
+@main
 struct Torture: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "torture",
+    commandName: "Torture",
     abstract: "Lets processes post, move, split, close, stop and die at random, and checks every message.",
     discussion: """
       Goes from round to round. In each, the workers do what the seed decided, all at the same time; then everything \
       has to come to rest: each message whose post has returned was received, once, whole, in order, at the right \
       port, and each port whose other end is gone was told so, once, at last. In the end, nothing may be left over. \
       The exit code is 1 if anything differed.
-      """)
+      """,
+    subcommands: [TortureWorkerCommand.self])
 
   @Option(help: "How long to go on.")
   var seconds = 60.0
@@ -36,7 +39,7 @@ struct Torture: ParsableCommand {
   }
 
   func run() throws {
-    DescriptorLimit.raise()
+    setLimit(RLIMIT_NOFILE, nil)
     let seed = seed ?? UInt64.random(in: 1...999_999)
     let run = try TortureRun(
       seed: seed, workers: processes, channels: ports / 2, seconds: seconds, patienceSeconds: patience)
@@ -44,7 +47,7 @@ struct Torture: ParsableCommand {
     print(run.summary)
     if let violation = verdict {
       print("\nVIOLATION\n\(violation)")
-      print("again: messageports torture --processes \(processes) --ports \(ports) --seed \(seed)")
+      print("again: \(CommandLine.arguments[0]) --processes \(processes) --ports \(ports) --seed \(seed)")
       throw ExitCode.failure
     }
   }

@@ -30,3 +30,8 @@ struct TortureProgress {
       + "\(sum(.transfers).grouped) transfers, \(kills) kills, \(stops) stops, \(violations) violations"
   }
 }
+
+extension Int {
+  /// With a comma every three digits, whatever the user's language: 100,000.
+  fileprivate var grouped: String { formatted(.number.locale(Locale(identifier: "en_US"))) }
+}

@@ -1,50 +1,8 @@
-/// What happens in one round: decided before it begins, by the seed and by what was decided before.
-struct TorturePlan {
-  var orders: [TortureOrders]
-  /// Channels that may be cut somewhere by the kill.
-  var risky: Set<UInt32> = []
-  /// Channels that one end closes.
-  var closing: Set<UInt32> = []
-  var victim: Disturbance?
-  /// A worker that is stopped for a while.
-  var stopped: Disturbance?
-
-  struct Disturbance {
-    let worker: Int
-    let afterMicroseconds: UInt32
-    /// How long a stop lasts.
-    let microseconds: UInt32
-  }
-}
-
-/// A channel as the coordinator knows it, between rounds.
-struct TortureChannel {
-  let id: UInt32
-  /// Where its ends are.
-  var workers: [Int]
-  /// Whether somebody takes what comes there.
-  var isRead = [true, true]
-  /// It connects two workers as long as both live, and carries others. It is never moved.
-  var isTrunk = false
-
-  func port(_ end: Int) -> PortID { PortID(channel: id, end: end) }
-}
-
-/// SplitMix64.
-struct TortureRandom: RandomNumberGenerator {
-  private var state: UInt64
-  init(seed: UInt64) { state = seed }
-  mutating func next() -> UInt64 {
-    defer { state &+= 0x9e37_79b9_7f4a_7c15 }
-    return TortureMessage.mix(state)
-  }
-  mutating func below(_ bound: Int) -> Int { Int(next() % UInt64(bound)) }
-  mutating func chance(_ percent: Int) -> Bool { below(100) < percent }
-}
+import TestSupport
 
 /// Decides what the workers do.
 struct TorturePlanner {
-  private var random: TortureRandom
+  private var random: SeededGenerator
   let workerCount: Int
   let channelCount: Int
   private(set) var channels: [UInt32: TortureChannel] = [:]
@@ -52,7 +10,7 @@ struct TorturePlanner {
   private var round = 0
 
   init(seed: UInt64, workers: Int, channels: Int) {
-    random = TortureRandom(seed: seed)
+    random = SeededGenerator(seed: Int(truncatingIfNeeded: seed))
     workerCount = workers
     channelCount = channels
   }
@@ -357,4 +315,9 @@ struct TorturePlanner {
       }
     }
   }
+}
+
+extension SeededGenerator {
+  fileprivate mutating func below(_ bound: Int) -> Int { Int(next() % UInt64(bound)) }
+  fileprivate mutating func chance(_ percent: Int) -> Bool { below(100) < percent }
 }

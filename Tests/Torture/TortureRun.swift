@@ -1,5 +1,6 @@
 import Foundation
 import MessagePorts
+import TestSupport
 
 /// One torture, as the process sees it that decides. It runs on one thread.
 final class TortureRun {
@@ -39,14 +40,14 @@ final class TortureRun {
     defer { for worker in workers { worker.process?.kill() } }
     do {
       try warmUp()
-      let resources = ProcessResources.now()
+      let resources = Resources.now()
       let files = Self.files
       for index in workers.indices { try spawn(index) }
       try connect(Array(workers.indices))
       while elapsed < seconds { try playRound() }
       try end()
       try eventually("descriptors, mappings and threads of this process to be \(resources)") {
-        ProcessResources.now() == resources
+        Resources.now() == resources
       }
       let leftovers = Self.files.subtracting(files)
       if !leftovers.isEmpty { throw Violation("files left over: \(leftovers.sorted())") }
@@ -63,8 +64,7 @@ final class TortureRun {
   /// Where the library could leave something.
   private static var files: Set<String> {
     Set(["/dev/shm", "/tmp", "/run/user/\(getuid())"].flatMap { directory in
-      ((try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? [])
-        .filter { $0.contains("messageports") || $0.contains("message-port") }.map { "\(directory)/\($0)" }
+      entries(of: directory).filter { $0.contains("messageports") || $0.contains("message-port") }.map { "\(directory)/\($0)" }
     })
   }
 
@@ -84,7 +84,7 @@ final class TortureRun {
     for word: TortureTable.WorkerWord in [.orders, .busy, .awaited, .isClean] { table[index, word] = 0 }
     // Large enough for all orders: it would otherwise grow, and count as left over.
     workers[index].process = try WorkerProcess.spawn(
-      DemoExecutable.path,
+      CommandLine.arguments[0],
       arguments: [TortureWorkerCommand.name, table.path, "\(index)", "\(workers[index].generation)"],
       options: ChannelOptions(laneCapacityBytes: 1 << 20))
     try send(TortureOrders(), to: index)
@@ -301,7 +301,7 @@ final class TortureRun {
     let deadline = ContinuousClock.now + patience
     while !condition() {
       guard ContinuousClock.now < deadline else {
-        throw Violation("waited for \(what); now \(ProcessResources.now())")
+        throw Violation("waited for \(what); now \(Resources.now())")
       }
       usleep(500)
     }

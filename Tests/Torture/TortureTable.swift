@@ -2,19 +2,6 @@ import CSupport
 import Glibc
 import Synchronization
 
-/// One end of a channel of the torture, wherever it is.
-struct PortID: Hashable, Codable, Sendable, CustomStringConvertible {
-  let rawValue: UInt32
-
-  init(channel: UInt32, end: Int) { rawValue = channel * 2 + UInt32(end) }
-  init(rawValue: UInt32) { self.rawValue = rawValue }
-
-  var channel: UInt32 { rawValue / 2 }
-  var end: Int { Int(rawValue % 2) }
-  var peer: PortID { PortID(rawValue: rawValue ^ 1) }
-  var description: String { "\(channel).\(end)" }
-}
-
 /// What all processes of a torture share beside the ports: the journal of what was posted and received, so that it is
 /// known after a kill what must at least have arrived. Nothing here goes through the library that is being tortured.
 ///
@@ -152,24 +139,4 @@ final class TortureTable: @unchecked Sendable {  // a mapping of fixed size, and
     let count = unsafe min(Int(start.load(as: UInt64.self)), Self.workerBytes - Self.textOffset - 8)
     return unsafe String(decoding: UnsafeRawBufferPointer(start: start + 8, count: count), as: UTF8.self)
   }
-}
-
-/// Who holds a port: a worker in one of its lives.
-struct Holder: Equatable {
-  let worker: Int
-  let generation: Int
-
-  init(worker: Int, generation: Int) { (self.worker, self.generation) = (worker, generation) }
-  /// `nil`: nobody does.
-  init?(word: Int) {
-    guard word != 0 else { return nil }
-    self.init(worker: word & 0xFFFF - 1, generation: word >> 16)
-  }
-
-  var word: Int { generation << 16 | (worker + 1) }
-}
-
-struct TortureError: Error, CustomStringConvertible {
-  let description: String
-  init(_ description: String) { self.description = description }
 }

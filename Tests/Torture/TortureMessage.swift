@@ -1,4 +1,5 @@
 import Glibc
+import TestSupport
 
 /// What a message says is decided by the port it was posted on and its number there, so that whoever receives it knows
 /// each byte that has to come.
@@ -12,12 +13,10 @@ enum TortureMessage {
 
   private static let table: [UInt64] = (0..<UInt64(mostBytes / 8 + places)).map { mix($0 &+ 0x7065_6163_6500) }
 
-  /// SplitMix64's last step: every bit of the result depends on every bit of the number.
+  /// Every bit of the result depends on every bit of the number.
   static func mix(_ number: UInt64) -> UInt64 {
-    var z = number &+ 0x9e37_79b9_7f4a_7c15
-    z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-    z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-    return z ^ (z >> 31)
+    var generator = SeededGenerator(seed: Int(truncatingIfNeeded: number))
+    return generator.next()
   }
 
   /// Every so many messages, one has fewer than 8 bytes, perhaps none. Two of these may be alike, so there are never two
