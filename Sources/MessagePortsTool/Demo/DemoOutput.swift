@@ -127,8 +127,3 @@ final class DemoOutput: Sendable {
     return "\(verified) verified, \(notVerified) not verified, \(differed) different"
   }
 }
-
-extension Int {
-  /// With a comma every three digits, whatever the user's language: 100,000.
-  var grouped: String { formatted(.number.locale(Locale(identifier: "en_US"))) }
-}

@@ -1,5 +1,3 @@
-import MessagePorts
-
 /// What a program of the demo has shown. A value, complete as soon as the program has ended, well or not.
 struct DemoReport: Sendable {
   let program: DemoProgram
@@ -36,20 +34,4 @@ struct DemoReport: Sendable {
   var verifiedCount: Int { findings.count { if case .verified = $0.result { true } else { false } } }
   var differedCount: Int { findings.count { if case .differed = $0.result { true } else { false } } }
   var notVerifiedCount: Int { findings.count - verifiedCount - differedCount }
-}
-
-/// Messages that were received on the channels that a program is about, as their receivers have counted them.
-struct DemoTraffic: Codable, Hashable, Sendable {
-  private(set) var messages = 0
-  private(set) var bytes = 0
-
-  mutating func add(_ message: MessageEvent) {
-    messages += 1
-    bytes += message.byteCount
-  }
-
-  static func += (total: inout DemoTraffic, part: DemoTraffic) {
-    total.messages += part.messages
-    total.bytes += part.bytes
-  }
 }

@@ -1,5 +1,3 @@
-import CSupport
-
 /// What a machine offers to message ports, as found out by trying and by reading `/proc` and `/sys`: no opinions.
 ///
 /// A fact that could not be found out, or that this kernel does not know, is `nil`.
@@ -145,81 +143,5 @@ package struct Bubblewrap: Codable, Hashable, Sendable {
   package init(path: String, complaint: String? = nil) {
     self.path = path
     self.complaint = complaint
-  }
-}
-
-/// Whether something that was tried worked, or with what `errno` it failed.
-package struct Outcome: Hashable, Sendable, Codable, CustomStringConvertible {
-  package var errno: CInt?
-
-  package static let works = Outcome(errno: nil)
-  package static func failed(_ errno: CInt) -> Outcome { Outcome(errno: errno) }
-
-  /// From a result of the shim: `-errno`, or a value that says that it worked.
-  package init(result: CInt) { errno = result < 0 ? -result : nil }
-  private init(errno: CInt?) { self.errno = errno }
-
-  package var worked: Bool { errno == nil }
-
-  package var description: String {
-    guard let errno else { return "works" }
-    return unsafe String(cString: csupport_error_name(errno))
-  }
-
-  private enum Key: CodingKey { case works, errno, error }
-
-  package init(from decoder: any Decoder) throws {
-    errno = try decoder.container(keyedBy: Key.self).decodeIfPresent(CInt.self, forKey: .errno)
-  }
-
-  /// With the error's name besides its number, which is not the same on every machine.
-  package func encode(to encoder: any Encoder) throws {
-    var container = encoder.container(keyedBy: Key.self)
-    try container.encode(worked, forKey: .works)
-    guard let errno else { return }
-    try container.encode(errno, forKey: .errno)
-    try container.encode(description, forKey: .error)
-  }
-}
-
-/// A limit of this process, and how far the process may raise it by itself.
-package struct ResourceLimit: Codable, Hashable, Sendable {
-  package var soft: Limit
-  package var hard: Limit
-
-  package init(soft: Limit, hard: Limit) {
-    self.soft = soft
-    self.hard = hard
-  }
-}
-
-/// A number, or `"unlimited"` in JSON: no number stands for it there.
-package enum Limit: Hashable, Sendable, Codable {
-  case finite(UInt64)
-  case unlimited
-
-  package var number: UInt64? {
-    if case .finite(let number) = self { number } else { nil }
-  }
-
-  package init(from decoder: any Decoder) throws {
-    let container = try decoder.singleValueContainer()
-    if let number = try? container.decode(UInt64.self) {
-      self = .finite(number)
-      return
-    }
-    let word = try container.decode(String.self)
-    guard word == "unlimited" else {
-      throw DecodingError.dataCorruptedError(in: container, debugDescription: "\(word) is no limit")
-    }
-    self = .unlimited
-  }
-
-  package func encode(to encoder: any Encoder) throws {
-    var container = encoder.singleValueContainer()
-    switch self {
-    case .finite(let number): try container.encode(number)
-    case .unlimited: try container.encode("unlimited")
-    }
   }
 }

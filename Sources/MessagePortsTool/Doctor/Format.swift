@@ -1,16 +1,6 @@
 /// Numbers for people to read.
 enum Format {
-  /// With a comma between each three digits.
-  static func number(_ number: UInt64) -> String {
-    var text = ""
-    for (index, digit) in String(number).reversed().enumerated() {
-      if index > 0, index % 3 == 0 { text.append(",") }
-      text.append(digit)
-    }
-    return String(text.reversed())
-  }
-
-  static func limit(_ limit: Limit) -> String { limit.number.map(number) ?? "unlimited" }
+  static func limit(_ limit: Limit) -> String { limit.number?.grouped ?? "unlimited" }
 
   static func limitBytes(_ limit: Limit) -> String { limit.number.map(bytes) ?? "unlimited" }
 

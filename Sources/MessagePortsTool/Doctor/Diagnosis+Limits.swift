@@ -18,7 +18,7 @@ extension Diagnosis {
       default: "open files of the whole system"
       }
     let text =
-      "each process has room for \(Format.number(count)) shared with other processes, limited by \(limit); "
+      "each process has room for \(count.grouped) shared with other processes, limited by \(limit); "
       + "those within a process need nothing"
     return Finding(
       .limits, count == 0 ? .problem : count < ChannelRoom.comfortable ? .notice : .ok, "channels", text)
@@ -29,7 +29,7 @@ extension Diagnosis {
   private var openFiles: Finding {
     let limit = facts.limits.openFiles
     guard let count = room.byOpenFiles else { return Finding(.limits, .ok, "open files", "unlimited") }
-    let ceiling = facts.limits.openFilesCeiling.map { ", fs.nr_open \(Format.number($0))" } ?? ""
+    let ceiling = facts.limits.openFilesCeiling.map { ", fs.nr_open \($0.grouped)" } ?? ""
     let text =
       "\(Format.limit(limit.soft)) (hard limit \(Format.limit(limit.hard))\(ceiling)); a channel's end takes 2, "
       + "an event loop 4"
@@ -53,13 +53,13 @@ extension Diagnosis {
 
   private var systemFiles: Finding? {
     guard let limit = facts.limits.systemFiles, let count = room.bySystemFiles else { return nil }
-    let used = Format.number(facts.limits.systemFilesInUse ?? 0)
+    let used = (facts.limits.systemFilesInUse ?? 0).grouped
     // Newer systems set it as high as the type goes.
     let isUnlimited = limit >= 1 << 62
     let text =
       isUnlimited
       ? "no limit for the whole system"
-      : "\(used) open of \(Format.number(limit)) for the whole system; a channel takes 3"
+      : "\(used) open of \(limit.grouped) for the whole system; a channel takes 3"
     guard count < ChannelRoom.comfortable else { return Finding(.limits, .ok, "fs.file-max", text) }
     return Finding(
       .limits, .notice, "fs.file-max", text,
@@ -90,7 +90,7 @@ extension Diagnosis {
     guard let limit = facts.limits.mappings, let count = room.byMappings, let grown = room.byMappingsOnceGrown else {
       return nil
     }
-    let text = "\(Format.number(limit)) mappings; a channel's end takes 1, and 3 once it has grown in both directions"
+    let text = "\(limit.grouped) mappings; a channel's end takes 1, and 3 once it has grown in both directions"
     guard min(count, grown) < ChannelRoom.comfortable else { return Finding(.limits, .ok, "vm.max_map_count", text) }
     return Finding(
       .limits, .notice, "vm.max_map_count", text,
@@ -123,7 +123,7 @@ extension Diagnosis {
     let initial = facts.sockets.defaultSendBufferBytes.map { ", \(Format.bytes($0)) at first" } ?? ""
     let queue = facts.sockets.datagramQueueLength.map { "; net.unix.max_dgram_qlen = \($0) is no limit to them" } ?? ""
     let text =
-      "up to \(Format.bytes(bytes)) of send buffer\(initial): about \(Format.number(count)) messages with a port "
+      "up to \(Format.bytes(bytes)) of send buffer\(initial): about \(count.grouped) messages with a port "
       + "can wait unread in a channel\(queue)"
     guard count < Self.comfortableMessagesWithPorts else { return Finding(.limits, .ok, "sockets", text) }
     return Finding(
