@@ -8,21 +8,18 @@ extension Diagnosis {
 
   private var kernel: Finding {
     let name = "Linux \(facts.kernelRelease)"
-    guard facts.eventLoop.driver == EventLoop.Driver.uring.rawValue, let version = kernelVersion, version < (6, 17)
+    guard facts.eventLoop.driver == EventLoop.Driver.uring.rawValue, !hasMendedFutexWaits
     else { return Finding(.eventLoop, .ok, "kernel", name) }
     return Finding(
       .eventLoop, .notice, "kernel",
-      "\(name): before Linux 6.17, futex waits on io_uring can corrupt the kernel's memory (CVE-2025-39698) "
-        + "unless the distribution has mended it",
-      advice: [Advice("if it has not, do without io_uring", command: "export MESSAGEPORTS_DRIVER=epoll")])
+      "\(name): unless its distribution has mended them, futex waits on io_uring can corrupt the kernel's memory "
+        + "(CVE-2025-39698). Linux 6.17, 6.16.4 and 6.12.44 are safe",
+      advice: [Advice("if in doubt, do without io_uring", command: "export MESSAGEPORTS_DRIVER=epoll")])
   }
 
-  /// Major and minor number, from a release such as `6.1.0-37-amd64`.
-  private var kernelVersion: (Int, Int)? {
-    let parts = facts.kernelRelease.split(whereSeparator: { $0 == "." || $0 == "-" })
-    let numbers = parts.prefix(2).compactMap { Int($0) }
-    return numbers.count == 2 ? (numbers[0], numbers[1]) : nil
-  }
+  private var release: KernelRelease? { KernelRelease(facts.kernelRelease) }
+
+  private var hasMendedFutexWaits: Bool { release?.hasMendedFutexWaits ?? false }
 
   // MARK: io_uring
 
@@ -44,7 +41,7 @@ extension Diagnosis {
     case nil where facts.epoll.errno == EMFILE:
       return ("permitted, but no descriptor is left to try it out", [moreOpenFiles])
     case nil where facts.uringPolls:
-      let isOld = kernelVersion.map { $0 < (6, 7) } ?? false
+      let isOld = release.map { ($0.major, $0.minor) < (6, 7) } ?? false
       return isOld
         ? ("permitted, but without futex waits, which came with Linux 6.7", [newKernel])
         : ("permitted, but futex waits do not work", [])
@@ -99,6 +96,11 @@ extension Diagnosis {
       return Finding(
         .eventLoop, .notice, "driver",
         "epoll, because io_uring does not work, although MESSAGEPORTS_DRIVER asks for it")
+    case (.epoll, nil) where uringWorks && !hasMendedFutexWaits:
+      return Finding(
+        .eventLoop, .ok, "driver",
+        "epoll, because this kernel's futex waits on io_uring are not known to be safe (CVE-2025-39698)",
+        advice: [Advice("if its distribution has mended them", command: "export MESSAGEPORTS_DRIVER=uring")])
     case (.epoll, nil): return Finding(.eventLoop, .ok, "driver", "epoll, because io_uring does not work")
     }
   }
