@@ -13,8 +13,8 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help setup build run doctor torture test model model-quick soak soak-others soak-quick soak-planted crash crash-random \
-	fuzz fuzz-quick attack sanitize sanitize-quick bench bench-peers \
+.PHONY: help setup build run doctor torture test model model-quick soak soak-others soak-quick soak-planted crash \
+	crash-random fuzz fuzz-quick attack sanitize sanitize-quick bench bench-peers \
 	check-instructions clean
 
 help:

@@ -61,7 +61,7 @@ let package = Package(
       name: "TestPeer", dependencies: ["CTestSupport", "CSupport", "SharedRing", "MessagePorts", "TestSupport"],
       path: "Tests/TestPeer",
       swiftSettings: settings),
-    // Lets processes do what they like with ports for as long as one likes, and checks every message: make soak.
+    // Processes that post, move, close and die at random; every message is checked. See `make soak`.
     .executableTarget(
       name: "Torture",
       dependencies: [

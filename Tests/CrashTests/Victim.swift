@@ -3,8 +3,8 @@ import MessagePorts
 import SharedRing
 import TestSupport
 
-/// The process that dies. It does everything that a port can do, over and over, until it gets to the step at which it is
-/// to end, or is ended.
+/// The process that dies. It does everything that a port can do, over and over, until it gets to the step at which it
+/// is to end, or is ended.
 final class Victim {
   private var port: MessagePort
   private let journal: Journal
@@ -113,7 +113,7 @@ final class Victim {
 
   /// Posts some messages at once.
   private func useHalves() throws {
-    while Letters.byteCount(number) > 200 || Letters.byteCount(number + 1) > 200 || Letters.byteCount(number + 2) > 200 {
+    while (0..<3).contains(where: { Letters.byteCount(number + $0) > 200 }) {
       try post([])
     }
     var (writer, reader) = try port.split()
@@ -165,7 +165,7 @@ final class Victim {
 }
 
 extension MessagePort {
-  /// Waits until so much can be posted, or nobody will read it.
+  /// Waits until that many bytes can be posted, or nobody will read them.
   func blockUntilSpace(byteCount: Int) {
     let done = DispatchSemaphore(value: 0)
     // On the event loop: the first task of the pool brings a thread and descriptors that stay.

@@ -1,7 +1,7 @@
 // Kills a process at each numbered step of the library, and at random moments, and checks what the survivor sees.
 //
 //     CrashTrials steps [STEP]        every step in every situation; needs a build with -D CRASH_POINTS
-//     CrashTrials random COUNT [SEED] so many kills at random moments; works in any build
+//     CrashTrials random COUNT [SEED] COUNT kills at random moments; works in any build
 
 import Foundation
 import MessagePorts
@@ -81,7 +81,9 @@ func trySteps(_ only: String?) throws -> Bool {
     print(row)
     fflush(nil)
   }
-  for point in CrashPoint.allCases where only == nil && !reached.contains(point) { wrong.append("\(point) was never reached") }
+  for point in CrashPoint.allCases where only == nil && !reached.contains(point) {
+    wrong.append("\(point) was never reached")
+  }
   print("\(trials) trials, \(reached.count) steps reached, \(wrong.count) wrong")
   for what in wrong { print("  \(what)") }
   return wrong.isEmpty

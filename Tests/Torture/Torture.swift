@@ -9,26 +9,26 @@ struct Torture: ParsableCommand {
     commandName: "Torture",
     abstract: "Lets processes post, move, split, close, stop and die at random, and checks every message.",
     discussion: """
-      Goes from round to round. In each, the workers do what the seed decided, all at the same time; then everything \
-      has to come to rest: each message whose post has returned was received, once, whole, in order, at the right \
-      port, and each port whose other end is gone was told so, once, at last. In the end, nothing may be left over. \
-      The exit code is 1 if anything differed.
+      In each round the workers do what the seed decides, all at once. Then everything has to come to rest: each \
+      message whose post has returned was received once, whole, in order and at the right port, and each port whose \
+      other end is gone was told so, once and last. At the end, nothing may be left over. The exit code is 1 if \
+      anything differed.
       """,
     subcommands: [TortureWorkerCommand.self])
 
-  @Option(help: "How long to go on.")
+  @Option(help: "How many seconds to go on.")
   var seconds = 60.0
 
   @Option(help: "How many processes.")
   var processes = 16
 
-  @Option(help: "How many ports there are at any time.")
+  @Option(help: "How many ports there are at a time.")
   var ports = 1000
 
-  @Option(help: "Decides what happens; another one each time unless it is given.")
+  @Option(help: "Decides what happens; random by default.")
   var seed: UInt64?
 
-  @Option(help: "After how many seconds without any progress messages that wait are called lost.")
+  @Option(help: "Seconds without progress after which waiting messages count as lost.")
   var patience = 10.0
 
   func validate() throws {

@@ -19,7 +19,8 @@ struct TortureHalves: ~Copyable {
       while left > 0 {
         let number = table[id, .posted]
         table[id, .attempted] = number + 1
-        let wasWritten = try unsafe TortureMessage.withContent(id, number, isSmall: true) { (bytes) -> Result<Bool, PortError> in
+        let wasWritten = try unsafe TortureMessage.withContent(id, number, isSmall: true) {
+          (bytes) -> Result<Bool, PortError> in
           Result { () throws(PortError) in try unsafe writer.tryWrite(bytes.bytes) }
         }.get()
         if wasWritten {

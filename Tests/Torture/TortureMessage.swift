@@ -8,7 +8,7 @@ import TestSupport
 enum TortureMessage {
   /// The largest content.
   static let mostBytes = 4 << 20
-  /// Contents begin at so many different places of the table.
+  /// At how many places of the table a content may begin.
   private static let places = 1 << 17
 
   private static let table: [UInt64] = (0..<UInt64(mostBytes / 8 + places)).map { mix($0 &+ 0x7065_6163_6500) }
@@ -19,8 +19,8 @@ enum TortureMessage {
     return generator.next()
   }
 
-  /// Every so many messages, one has fewer than 8 bytes, perhaps none. Two of these may be alike, so there are never two
-  /// among those that several threads can have in hand at once: each would be taken for the other.
+  /// One message in this many has fewer than 8 bytes, perhaps none. Two of these may be alike, and each would be taken
+  /// for the other, so there are never two among those that several threads can have in hand at once.
   private static let shortOnes = 32
 
   /// How large a content is: most are small, a few have mebibytes.
@@ -85,7 +85,9 @@ enum TortureMessage {
 
   /// All bytes of a message that carries ports.
   static func bytes(_ port: PortID, _ number: Int, _ cargo: Cargo) -> [UInt8] {
-    let header = cargo.header(port, number).flatMap { word in (0..<8).map { UInt8(truncatingIfNeeded: word >> (8 * $0)) } }
+    let header = cargo.header(port, number).flatMap { word in
+      (0..<8).map { UInt8(truncatingIfNeeded: word >> (8 * $0)) }
+    }
     return unsafe withContent(port, number, isSmall: false) { unsafe header + [UInt8]($0) }
   }
 

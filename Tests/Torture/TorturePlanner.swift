@@ -264,8 +264,10 @@ struct TorturePlanner {
           candidate.path[0] == journeys[index].path[0] && candidate.path.count > 1
           && candidate.ports.allSatisfy { !carriers.contains($0.channel) }
         if mayJoin, random.chance(50) {
-          for port in candidate.ports { channels[port.channel]!.workers[port.end] = journeys[index].path.last! }
-          for port in candidate.ports { channels[port.channel]!.isRead[port.end] = journeys[index].readings.last == .handler }
+          for port in candidate.ports {
+            channels[port.channel]!.workers[port.end] = journeys[index].path.last!
+            channels[port.channel]!.isRead[port.end] = journeys[index].readings.last == .handler
+          }
           journeys[index].ports += candidate.ports
           journeys[index].wasRead = journeys[index].wasRead || candidate.wasRead
           journeys.remove(at: other)

@@ -64,7 +64,8 @@ final class TortureRun {
   /// Where the library could leave something.
   private static var files: Set<String> {
     Set(["/dev/shm", "/tmp", "/run/user/\(getuid())"].flatMap { directory in
-      entries(of: directory).filter { $0.contains("messageports") || $0.contains("message-port") }.map { "\(directory)/\($0)" }
+      entries(of: directory).filter { $0.contains("messageports") || $0.contains("message-port") }
+        .map { "\(directory)/\($0)" }
     })
   }
 

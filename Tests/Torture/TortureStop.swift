@@ -10,8 +10,8 @@ struct TortureStop: Codable, Sendable {
   var finish: Finish
   /// A process on the way is going to be killed: the ports may never get here.
   var isRisky = false
-  /// Up to here, a process that is going to be killed had a handler on the ports: it may die with a message in its hands,
-  /// which then nobody gets.
+  /// Up to here, a process that is going to be killed had a handler on the ports: it may die with a message in its
+  /// hands, which then nobody gets.
   var mayMissOne = false
 
   enum Reading: Codable, Sendable, Equatable {
@@ -21,10 +21,10 @@ struct TortureStop: Codable, Sendable {
     case paused
     /// Without waiting, this often after each post.
     case polled(Int)
-    /// By a thread that blocks, until so many messages have come on the channel.
+    /// By a thread that blocks, until that many messages have come on the channel.
     case blocking(until: Int)
-    /// With a message handler that answers each message with one, until so many were posted here. Whoever waits for an
-    /// answer goes to sleep and has to be woken.
+    /// With a message handler that answers each message with one, until that many were posted here. Whoever waits for
+    /// an answer goes to sleep and has to be woken.
     case volley(until: Int)
     /// As two halves, each as fast as it can; messages are small then.
     case split

@@ -22,8 +22,8 @@ final class TortureTable: @unchecked Sendable {  // a mapping of fixed size, and
     case isReading
     /// Its owner closed it.
     case isClosed
-    /// One more than the number of the message that the other end has gone past without receiving it; 0: it has not. See
-    /// ``TortureStop/mayMissOne``.
+    /// One more than the number of the message that the other end has gone past without receiving it; 0: it has not.
+    /// See ``TortureStop/mayMissOne``.
     case missed
   }
 
@@ -56,7 +56,9 @@ final class TortureTable: @unchecked Sendable {  // a mapping of fixed size, and
     guard descriptor >= 0 else { throw TortureError("cannot open the journal: error \(-descriptor)") }
     var address: UnsafeMutableRawPointer?
     let result = unsafe csupport_memory_map(descriptor, 0, Self.byteCount, &address)
-    guard result >= 0, let address = unsafe address else { throw TortureError("cannot map the journal: error \(-result)") }
+    guard result >= 0, let address = unsafe address else {
+      throw TortureError("cannot map the journal: error \(-result)")
+    }
     self.descriptor = descriptor
     unsafe base = unsafe address
   }
@@ -87,7 +89,8 @@ final class TortureTable: @unchecked Sendable {  // a mapping of fixed size, and
 
   func clear(_ channel: UInt32) {
     for end in 0...1 {
-      for word in 0...PortWord.missed.rawValue { self[PortID(channel: channel, end: end), PortWord(rawValue: word)!] = 0 }
+      let port = PortID(channel: channel, end: end)
+      for word in 0...PortWord.missed.rawValue { self[port, PortWord(rawValue: word)!] = 0 }
     }
   }
 
@@ -112,7 +115,8 @@ final class TortureTable: @unchecked Sendable {  // a mapping of fixed size, and
   }
 
   func add(_ count: Int, to word: WorkerWord, of worker: Int) {
-    unsafe pointer(worker, word).pointee.wrappingAdd(UInt64(truncatingIfNeeded: count), ordering: .acquiringAndReleasing)
+    unsafe pointer(worker, word).pointee.wrappingAdd(
+      UInt64(truncatingIfNeeded: count), ordering: .acquiringAndReleasing)
   }
 
   private func pointer(_ worker: Int, _ word: WorkerWord) -> UnsafeMutablePointer<Atomic<UInt64>> {

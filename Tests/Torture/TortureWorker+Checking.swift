@@ -5,8 +5,8 @@ import MessagePorts
 extension TortureWorker {
   /// Holds a message against what has to come at this port. Its number is one more than that of the last one.
   ///
-  /// - Parameter hadSeenClose: whether `close` had come before the message was asked for. A handler is given its message
-  ///   at this moment; a thread has taken the last one by hand some time ago, and `close` may have followed since.
+  /// - Parameter hadSeenClose: whether `close` had come before the message was asked for. A handler is given its
+  ///   message at this moment; a thread has taken the last one by hand some time ago, and `close` may have followed.
   func take(_ bytes: UnsafeRawBufferPointer, _ ports: [MessagePort], at held: HeldPort, hadSeenClose: Bool) {
     let sender = held.id.peer
     // A round is not over while a message is in anybody's hands.
@@ -15,8 +15,8 @@ extension TortureWorker {
     if hadSeenClose { return fail("port \(held.id): a message after close") }
     let deadline = ContinuousClock.now + Self.patience
     while true {
-      // Several may have messages of this port in hand at the same time, and count them in any order: somebody who had
-      // the port before, or has it in another way. So each number is counted by one of them alone, and one that was gone
+      // Several may have messages of this port in hand at the same time, and count them in any order: whoever had the
+      // port before, or has it in another way. So each number is counted by one of them alone, and one that was gone
       // past, because it may have died with a process, was not missed if it turns up after all.
       let (number, missed) = (table[sender, .received], table[sender, .missed] - 1)
       if let content = unsafe TortureMessage.recognize(bytes, sender, number, portCount: ports.count) {
@@ -66,7 +66,9 @@ extension TortureWorker {
     let other = window.first { number in
       unsafe TortureMessage.recognize(bytes, sender, number, portCount: ports.count) != nil
     }
-    let found = other.map { "its message \($0)" } ?? "\(bytes.count) bytes with \(ports.count) ports that are none of its messages"
+    let found =
+      other.map { "its message \($0)" }
+      ?? "\(bytes.count) bytes with \(ports.count) ports that are none of its messages"
     let mayMissOne = held.state.withLock { $0.mayMissOne }
     return "port \(held.id): expected message \(number) of \(sender), which has posted \(table[sender, .posted]), "
       + "got \(found)\(mayMissOne ? "; it may miss one" : "")"

@@ -88,7 +88,11 @@ final class TortureWorker: Sendable {
       state.awaited = [:]
       var ready: [TortureStop] = []
       for stop in stops {
-        if stop.hop == 0 || state.early.contains(stop.key) { ready.append(stop) } else { state.awaited[stop.key] = stop }
+        if stop.hop == 0 || state.early.contains(stop.key) {
+          ready.append(stop)
+        } else {
+          state.awaited[stop.key] = stop
+        }
       }
       state.early = []
       table[index, .awaited] = state.awaited.values.count { !$0.isRisky }

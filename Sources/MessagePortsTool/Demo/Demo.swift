@@ -6,16 +6,16 @@ import MessagePorts
 struct Demo: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "demo",
-    abstract: "Plays four model programs, each with several processes, and checks what they do.",
+    abstract: "Runs four example programs between real processes, and checks each result.",
     discussion: DemoProgram.allCases.map { "  \($0.rawValue): \($0.summary)" }.joined(separator: "\n"))
 
-  @Argument(help: "The one program to play; all of them if there is none.")
+  @Argument(help: "The program to run; all four by default.")
   var name: DemoProgram?
 
-  @Argument(help: "What worker-with-clients works on; by default the sources of this package.", completion: .file())
+  @Argument(help: "Files for worker-with-clients; the sources of this package by default.", completion: .file())
   var files: [String] = []
 
-  @Flag(help: "Print only what is the same each time: no process numbers, no times, no progress.")
+  @Flag(help: "Print only what never changes: no process numbers, no times, no progress.")
   var plain = false
 
   func validate() throws {
@@ -32,7 +32,7 @@ struct Demo: AsyncParsableCommand {
     signals.forEach { $0.cancel() }
 
     if playing.isCancelled {
-      output.line("interrupted: what was started has been ended")
+      output.line("interrupted; all processes have been ended")
       throw Interruption.exitCode
     }
     output.showSummary(of: reports)

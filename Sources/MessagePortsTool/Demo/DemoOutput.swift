@@ -90,8 +90,8 @@ final class DemoOutput: Sendable {
 
   private func rows(of words: [String], width: Int) -> [String] {
     words.reduce(into: []) { rows, word in
-      guard let row = rows.last, row.count + 2 + word.count <= width else { return rows.append(word) }
-      rows[rows.count - 1] = row + ", " + word
+      guard let row = rows.popLast() else { return rows.append(word) }
+      rows += row.count + 2 + word.count <= width ? [row + ", " + word] : [row + ",", word]
     }
   }
 

@@ -9,10 +9,10 @@ enum DemoProgram: String, CaseIterable, Sendable, ExpressibleByArgument {
 
   var summary: String {
     switch self {
-    case .twoWorkers: "a host makes a channel between two workers, and is then not needed any more"
-    case .workerWithClients: "clients get a channel each to one worker, which dies and is replaced"
-    case .replyStream: "a request brings the port for its answers, however many there are"
-    case .confinedPlugin: "a plug-in that can reach nothing is handed a port to the host"
+    case .twoWorkers: "a host connects two workers, and is then no longer needed"
+    case .workerWithClients: "each client gets a channel to one worker, which dies and is replaced"
+    case .replyStream: "a request carries the port for its answers, however many there are"
+    case .confinedPlugin: "a plug-in that can reach nothing else is handed a port to the host"
     }
   }
 

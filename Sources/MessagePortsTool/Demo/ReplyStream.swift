@@ -136,7 +136,7 @@ enum ReplyStream {
     run.verify(claim, isRight, otherwise: "\(extremes), \(result.wrongElements) of them another stream's")
   }
 
-  /// The kernel lets only so many ports be under way: beyond that, waits for the server to take some.
+  /// The kernel limits how many ports may be under way: beyond that, waits for the server to take some.
   private static func post(_ request: Request, to server: WorkerProcess, with port: MessagePort) async throws {
     try await within(.seconds(10), "room for another port") {
       while true {

@@ -21,7 +21,7 @@ enum TwoWorkers {
     var isLast = false
   }
 
-  /// What the driver asks of A: to write so many letters to B, who answers each.
+  /// What the driver asks of A: to write this many letters to B, who answers each.
   struct Round: Codable {
     let letters: Int
   }

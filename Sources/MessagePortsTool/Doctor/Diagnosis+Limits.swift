@@ -18,8 +18,8 @@ extension Diagnosis {
       default: "open files of the whole system"
       }
     let text =
-      "each process has room for \(count.grouped) shared with other processes, limited by \(limit); "
-      + "those within a process need nothing"
+      "a process has room for \(count.grouped) shared with others, limited by \(limit); "
+      + "channels within a process need nothing"
     return Finding(
       .limits, count == 0 ? .problem : count < ChannelRoom.comfortable ? .notice : .ok, "channels", text)
   }
@@ -73,8 +73,8 @@ extension Diagnosis {
     }
     return Finding(
       .limits, .notice, "file size",
-      "\(Format.bytes(soft)): channels cannot grow, and posting fails when what waits unread fills the memory that a "
-        + "channel was made with (its file is sparse, and reaches to \(Format.bytes(farthestByteOfAChannel)))",
+      "\(Format.bytes(soft)): channels cannot grow, and posting fails once unread messages fill the memory that a "
+        + "channel began with (its sparse file reaches to \(Format.bytes(farthestByteOfAChannel)))",
       advice: [largerFiles])
   }
 
@@ -106,7 +106,7 @@ extension Diagnosis {
       : adviceForRoot("lift the limit of this shell", "prlimit --pid $$ --as=unlimited:unlimited")
     return Finding(
       .limits, .notice, "address space",
-      "\(Format.bytes(soft)): the memory of channels counts, and grows with what waits unread",
+      "\(Format.bytes(soft)): the memory of channels counts, and grows with unread messages",
       advice: [advice])
   }
 
@@ -121,7 +121,7 @@ extension Diagnosis {
     let packetBytes: UInt64 = 768
     let count = bytes / packetBytes
     let initial = facts.sockets.defaultSendBufferBytes.map { ", \(Format.bytes($0)) at first" } ?? ""
-    let queue = facts.sockets.datagramQueueLength.map { "; net.unix.max_dgram_qlen = \($0) is no limit to them" } ?? ""
+    let queue = facts.sockets.datagramQueueLength.map { "; net.unix.max_dgram_qlen = \($0) does not limit them" } ?? ""
     let text =
       "up to \(Format.bytes(bytes)) of send buffer\(initial): about \(count.grouped) messages with a port "
       + "can wait unread in a channel\(queue)"

@@ -18,7 +18,7 @@ extension Diagnosis {
     guard trial.refusesToShrink else {
       return Finding(
         .memory, isUsed ? .problem : .notice, "memfd",
-        "can be shrunk although it was sealed against it: no process would accept it from another",
+        "can be shrunk although it is sealed: no process would accept it from another",
         advice: isUsed ? useOtherBacking : [])
     }
     guard trial.growth.worked else { return cannotGrow("memfd", trial.growth, isUsed: isUsed) }
@@ -37,7 +37,7 @@ extension Diagnosis {
   }
 
   private func cannotGrow(_ subject: String, _ outcome: Outcome, isUsed: Bool) -> Finding {
-    let consequence = isUsed ? ": a channel can hold no more than it was made with" : ""
+    let consequence = isUsed ? ": a channel can hold no more than it began with" : ""
     // The limit on file sizes has a finding of its own, with advice.
     return Finding(.memory, .notice, subject, "can be made but cannot grow (\(outcome))\(consequence)")
   }
@@ -55,7 +55,7 @@ extension Diagnosis {
     }
     guard trial.growth.worked else { return cannotGrow("shm_open", trial.growth, isUsed: isUsed) }
     let caution =
-      isUsed ? ", but a peer can shrink it and so kill this process: for processes that trust each other" : ""
+      isUsed ? ", but a peer can shrink it and so kill this process: only for processes that trust each other" : ""
     return Finding(.memory, .ok, "shm_open", "works\(caution)")
   }
 
@@ -78,7 +78,7 @@ extension Diagnosis {
     let comfortableBytes: UInt64 = 128 << 20
     if isUsed, shm.freeBytes < comfortableBytes {
       return Finding(
-        .memory, .notice, "/dev/shm", "\(text): all channels together cannot hold more", advice: largerDevShm)
+        .memory, .notice, "/dev/shm", "\(text): all channels together can hold no more", advice: largerDevShm)
     }
     if shm.freeBytes < pageBytes {
       return Finding(.memory, .notice, "/dev/shm", "\(text): it is full; channels in memfd do not need it")
@@ -127,7 +127,7 @@ extension Diagnosis {
 
   private var cgroup: Finding {
     guard let group = facts.memory.cgroup else {
-      return Finding(.memory, .ok, "memory limit", "none from control groups")
+      return Finding(.memory, .ok, "memory limit", "no control group sets one")
     }
     let used = group.usedBytes.map { "\(Format.bytes($0)) in use of " } ?? ""
     let text = "\(used)\(Format.bytes(group.limitBytes)); the memory of channels counts"

@@ -11,19 +11,19 @@ extension Diagnosis {
         "1 usable: spinning would keep the peer from running, so ports sleep at once, and waking costs a switch"
       )
     }
-    return Finding(.processes, .ok, "processors", "\(count) usable: spinning before sleep can pay")
+    return Finding(.processes, .ok, "processors", "\(count) usable: spinning before sleeping can pay off")
   }
 
   private var membarrier: Finding {
     facts.processes.membarrier
-      ? Finding(.processes, .ok, "membarrier", "works: posting to a receiver that polls can do without a fence")
+      ? Finding(.processes, .ok, "membarrier", "works: posting to a receiver that polls needs no fence")
       : Finding(.processes, .notice, "membarrier", "not available: posting to a receiver that polls costs a fence")
   }
 
   private var pidfd: Finding {
     let outcome = facts.processes.pidfd
     return outcome.worked
-      ? Finding(.processes, .ok, "pidfd", "works: the exit of a worker process is seen")
+      ? Finding(.processes, .ok, "pidfd", "works: the end of a worker process is noticed")
       : Finding(.processes, .notice, "pidfd", "worker processes cannot be spawned: \(outcome)")
   }
 

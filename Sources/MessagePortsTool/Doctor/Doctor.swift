@@ -5,13 +5,16 @@ import Glibc
 struct Doctor: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "doctor",
-    abstract: "Says what this machine offers to message ports, what they will use, and what to change.",
+    abstract: "Reports what this machine offers message ports, what they will use, and what to change.",
     discussion: """
-      Everything is tried out, nothing is changed. What the report says holds for processes started as this one was: \
-      by the same user, from the same shell, in the same container.
+      Everything is tried, nothing is changed. The report holds for processes that are started as this one was: by the \
+      same user, from the same shell, in the same container.
 
-      Marks: ✓ good, ! works but could be better, ✗ message ports between processes cannot work until it is changed.
-      Exit code: 0 if they work here, 1 if they cannot.
+      ✓ good
+      ! works, but could be better
+      ✗ keeps message ports between processes from working
+
+      Exit code: 0 if message ports work between processes here, 1 if they cannot.
       """)
 
   @Flag(help: "Print facts and findings as JSON.")
