@@ -521,10 +521,10 @@ init {
     run Killer();
     run Loop();
 #ifdef RECEIVE_THREAD
-    run ReceiveThread();
 #ifdef FAILED_TRANSFER
     run Mover();
 #endif
+    run ReceiveThread();
 #else
     run Program();
 #endif
