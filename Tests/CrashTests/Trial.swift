@@ -25,7 +25,7 @@ struct Trial {
   /// Room for what the survivor posts before anybody reads, and for the largest letter.
   static let queueLimitBytes = 4 << 20
   static let patience = 20.0
-  /// A victim that has not got to its step by then never will: it does all it does once in some milliseconds.
+  /// A victim that has not got to its step by then never will: one pass through all it does takes milliseconds.
   static let reachSeconds = 1.5
 
   func run(_ carrier: MessagePort) throws -> Verdict {
@@ -77,7 +77,7 @@ struct Trial {
     _ worker: WorkerProcess, _ ends: Collected<CloseReason>, _ survivor: Survivor, _ journal: Journal
   ) -> Verdict {
     if case .moment(let microseconds) = cause {
-      // A new process takes its time until it does anything of interest; one in some is killed before.
+      // A new process takes a while to do anything of interest; one in sixteen is killed before that.
       let begins = Date.now + Self.reachSeconds
       while microseconds % 16 != 0, journal[.attempted] == 0, Date.now < begins { usleep(100) }
       usleep(microseconds)

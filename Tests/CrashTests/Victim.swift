@@ -61,7 +61,7 @@ final class Victim {
     for number in 0..<Survivor.lettersPerPort { try channel.port1.postMessage(bitwise: UInt64(number)) }
     try carrier.port1.postMessage(bytes: [], transfer: [channel.port2])
     kept.append(channel.port1)
-    // What waits in a port that leaves leaves with it.
+    // Whatever waits in a port leaves with it.
     try post([carrier.port2])
     if kept.count > 3 { kept.removeFirst().close() }
     carrier.port1.close()
@@ -94,7 +94,7 @@ final class Victim {
     }.start()
     defer { done.wait() }
     usleep(.random(in: 0...1000))
-    // What was taken here would be missing there.
+    // What is taken here would be missing there.
     guard case .empty = try receiver.tryReceive() else { return }
     let carrier = try MessageChannel()
     let far = try carrier.port2.splitAndJoined()
@@ -176,7 +176,7 @@ extension MessagePort {
     done.wait()
   }
 
-  /// The same end again; its channel is shared then.
+  /// The same end again, its channel now shared.
   fileprivate func splitAndJoined() throws -> MessagePort {
     let (writer, reader) = try split()
     return try MessagePort(joining: writer, reader)

@@ -33,7 +33,8 @@ func playBouncer() throws {
   while true { pause() }
 }
 
-/// Lets everything run that runs for good, and returns what ports are moved over, and the process at the other end.
+/// Starts everything that stays once it was needed. Returns the port that others are moved over, and the process at its
+/// other end.
 func prepare() throws -> (carrier: MessagePort, bouncer: WorkerProcess) {
   setLimit(RLIMIT_NOFILE, nil)
   let bouncer = try WorkerProcess.spawn(CommandLine.arguments[0], arguments: ["bouncer"])

@@ -2,7 +2,7 @@ import ArgumentParser
 import Glibc
 import TestSupport
 
-/// `Torture`: processes that are given every reason to lose a message, and are held to losing none.
+/// `Torture`: processes that have every reason to lose a message, and may lose none.
 @main
 struct Torture: ParsableCommand {
   static let configuration = CommandConfiguration(

@@ -1,10 +1,10 @@
 import Glibc
 import TestSupport
 
-/// What a message says is decided by the port it was posted on and its number there, so that whoever receives it knows
-/// each byte that has to come.
+/// The port on which a message is posted, and its number there, decide each of its bytes, so whoever receives it knows
+/// what has to come.
 ///
-/// A message that carries ports has a header before that: which ports they are.
+/// A message that carries ports begins with a header that says which they are.
 enum TortureMessage {
   /// The largest content.
   static let mostBytes = 4 << 20

@@ -1,4 +1,4 @@
-/// What happens in one round: decided before it begins, by the seed and by what was decided before.
+/// What happens in one round, decided before it begins by the seed and by all earlier decisions.
 struct TorturePlan {
   var orders: [TortureOrders]
   /// Channels that may be cut somewhere by the kill.

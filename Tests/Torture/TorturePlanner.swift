@@ -203,7 +203,7 @@ struct TorturePlanner {
     for _ in 0..<1 + random.below(3) {
       let from = journey.path.last!
       let to = random.below(workerCount)
-      // Mostly inside something that itself moves, if there is such a thing.
+      // Mostly inside something that itself moves, if there is any.
       let nested = draft.nested[from][to]
       let candidates = !nested.isEmpty && random.chance(70) ? nested : draft.carriers[from][to]
       guard !candidates.isEmpty else { continue }

@@ -1,6 +1,6 @@
 import Foundation
 
-/// Counts what a torture has done, and tells it now and then.
+/// Counts what a torture has done, and says so now and then.
 struct TortureProgress {
   var rounds = 0
   var kills = 0

@@ -2,7 +2,7 @@ import Foundation
 import MessagePorts
 import TestSupport
 
-/// One torture, as the process sees it that decides. It runs on one thread.
+/// One torture, as seen by the process that decides. It runs on one thread.
 final class TortureRun {
   private let table: TortureTable
   private var planner: TorturePlanner
@@ -35,7 +35,7 @@ final class TortureRun {
     patience = .seconds(patienceSeconds)
   }
 
-  /// Plays to the end. Returns what differed; nothing if all was as it has to be.
+  /// Plays to the end. Returns what differed, or `nil`.
   func play() -> String? {
     defer { for worker in workers { worker.process?.kill() } }
     do {
@@ -61,7 +61,7 @@ final class TortureRun {
 
   private var elapsed: Double { (ContinuousClock.now - started) / .seconds(1) }
 
-  /// Where the library could leave something.
+  /// What the library could leave behind.
   private static var files: Set<String> {
     Set(["/dev/shm", "/tmp", "/run/user/\(getuid())"].flatMap { directory in
       entries(of: directory).filter { $0.contains("messageports") || $0.contains("message-port") }
@@ -71,7 +71,7 @@ final class TortureRun {
 
   // MARK: Workers
 
-  /// Lets everything run that runs for good once it was needed.
+  /// Starts everything that stays once it was needed.
   private func warmUp() throws {
     let worker = try WorkerProcess.spawn("true")
     try eventually("the end of a process") { !worker.isRunning }
@@ -83,7 +83,7 @@ final class TortureRun {
     workers[index].generation += 1
     workers[index].orders = 0
     for word: TortureTable.WorkerWord in [.orders, .busy, .awaited, .isClean] { table[index, word] = 0 }
-    // Large enough for all orders: it would otherwise grow, and count as left over.
+    // Large enough for all orders: a channel that grows would count as left over.
     workers[index].process = try WorkerProcess.spawn(
       CommandLine.arguments[0],
       arguments: [TortureWorkerCommand.name, table.path, "\(index)", "\(workers[index].generation)"],
@@ -177,7 +177,7 @@ final class TortureRun {
     progress.kills += 1
   }
 
-  /// Lets go of channels that were cut, or may have been, after checking that whoever is left of them is told so.
+  /// Lets go of channels that were cut, or may have been, once whoever is left has been told.
   private func retire(_ channels: Set<UInt32>) throws {
     guard !channels.isEmpty else { return }
     var orders = Array(repeating: TortureOrders(), count: workers.count)
@@ -270,7 +270,7 @@ final class TortureRun {
     workers.indices.compactMap { index in table.failure(of: index).map { "worker \(index): \($0)" } }
   }
 
-  /// Waits until `missing` says nothing, as long as there is any progress.
+  /// Waits until nothing is missing, for as long as there is progress.
   private func wait(_ missing: () -> String?) throws {
     let channels = Array(planner.channels.keys)
     var deadline = ContinuousClock.now + patience

@@ -1,9 +1,9 @@
 import Glibc
 import MessagePorts
 
-/// Each message that comes, and each close, against what has to come.
+/// Checks each message and each close against what has to come.
 extension TortureWorker {
-  /// Holds a message against what has to come at this port. Its number is one more than that of the last one.
+  /// Checks a message against what has to come at this port: the one after the last.
   ///
   /// - Parameter hadSeenClose: whether `close` had come before the message was asked for. A handler is given its
   ///   message at this moment; a thread has taken the last one by hand some time ago, and `close` may have followed.

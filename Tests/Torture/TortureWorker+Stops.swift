@@ -1,7 +1,7 @@
 import Glibc
 import MessagePorts
 
-/// What ports do where they stop on their way.
+/// What ports do at the stops on their way.
 extension TortureWorker {
   func perform(_ stop: TortureStop) {
     let ports = stop.ports.compactMap { held($0) }
@@ -88,7 +88,7 @@ extension TortureWorker {
 
   private func move(_ ports: [HeldPort], over carrier: PortID, _ stop: TortureStop) throws {
     guard let over = held(carrier) else {
-      // It came by a way that a killed process was on.
+      // A killed process was on its way.
       if stop.isRisky { return }
       throw TortureError("the carrier \(carrier) is not here")
     }

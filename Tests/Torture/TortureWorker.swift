@@ -53,7 +53,7 @@ final class TortureWorker: Sendable {
 
   private func take(_ orders: TortureOrders, _ ports: [MessagePort]) {
     if orders.number == 1 {
-      // The first orders are empty: by now everything runs that will run for good.
+      // The first orders are empty: by now everything has started that stays.
       let resources = Resources.now()
       start.withLock { $0 = resources }
     }
@@ -84,7 +84,7 @@ final class TortureWorker: Sendable {
 
   private func schedule(_ stops: [TortureStop]) {
     state.withLock { state in
-      // What did not come before the last round was settled never will.
+      // Whatever had not come when the last round was settled never will.
       state.awaited = [:]
       var ready: [TortureStop] = []
       for stop in stops {

@@ -16,7 +16,7 @@ struct TortureWorkerCommand: ParsableCommand {
   func run() throws {
     setLimit(RLIMIT_NOFILE, nil)
     let parent = try Connection.parent
-    // With whoever decides, everything ends.
+    // Ends when the coordinator does.
     parent.onClose = { _ in Glibc.exit(EXIT_SUCCESS) }
     let worker = TortureWorker(try TortureTable(path: journal), Holder(worker: index, generation: generation))
     worker.start(parent)

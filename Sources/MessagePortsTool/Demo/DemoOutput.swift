@@ -5,11 +5,11 @@ import Synchronization
 /// Writes what a person sees.
 final class DemoOutput: Sendable {
   enum Style: Sendable {
-    /// One line that is written over tells how far it has come.
+    /// A single line, written over, tells how far it has come.
     case terminal
     /// For a pipe or a file: a line for each step.
     case lines
-    /// Nothing that is different the next time.
+    /// Nothing that differs from run to run.
     case plain
   }
 

@@ -18,7 +18,7 @@ final class DemoProcess: Sendable {
 
   deinit { _ = csupport_close(descriptor) }
 
-  /// Also if its parent has not asked yet how.
+  /// True even before its parent has asked how.
   var hasEnded: Bool {
     var event = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
     return unsafe poll(&event, 1, 0) == 1

@@ -1,4 +1,4 @@
-/// What a program of the demo has shown. A value, complete as soon as the program has ended, well or not.
+/// What a program of the demo has shown. Complete as soon as the program has ended, well or not.
 struct DemoReport: Sendable {
   let program: DemoProgram
   var processes: [Process] = []
@@ -16,7 +16,7 @@ struct DemoReport: Sendable {
     var description: String { "\(name) \(identifier)\(note.map { " (\($0))" } ?? "")" }
   }
 
-  /// Something that has to be so, and whether it was.
+  /// A claim, and whether it held.
   struct Finding: Sendable {
     let claim: String
     let result: Result
@@ -24,7 +24,7 @@ struct DemoReport: Sendable {
 
   enum Result: Sendable {
     case verified
-    /// This machine does not let it be tried; the text says why.
+    /// It cannot be tried on this machine; the text says why.
     case notVerified(String)
     case differed(String)
   }

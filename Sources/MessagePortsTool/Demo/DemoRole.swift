@@ -1,7 +1,7 @@
 import ArgumentParser
 import MessagePorts
 
-/// What the tool's executable can be started again as. A process ends when its role's function returns.
+/// The roles in which the tool starts itself again. A process ends when its role's function returns.
 enum DemoRole: String, CaseIterable, Sendable, ExpressibleByArgument {
   case twoWorkersHost = "two-workers-host"
   case twoWorkersA = "two-workers-a"
@@ -30,6 +30,6 @@ enum DemoRole: String, CaseIterable, Sendable, ExpressibleByArgument {
     try WorkerProcess.spawn(DemoExecutable.path, arguments: commandLine)
   }
 
-  /// What has to follow the executable's name.
+  /// What follows the executable's name.
   var commandLine: [String] { [DemoRoleCommand.name, rawValue] }
 }

@@ -6,7 +6,7 @@ struct DemoTimeout: Error, CustomStringConvertible {
   var description: String { "\(what): nothing within \(limit.components.seconds) s" }
 }
 
-/// Runs `body`, which has to react to cancellation, and throws ``DemoTimeout`` if it takes too long.
+/// Runs `body`, which must react to cancellation, and throws ``DemoTimeout`` if it takes too long.
 func within<Value: Sendable>(
   _ limit: Duration, _ what: String, _ body: @escaping @Sendable () async throws -> Value
 ) async throws -> Value {

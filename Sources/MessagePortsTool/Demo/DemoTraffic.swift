@@ -1,6 +1,6 @@
 import MessagePorts
 
-/// Messages that were received on the channels that a program is about, as their receivers have counted them.
+/// Messages received on a program's channels, as their receivers counted them.
 struct DemoTraffic: Codable, Hashable, Sendable {
   private(set) var messages = 0
   private(set) var bytes = 0

@@ -1,4 +1,4 @@
-/// Something else has come than what was expected.
+/// Something other than what was expected has come.
 struct DemoUnexpected: Error, CustomStringConvertible {
   let what: String
 

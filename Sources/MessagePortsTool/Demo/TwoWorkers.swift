@@ -1,8 +1,8 @@
 import Foundation
 import MessagePorts
 
-/// A host makes a channel and hands its ports to two workers. From then on the host is in nobody's way: it can be
-/// stopped, and killed, and the workers do not notice.
+/// A host makes a channel and hands its ports to two workers. From then on nothing depends on the host: it can be
+/// stopped, even killed, and the workers do not notice.
 ///
 ///     driver ── starts ──► host ── starts ──► A, B
 ///     A ◄────────── the channel ──────────► B

@@ -11,7 +11,7 @@ final class WorkerHost: Sendable {
     var answers: [Int: WorkerWithClients.Answer] = [:]
     var repeatedAnswers = 0
     var closesHeard = 0
-    /// How many answers the process had that was killed.
+    /// How many answers the killed process had.
     var answersBeforeRestart: Int?
 
     var unanswered: [WorkerWithClients.NumberedFile] { files.filter { answers[$0.number] == nil } }
@@ -87,7 +87,7 @@ final class WorkerHost: Sendable {
   func restartClient(_ name: String) async throws {
     guard let old = state.withLock({ $0.clients[name]?.process }) else { return }
     old.kill()
-    // All that it had told comes before the close.
+    // Everything it had said comes before the close.
     try await within(.seconds(5), "the close of \(name)") { await old.connection.closed() }
     let new = try run.spawn(.fileClient, as: name + " again")
     let unanswered = state.withLock { state in

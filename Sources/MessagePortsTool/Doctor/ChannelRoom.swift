@@ -1,5 +1,5 @@
-/// How many ends of channels that other processes share one process can have at a time, as far as each limit allows;
-/// `nil` where there is no limit. Channels that are local to a process need none of this.
+/// How many shared channels' ends each limit allows a process at a time; `nil` where there is no limit. Channels that
+/// are local to a process need none of this.
 package struct ChannelRoom: Codable, Hashable, Sendable {
   /// An end holds a socket and the channel's memory.
   package var byOpenFiles: UInt64?
@@ -7,7 +7,7 @@ package struct ChannelRoom: Codable, Hashable, Sendable {
   package var byMappings: UInt64?
   /// With a bigger ring in each direction, too.
   package var byMappingsOnceGrown: UInt64?
-  /// Two sockets and the memory, whoever holds them: for all processes together.
+  /// Two sockets and the memory, for all processes together, whoever holds them.
   package var bySystemFiles: UInt64?
 
   init(_ limits: LimitFacts) {
@@ -18,7 +18,7 @@ package struct ChannelRoom: Codable, Hashable, Sendable {
     bySystemFiles = limits.systemFiles.map { Self.room($0, used: limits.systemFilesInUse ?? 0, each: 3) }
   }
 
-  /// Standard input, output and error; and an event loop's epoll, eventfd and io_uring, with one to spare.
+  /// Standard input, output and error; an event loop's epoll, eventfd and io_uring; and one to spare.
   static var descriptorsInUse: UInt64 { 3 + 4 }
 
   private static func room(_ limit: UInt64, used: UInt64, each: UInt64) -> UInt64 {

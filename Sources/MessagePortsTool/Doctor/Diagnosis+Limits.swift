@@ -38,7 +38,7 @@ extension Diagnosis {
       advice: count < ChannelRoom.comfortable ? [moreOpenFiles] : [])
   }
 
-  /// For whoever runs out of descriptors. Where the hard limit is in the way, it takes root to raise it.
+  /// For whoever runs out of descriptors. Only root can raise the hard limit.
   var moreOpenFiles: Advice {
     let limit = facts.limits.openFiles
     let wanted: UInt64 = min(65_536, facts.limits.openFilesCeiling ?? .max)
@@ -54,7 +54,7 @@ extension Diagnosis {
   private var systemFiles: Finding? {
     guard let limit = facts.limits.systemFiles, let count = room.bySystemFiles else { return nil }
     let used = (facts.limits.systemFilesInUse ?? 0).grouped
-    // Newer systems set it as high as the type goes.
+    // Newer systems set it to the largest number of its type.
     let isUnlimited = limit >= 1 << 62
     let text =
       isUnlimited
@@ -131,6 +131,6 @@ extension Diagnosis {
       advice: [adviceForRoot("to enlarge it", "sysctl -w net.core.wmem_max=4194304")])
   }
 
-  /// What the kernel's own default (212,992 bytes, of which a socket gets double) allows is more than this.
+  /// Less than the kernel's own default allows (212,992 bytes, of which a socket gets double).
   private static var comfortableMessagesWithPorts: UInt64 { 500 }
 }

@@ -38,7 +38,7 @@ extension Diagnosis {
 
   private func cannotGrow(_ subject: String, _ outcome: Outcome, isUsed: Bool) -> Finding {
     let consequence = isUsed ? ": a channel can hold no more than it began with" : ""
-    // The limit on file sizes has a finding of its own, with advice.
+    // The limit on file sizes has its own finding, with advice.
     return Finding(.memory, .notice, subject, "can be made but cannot grow (\(outcome))\(consequence)")
   }
 
@@ -108,7 +108,7 @@ extension Diagnosis {
       advice: [Advice("to use the default, memfd", command: "unset MESSAGEPORTS_BACKING")])
   }
 
-  /// Empty if the other one does not work either.
+  /// Empty unless the other one works.
   private var useOtherBacking: [Advice] {
     switch backing {
     case .memfd where facts.memory.posixSharedMemory.creation.worked:

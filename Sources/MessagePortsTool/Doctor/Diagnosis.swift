@@ -16,7 +16,7 @@ package struct Diagnosis: Encodable, Sendable {
   package init(_ facts: MachineFacts) {
     self.facts = facts
     room = ChannelRoom(facts.limits)
-    // Like the library: what it does not know, it takes for its default.
+    // As in the library, an unknown name means the default.
     backing = facts.overrides.backing.flatMap(Backing.init) ?? .memfd
     findings = judgeEventLoop() + judgeMemory() + judgeLimits() + judgeProcesses()
   }

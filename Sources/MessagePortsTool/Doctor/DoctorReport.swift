@@ -1,6 +1,6 @@
 import Glibc
 
-/// A diagnosis as text for people: a headline, and a line or a few for each finding, aligned.
+/// A diagnosis as text: a headline, then a few aligned lines for each finding.
 package struct DoctorReport {
   package struct Style {
     package var isColoured: Bool

@@ -34,7 +34,7 @@ extension EventLoopFacts {
     return Outcome(result: result)
   }
 
-  /// The event loop logs its choice to standard error, and the doctor says the same at more length.
+  /// The event loop logs its choice to standard error; the doctor says the same at more length.
   private static func withoutStandardError<Result>(_ body: () -> Result) -> Result {
     let kept = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3)
     let null = unsafe open("/dev/null", O_WRONLY | O_CLOEXEC)

@@ -2,13 +2,13 @@
 package struct Finding: Codable, Hashable, Sendable {
   package enum Level: String, Codable, Sendable {
     case ok
-    /// Message ports work, but less well than they could, or not all of them, or something will surprise.
+    /// Message ports work, but not as well as they could, or not all of them, or with a surprise.
     case notice
     /// Message ports between processes cannot work until this is changed.
     case problem
   }
 
-  /// Findings of one topic stand together.
+  /// Findings on one topic stand together.
   package enum Topic: String, Codable, Sendable, CaseIterable {
     case eventLoop = "Event loop"
     case memory = "Memory"
@@ -18,7 +18,7 @@ package struct Finding: Codable, Hashable, Sendable {
 
   package var topic: Topic
   package var level: Level
-  /// What it is about, in a word or two.
+  /// The subject, in a word or two.
   package var subject: String
   package var text: String
   package var advice: [Advice]
@@ -36,7 +36,7 @@ package struct Finding: Codable, Hashable, Sendable {
 package struct Advice: Codable, Hashable, Sendable {
   /// When, or to what end.
   package var text: String
-  /// What to type, exactly.
+  /// Exactly what to type.
   package var command: String?
 
   package init(_ text: String, command: String? = nil) {
@@ -46,7 +46,7 @@ package struct Advice: Codable, Hashable, Sendable {
 }
 
 extension Diagnosis {
-  /// Advice that takes root: whoever reads it may not be.
+  /// Advice that takes root, which the reader may not be.
   func adviceForRoot(_ text: String, _ command: String) -> Advice {
     facts.processes.isRoot ? Advice(text, command: command) : Advice("\(text), as root", command: "sudo \(command)")
   }

@@ -1,14 +1,14 @@
 import CSupport
 import Glibc
 
-/// What the kernel says in `/proc` and `/sys`. A file that is missing, or says something else, is `nil`.
+/// What the kernel says in `/proc` and `/sys`; `nil` for a file that is missing or says something else.
 package struct KernelFiles: Sendable {
   /// The text of a file; replaced in tests.
   package var text: @Sendable (String) -> String?
 
   package init(text: @escaping @Sendable (String) -> String?) { self.text = text }
 
-  /// Reads to the end, a piece at a time: these files have no size, and come in pieces of a page or less.
+  /// Reads to the end: these files have no size, and come in pieces of a page or less.
   static let real = KernelFiles { path in
     let fd = unsafe open(path, O_RDONLY | O_CLOEXEC)
     guard fd >= 0 else { return nil }

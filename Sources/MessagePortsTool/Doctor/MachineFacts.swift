@@ -1,6 +1,6 @@
-/// What a machine offers to message ports, as found out by trying and by reading `/proc` and `/sys`: no opinions.
+/// What a machine offers message ports, found by trying and by reading `/proc` and `/sys`: facts, no opinions.
 ///
-/// A fact that could not be found out, or that this kernel does not know, is `nil`.
+/// A fact is `nil` if it could not be found, or if this kernel has no such thing.
 package struct MachineFacts: Codable, Hashable, Sendable {
   /// As `uname -r` says.
   package var kernelRelease: String
@@ -29,7 +29,7 @@ package struct Overrides: Codable, Hashable, Sendable {
 package struct EventLoopFacts: Codable, Hashable, Sendable {
   /// Whether io_uring can be set up.
   package var uring: Outcome
-  /// Futex waits on io_uring, really woken.
+  /// Futex waits on io_uring, tried out with a real wake-up.
   package var uringFutexWaits: Bool
   package var uringPolls: Bool
   /// The setting `kernel.io_uring_disabled`; kernels before 6.6 have none.
@@ -37,7 +37,7 @@ package struct EventLoopFacts: Codable, Hashable, Sendable {
   /// `Seccomp:` of this process: 0 none, 1 strict, 2 filtered, as in containers.
   package var seccompMode: Int?
   package var epoll: Outcome
-  /// What an event loop made here really sleeps on; `nil` if none could be made.
+  /// What an event loop made here sleeps on; `nil` if none could be made.
   package var driver: String?
 }
 
@@ -53,7 +53,7 @@ package struct MemoryFacts: Codable, Hashable, Sendable {
   package var cgroup: CgroupMemory?
 }
 
-/// Memory that was made and then treated as ports treat it.
+/// Memory that was made, then treated as ports treat it.
 package struct MemoryTrial: Codable, Hashable, Sendable {
   package var creation: Outcome
   /// Growing the file as far as lanes may grow.
@@ -109,7 +109,7 @@ package struct LimitFacts: Codable, Hashable, Sendable {
   package var systemFilesInUse: UInt64?
   /// The setting `vm.max_map_count`, for each process.
   package var mappings: UInt64?
-  /// How many this process has: about what any Swift program has before its first port.
+  /// How many this process has: about as many as any Swift program before its first port.
   package var mappingsInUse: UInt64?
 }
 
@@ -118,7 +118,7 @@ package struct SocketFacts: Codable, Hashable, Sendable {
   /// The settings `net.core.wmem_default` and `net.core.wmem_max`.
   package var defaultSendBufferBytes: UInt64?
   package var largestSendBufferBytes: UInt64?
-  /// What a socket really got that asked for as much as a port asks for.
+  /// What a socket was given when it asked for as much as a port does.
   package var raisedSendBufferBytes: UInt64?
   /// The setting `net.unix.max_dgram_qlen`.
   package var datagramQueueLength: UInt64?
@@ -131,13 +131,13 @@ package struct SandboxFacts: Codable, Hashable, Sendable {
   package var unprivilegedUserNamespaces: Int?
   /// The setting `kernel.apparmor_restrict_unprivileged_userns` of Ubuntu's kernels.
   package var apparmorRestrictsUserNamespaces: Int?
-  /// `nil` if there is none in the search path.
+  /// `nil` if the search path has none.
   package var bubblewrap: Bubblewrap?
 }
 
 package struct Bubblewrap: Codable, Hashable, Sendable {
   package var path: String
-  /// What it said when it was told to make a sandbox and did not; `nil`: it made one.
+  /// Its complaint when it failed to make a sandbox; `nil` if it made one.
   package var complaint: String?
 
   package init(path: String, complaint: String? = nil) {

@@ -1,6 +1,6 @@
 import CSupport
 
-/// Whether something that was tried worked, or with what `errno` it failed.
+/// Whether a trial worked, or the `errno` with which it failed.
 package struct Outcome: Hashable, Sendable, Codable, CustomStringConvertible {
   package var errno: CInt?
 
@@ -24,7 +24,7 @@ package struct Outcome: Hashable, Sendable, Codable, CustomStringConvertible {
     errno = try decoder.container(keyedBy: Key.self).decodeIfPresent(CInt.self, forKey: .errno)
   }
 
-  /// With the error's name besides its number, which is not the same on every machine.
+  /// Names the error besides its number, which differs between machines.
   package func encode(to encoder: any Encoder) throws {
     var container = encoder.container(keyedBy: Key.self)
     try container.encode(worked, forKey: .works)

@@ -1,4 +1,4 @@
-/// A limit of this process, and how far the process may raise it by itself.
+/// A limit of this process, and how far the process may raise it.
 package struct ResourceLimit: Codable, Hashable, Sendable {
   package var soft: Limit
   package var hard: Limit
@@ -9,7 +9,7 @@ package struct ResourceLimit: Codable, Hashable, Sendable {
   }
 }
 
-/// A number, or `"unlimited"` in JSON: no number stands for it there.
+/// A number, or `"unlimited"` in JSON, where no number stands for it.
 package enum Limit: Hashable, Sendable, Codable {
   case finite(UInt64)
   case unlimited

@@ -8,19 +8,19 @@ extension SandboxFacts {
       unprivilegedUserNamespaces: files.setting("kernel.unprivileged_userns_clone"),
       apparmorRestrictsUserNamespaces: files.setting("kernel.apparmor_restrict_unprivileged_userns"),
       bubblewrap: program("bwrap").map { path in
-        // In the sandbox it runs itself again: the only program that is certainly there.
+        // Inside, it runs itself again: the only program that is certain to be there.
         let arguments = [path, "--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "--", path, "--version"]
         return Bubblewrap(path: path, complaint: complaint(of: arguments))
       })
   }
 
-  /// Where in the search path a program is.
+  /// The path of a program in the search path.
   private static func program(_ name: String) -> String? {
     let directories = (environmentVariable("PATH") ?? "/usr/bin:/bin").split(separator: ":")
     return directories.lazy.map { "\($0)/\(name)" }.first { unsafe access($0, X_OK) == 0 }
   }
 
-  /// Runs a program that should end well and soon. What went wrong, in a line, or `nil` if nothing did.
+  /// Runs a program that should end well and soon. Returns what went wrong, in a line, or `nil`.
   private static func complaint(of arguments: [String]) -> String? {
     // The program's output comes as packets, which wait in the socket until it has ended.
     var ours: CInt = -1

@@ -13,7 +13,7 @@ extension SocketFacts {
     guard facts.pair.worked else { return facts }
     defer { for fd in [first, second] { _ = csupport_close(fd) } }
 
-    // As a port does that finds its socket full.
+    // As a port does when it finds its socket full.
     let wantedBytes: CInt = 32 << 20
     _ = csupport_socket_set_send_buffer(first, wantedBytes)
     var bytes: CInt = 0
