@@ -61,11 +61,12 @@ final class TortureRun {
 
   private var elapsed: Double { (ContinuousClock.now - started) / .seconds(1) }
 
-  /// What the library could leave behind.
+  /// What the library could leave behind. Tests that run at the same time have files of their own.
   private static var files: Set<String> {
     Set(["/dev/shm", "/tmp", "/run/user/\(getuid())"].flatMap { directory in
-      entries(of: directory).filter { $0.contains("messageports") || $0.contains("message-port") }
-        .map { "\(directory)/\($0)" }
+      entries(of: directory).filter {
+        ($0.contains("messageports") || $0.contains("message-port")) && !$0.hasPrefix("messageports-tests-")
+      }.map { "\(directory)/\($0)" }
     })
   }
 
