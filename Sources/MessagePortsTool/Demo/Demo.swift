@@ -7,7 +7,9 @@ struct Demo: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "demo",
     abstract: "Runs four example programs between real processes, and checks each result.",
-    discussion: DemoProgram.allCases.map { "  \($0.rawValue): \($0.summary)" }.joined(separator: "\n"))
+    discussion: DemoProgram.allCases.map { program in
+      "  " + program.rawValue.padding(toLength: 20, withPad: " ", startingAt: 0) + program.summary
+    }.joined(separator: "\n"))
 
   @Argument(help: "The program to run; all four by default.")
   var name: DemoProgram?

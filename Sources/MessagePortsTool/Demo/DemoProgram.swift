@@ -9,10 +9,10 @@ enum DemoProgram: String, CaseIterable, Sendable, ExpressibleByArgument {
 
   var summary: String {
     switch self {
-    case .twoWorkers: "a host connects two workers, and is then no longer needed"
-    case .workerWithClients: "each client gets a channel to one worker, which dies and is replaced"
-    case .replyStream: "a request carries the port for its answers, however many there are"
-    case .confinedPlugin: "a plug-in that can reach nothing else is handed a port to the host"
+    case .twoWorkers: "a host connects two workers, and is then not needed"
+    case .workerWithClients: "clients share a worker, which dies and is replaced"
+    case .replyStream: "a request carries the port for a stream of answers"
+    case .confinedPlugin: "a plug-in that can reach nothing gets a port to the host"
     }
   }
 
