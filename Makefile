@@ -15,8 +15,8 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help setup build run doctor test model model-quick soak soak-others soak-quick soak-planted crash crash-random \
-	fuzz fuzz-quick attack sanitize sanitize-quick bench bench-peers \
+.PHONY: help setup build run doctor torture test model model-quick soak soak-others soak-quick soak-planted crash \
+	crash-random fuzz fuzz-quick attack sanitize sanitize-quick bench bench-peers \
 	check-instructions lint docs format check-format clean
 
 help:
@@ -78,23 +78,26 @@ check-instructions: setup
 	@scripts/setup.sh binutils valgrind
 	Benchmarks/check-instructions.sh --quiet
 
+torture: setup
+	swift build -c release --product Torture
+
 ## Random work, random deaths, and every message accounted for. Longer: make soak SECONDS=3600
 soak: SECONDS ?= 60
-soak: build
-	.build/release/messageports torture --seconds $(SECONDS) --processes 16 --ports 1000
+soak: torture
+	.build/release/Torture --seconds $(SECONDS) --processes 16 --ports 1000
 
 ## The same on the other driver, then in the other kind of memory.
 soak-others: SECONDS ?= 60
-soak-others: build
-	MESSAGEPORTS_DRIVER=epoll .build/release/messageports torture --seconds $(SECONDS) --processes 16 --ports 1000
-	MESSAGEPORTS_BACKING=posixSharedMemory .build/release/messageports torture --seconds $(SECONDS) --processes 16 --ports 1000
+soak-others: torture
+	MESSAGEPORTS_DRIVER=epoll .build/release/Torture --seconds $(SECONDS) --processes 16 --ports 1000
+	MESSAGEPORTS_BACKING=posixSharedMemory .build/release/Torture --seconds $(SECONDS) --processes 16 --ports 1000
 
 ## Plants bugs, and shows that the torture finds them.
 soak-planted: setup
 	scripts/soak-planted.sh
 
-soak-quick: build
-	.build/release/messageports torture --seconds 5 --processes 4 --ports 100
+soak-quick: torture
+	.build/release/Torture --seconds 5 --processes 4 --ports 100
 
 ## Dies at every step of the library, in every situation of the other side, on both drivers and in both kinds of memory.
 crash: setup

@@ -61,6 +61,14 @@ let package = Package(
       name: "TestPeer", dependencies: ["CTestSupport", "CSupport", "SharedRing", "MessagePorts", "TestSupport"],
       path: "Tests/TestPeer",
       swiftSettings: settings),
+    // Processes that post, move, close and die at random; every message is checked. See `make soak`.
+    .executableTarget(
+      name: "Torture",
+      dependencies: [
+        "CSupport", "MessagePorts", "TestSupport",
+        .product(name: "ArgumentParser", package: "swift-argument-parser", condition: .when(traits: ["Tool"])),
+      ],
+      path: "Tests/Torture", swiftSettings: settings),
     // Kills processes at every step of the library; see Tests/CrashTests/README.md.
     .executableTarget(
       name: "CrashTrials", dependencies: ["CSupport", "SharedRing", "MessagePorts", "TestSupport"], path: "Tests/CrashTests",

@@ -12,9 +12,9 @@ limit=${1:-600}
 find_bug() {
   local bug=$1 one_in=$2 expected=$3
   local scratch=.build-planted
-  swift build -c release --product messageports --scratch-path "$scratch" -Xswiftc -D -Xswiftc "$bug" >/dev/null
+  swift build -c release --product Torture --scratch-path "$scratch" -Xswiftc -D -Xswiftc "$bug" >/dev/null
   local log="$scratch/$bug.log" start=$SECONDS status=0
-  MESSAGEPORTS_PLANTED_ONE_IN=$one_in "$scratch/release/messageports" torture \
+  MESSAGEPORTS_PLANTED_ONE_IN=$one_in "$scratch/release/Torture" \
     --seconds "$limit" --processes 16 --ports 1000 --seed 1 >"$log" 2>&1 || status=$?
   # That it struck is said by the bug itself: otherwise, what was found would be another one.
   if [ "$status" -ne 1 ] || ! grep -q 'planted bug: struck' "$log" || ! grep -q "$expected" "$log"; then

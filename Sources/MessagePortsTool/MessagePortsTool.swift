@@ -5,12 +5,12 @@ import Glibc
 struct MessagePortsTool: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "messageports",
-    abstract: "Looks at what message ports need and do on this machine.",
-    subcommands: [Demo.self, Doctor.self, Torture.self, DemoRoleCommand.self, TortureWorkerCommand.self])
+    abstract: "Shows message ports at work, and what this machine offers them.",
+    subcommands: [Demo.self, Doctor.self, DemoRoleCommand.self])
 }
 
-/// An asynchronous `main` would start Dispatch's main queue, which traps if no descriptor is left: that is when a doctor
-/// is needed most. So only commands that are asynchronous themselves get a task.
+/// An asynchronous `main` would start Dispatch's main queue, which traps if no descriptor is left, and that is when a
+/// doctor is needed most. So only commands that are asynchronous themselves get a task.
 @main
 enum Main {
   static func main() {

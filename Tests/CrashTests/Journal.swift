@@ -8,7 +8,8 @@ final class Journal: @unchecked Sendable {  // a mapping of fixed size, and atom
   enum Word: Int {
     /// How many messages the victim had begun to post, and how many of those posts had returned.
     case attempted, posted
-    /// The number of the port that the victim moves while a thread posts to it, and how many of those posts had returned.
+    /// The number of the port that the victim moves while a thread posts to it, and how many of those posts had
+    /// returned.
     case partlyReceived, partsPosted
   }
 

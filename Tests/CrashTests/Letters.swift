@@ -18,7 +18,7 @@ enum Letters {
     return bytes
   }
 
-  /// The large letters of a port that is moved while they are being posted. They say of which port they are, and which.
+  /// The large letters of a port that is moved while they are posted. They say which port's they are, and which one.
   static func part(_ index: Int, ofPort number: Int) -> Int { (number * Survivor.lettersPerPort + index) * 40 + 37 }
 
   static func readPart(_ number: Int) -> (index: Int, port: Int)? {
@@ -28,7 +28,7 @@ enum Letters {
 
   private static func fill(_ number: Int) -> UInt8 { UInt8(truncatingIfNeeded: number &* 37 &+ 11) }
 
-  /// What is wrong with a message that has to be that one.
+  /// What is wrong with a message that should be this one.
   static func fault(_ event: MessageEvent, _ number: Int) -> String? {
     guard event.byteCount >= 8 else { return "\(event.byteCount) bytes instead of message \(number)" }
     return event.withBytes { span in

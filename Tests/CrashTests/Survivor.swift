@@ -44,7 +44,8 @@ final class Survivor: Sendable {
       guard closes == 1 else { return false }
       if ports > 0 { return ports == 1 && letters == 0 }
       // The last of them, whose letters were not all posted. If none was, it is not known that it is that one.
-      let isInterrupted = journal[.partlyReceived] > 0 && (partlyReceived ?? journal[.partlyReceived]) == journal[.partlyReceived]
+      let last = journal[.partlyReceived]
+      let isInterrupted = last > 0 && (partlyReceived ?? last) == last
       if isInterrupted, partlyReceived != nil || letters == 0 { return letters >= journal[.partsPosted] }
       return letters == Survivor.lettersPerPort
     }
@@ -201,7 +202,9 @@ final class Survivor: Sendable {
       if let guest = state.guests.first(where: { !$0.isRight(journal) }) {
         return "a port has \(guest.letters) letters, \(guest.ports) ports, \(guest.closes) closes"
       }
-      if let lent = state.lent.first(where: { $0.closes != 1 }) { return "\(lent.closes) closes of a port that was sent" }
+      if let lent = state.lent.first(where: { $0.closes != 1 }) {
+        return "\(lent.closes) closes of a port that was sent"
+      }
       if situation != .idle, !state.isOver { return "a thread still works" }
       return nil
     }

@@ -6,14 +6,14 @@ import TestSupport
 /// One death, and what became of it.
 struct Trial {
   enum Cause {
-    /// At a step of the library, when it comes there for the so-manieth time.
+    /// At a step of the library, the `pass`-th time that it gets there.
     case step(CrashPoint, pass: Int)
-    /// From outside, after so many microseconds.
+    /// From outside, after this many microseconds.
     case moment(UInt32)
   }
 
   enum Verdict: Equatable {
-    /// So many posts had returned, and so many messages came.
+    /// How many posts had returned, and how many messages came.
     case right(posted: Int, received: Int)
     /// The victim never got to the step.
     case notReached
@@ -25,7 +25,7 @@ struct Trial {
   /// Room for what the survivor posts before anybody reads, and for the largest letter.
   static let queueLimitBytes = 4 << 20
   static let patience = 20.0
-  /// A victim that has not got to its step by then never will: it does all it does once in some milliseconds.
+  /// A victim that has not got to its step by then never will: one pass through all it does takes milliseconds.
   static let reachSeconds = 1.5
 
   func run(_ carrier: MessagePort) throws -> Verdict {
@@ -43,7 +43,7 @@ struct Trial {
 
   private static var files: Set<String> { Set(entries(of: "/dev/shm").filter { $0.contains("message-port") }) }
 
-  /// Whether so much may wait unread that somebody has to wait for space; otherwise lanes grow instead.
+  /// Whether the queue has a limit, so that somebody has to wait for space; otherwise lanes grow instead.
   private var hasLimit: Bool {
     switch cause {
     case .step(let point, _): [.spaceAnnounced, .spaceResumed, .spaceWakeTaken].contains(point)
@@ -77,7 +77,7 @@ struct Trial {
     _ worker: WorkerProcess, _ ends: Collected<CloseReason>, _ survivor: Survivor, _ journal: Journal
   ) -> Verdict {
     if case .moment(let microseconds) = cause {
-      // A new process takes its time until it does anything of interest; one in some is killed before.
+      // A new process takes a while to do anything of interest; one in sixteen is killed before that.
       let begins = Date.now + Self.reachSeconds
       while microseconds % 16 != 0, journal[.attempted] == 0, Date.now < begins { usleep(100) }
       usleep(microseconds)
@@ -98,7 +98,9 @@ struct Trial {
     }
     let deadline = Date.now + Self.patience
     while ends.all.isEmpty, Date.now < deadline { usleep(500) }
-    guard ends.all == [.peerExited(.signalled(SIGKILL))] else { return .wrong("the victim was not killed: \(ends.all)") }
+    guard ends.all == [.peerExited(.signalled(SIGKILL))] else {
+      return .wrong("the victim was not killed: \(ends.all)")
+    }
     while let missing = survivor.missing(journal, situation) {
       if let fault = survivor.fault(journal) { return .wrong(fault) }
       guard Date.now < deadline else { return .wrong(missing) }

@@ -3,8 +3,8 @@ import MessagePorts
 import SharedRing
 import TestSupport
 
-/// The process that dies. It does everything that a port can do, over and over, until it gets to the step at which it is
-/// to end, or is ended.
+/// The process that dies. It does everything that a port can do, over and over, until it gets to the step at which it
+/// is to end, or is ended.
 final class Victim {
   private var port: MessagePort
   private let journal: Journal
@@ -61,7 +61,7 @@ final class Victim {
     for number in 0..<Survivor.lettersPerPort { try channel.port1.postMessage(bitwise: UInt64(number)) }
     try carrier.port1.postMessage(bytes: [], transfer: [channel.port2])
     kept.append(channel.port1)
-    // What waits in a port that leaves leaves with it.
+    // Whatever waits in a port leaves with it.
     try post([carrier.port2])
     if kept.count > 3 { kept.removeFirst().close() }
     carrier.port1.close()
@@ -94,7 +94,7 @@ final class Victim {
     }.start()
     defer { done.wait() }
     usleep(.random(in: 0...1000))
-    // What was taken here would be missing there.
+    // What is taken here would be missing there.
     guard case .empty = try receiver.tryReceive() else { return }
     let carrier = try MessageChannel()
     let far = try carrier.port2.splitAndJoined()
@@ -113,7 +113,7 @@ final class Victim {
 
   /// Posts some messages at once.
   private func useHalves() throws {
-    while Letters.byteCount(number) > 200 || Letters.byteCount(number + 1) > 200 || Letters.byteCount(number + 2) > 200 {
+    while (0..<3).contains(where: { Letters.byteCount(number + $0) > 200 }) {
       try post([])
     }
     var (writer, reader) = try port.split()
@@ -165,7 +165,7 @@ final class Victim {
 }
 
 extension MessagePort {
-  /// Waits until so much can be posted, or nobody will read it.
+  /// Waits until that many bytes can be posted, or nobody will read them.
   func blockUntilSpace(byteCount: Int) {
     let done = DispatchSemaphore(value: 0)
     // On the event loop: the first task of the pool brings a thread and descriptors that stay.
@@ -176,7 +176,7 @@ extension MessagePort {
     done.wait()
   }
 
-  /// The same end again; its channel is shared then.
+  /// The same end again, its channel now shared.
   fileprivate func splitAndJoined() throws -> MessagePort {
     let (writer, reader) = try split()
     return try MessagePort(joining: writer, reader)

@@ -1,7 +1,7 @@
 // Kills a process at each numbered step of the library, and at random moments, and checks what the survivor sees.
 //
 //     CrashTrials steps [STEP]        every step in every situation; needs a build with -D CRASH_POINTS
-//     CrashTrials random COUNT [SEED] so many kills at random moments; works in any build
+//     CrashTrials random COUNT [SEED] COUNT kills at random moments; works in any build
 
 import Foundation
 import MessagePorts
@@ -33,7 +33,8 @@ func playBouncer() throws {
   while true { pause() }
 }
 
-/// Lets everything run that runs for good, and returns what ports are moved over, and the process at the other end.
+/// Starts everything that stays once it was needed. Returns the port that others are moved over, and the process at its
+/// other end.
 func prepare() throws -> (carrier: MessagePort, bouncer: WorkerProcess) {
   setLimit(RLIMIT_NOFILE, nil)
   let bouncer = try WorkerProcess.spawn(CommandLine.arguments[0], arguments: ["bouncer"])
@@ -81,7 +82,9 @@ func trySteps(_ only: String?) throws -> Bool {
     print(row)
     fflush(nil)
   }
-  for point in CrashPoint.allCases where only == nil && !reached.contains(point) { wrong.append("\(point) was never reached") }
+  for point in CrashPoint.allCases where only == nil && !reached.contains(point) {
+    wrong.append("\(point) was never reached")
+  }
   print("\(trials) trials, \(reached.count) steps reached, \(wrong.count) wrong")
   for what in wrong { print("  \(what)") }
   return wrong.isEmpty

@@ -47,13 +47,13 @@ import Testing
   private static func workerWithClientsOutput(messages: Int) -> String {
     """
     worker-with-clients
-      processes     driver, worker, client 1, client 2, client 3, client 2 again
+      processes     driver, worker, client 1, client 2, client 3, client 2 again,
                     worker again
       verified      the worker was killed while it worked
-      verified      each client was answered each file once
-      verified      the restarted client went on where the killed one had been
+      verified      each client got one answer for each file
+      verified      the restarted client went on where the killed one had stopped
       verified      each client heard the worker's channel close, once
-      verified      what the first worker had answered was kept, the second did the rest
+      verified      the first worker's answers were kept, and the second did the rest
       verified      line, word and byte counts are those of wc
       verified      digests are those of sha256sum
       verified      every process has ended by itself

@@ -3,10 +3,13 @@
  * PortCore+Control.swift (close, ready, peerHungUp, watchIfShared), PortCore+Delivery.swift (turn, nextDelivery,
  * prepareToSleep), PortCore+Receive.swift (receive, sleepOnDoorbell), LoopRunner.swift, SharedChannel.swift.
  *
+ * Threads in receive() sleep on the doorbell and on a private word; what this process has to tell them, the hang-up too, it
+ * tells by the private one.
+ *
  * The far end posts, and closes or is killed at any step. The near end receives on its event loop (default), or in a
  * thread that blocks in receive() while the loop listens for the hang-up (RECEIVE_THREAD).
  *
- * Own: lock, unlock, lockedPost, deliverMessage, deliverClose, failedTransfer.
+ * Own: lock, unlock, lockedPost, deliverMessage, deliverClose, failedTransfer, wakeDoorbell, ringPrivateWord.
  */
 
 #ifndef MESSAGES
@@ -33,7 +36,8 @@
 byte committed;           /* records in the ring */
 byte whole;               /* those with all of their payload */
 byte doorbell;
-bool loopWaits, threadWaits; /* in the kernel, on the doorbell's futex */
+bool loopWaits, threadWaits; /* in the kernel, on the doorbell's futex; the thread on its private word, too */
+bool threadIsMoved;       /* a hostile peer has requeued it, away from the doorbell */
 byte packets;             /* doorbell packets at the near end */
 bool isClosedByOwner;     /* sayClosed */
 bool isHungUp;            /* the kernel's word: nobody holds the far end any more */
@@ -49,6 +53,7 @@ bool secondPosterLives, farHasEnded;
 /* ---- the near end ---------------------------------------------------------------------------------------------------- */
 
 bool lane;                /* the lane's lock */
+byte privateWord;         /* counts local events */
 byte lifecycle = open;
 byte taken;
 bool hasMessageHandler, hasCloseHandler, isScheduled;
@@ -72,6 +77,17 @@ bool configured;
 inline lock() { atomic { !lane -> lane = true } }
 inline unlock() { lane = false }
 
+/* FUTEX_WAKE, all waiters, of the doorbell. */
+inline wakeDoorbell() {
+  d_step {
+    loopWaits = false;
+    threadWaits = (threadWaits && threadIsMoved)
+  }
+}
+
+/* A local event, once what it is about is written and the lock released: threads in receive() look again. */
+inline ringPrivateWord() { d_step { privateWord++; threadWaits = false } }
+
 /* ---- posting --------------------------------------------------------------------------------------------------------- */
 
 /* Under the lane's lock, which the caller has. */
@@ -94,7 +110,10 @@ inline post() {
        fi
      };
      if
-     :: wins && word == asleepOnFutex -> d_step { loopWaits = false; threadWaits = false }
+#ifdef HOSTILE
+     :: true -> skip /* it rings nobody */
+#endif
+     :: wins && word == asleepOnFutex -> wakeDoorbell()
      :: wins && word == asleepOnSocket -> d_step { packets = 1; edge = true }
      :: else -> skip
      fi
@@ -196,15 +215,18 @@ inline peerHungUp() {
   if
   :: lifecycle == open && receiverEnd == endOpen ->
      receiverEnd = endGone;
-     /* wakeSleepers */
-#ifndef HANGUP_WITHOUT_WAKING_SLEEPERS
-     doorbell = awake;
-     d_step { loopWaits = false; threadWaits = false };
-#endif
      notify()
   :: else -> skip
   fi;
-  unlock()
+  unlock();
+#ifdef HANGUP_RINGS_THE_DOORBELL_ONLY
+  doorbell = awake;
+  wakeDoorbell()
+#else
+#ifndef HANGUP_WITHOUT_RINGING
+  ringPrivateWord()
+#endif
+#endif
 }
 
 /* ---- the event loop --------------------------------------------------------------------------------------------------- */
@@ -364,20 +386,19 @@ inline configure(handler) {
   fi
 }
 
-/* A post that lists this port fails after describe(in:). */
+/* A post that lists this port fails after describe(in:). Nobody is waited for: threads that sleep see for themselves. */
 inline failedTransfer() {
-  lifecycle = departing;
-  lock(); unlock(); /* begin */
   lock();
-  doorbell = awake; /* describe: stayAwake */
+  lifecycle = departing; /* begin */
+  doorbell = awake;      /* describe: stayAwake */
   unlock();
+  ringPrivateWord();
+  lock();
   lifecycle = open;
-#ifndef NO_GO_ON_AFTER_REFUSAL
-#ifndef UNREPAIRED
-  lock();
-  doorbell = awake; /* wakeSleepers: threads asleep on the doorbell would not be rung any more */
-  d_step { loopWaits = false; threadWaits = false };
   unlock();
+#ifndef NO_GO_ON_AFTER_REFUSAL
+#ifndef REFUSAL_WITHOUT_RINGING
+  ringPrivateWord();
 #endif
   watchIfShared(); /* goOnAfterRefusal */
   inbox = true
@@ -426,35 +447,70 @@ proctype Program() {
 
 /* receive(), again and again, until it says that there will be no more. */
 proctype ReceiveThread() {
-  byte preparation;
+  byte ticket;
+  bool maySleep;
   do
-  :: atomic { !lane && lifecycle == open -> lane = true }; /* receiveOrPrepare; departing: Departure.waitForOthers */
+  :: lock(); /* receiveOrPrepare */
+     ticket = privateWord;
      if
-     :: !isEmpty -> assert(taken < whole); taken++; unlock(); deliverMessage()
-     :: isEmpty && receiverEnd != endOpen -> unlock(); deliverClose(); break
-     :: isEmpty && receiverEnd == endOpen ->
+     :: lifecycle == departing -> /* what becomes of the port is a local event */
+        unlock();
+        d_step { threadWaits = (privateWord == ticket); threadIsMoved = false };
+endDeparting:
+        !threadWaits
+     :: lifecycle == open && !isEmpty -> assert(taken < whole); taken++; unlock(); deliverMessage()
+     :: lifecycle == open && isEmpty && receiverEnd != endOpen -> unlock(); deliverClose(); break
+     :: lifecycle == open && isEmpty && receiverEnd == endOpen ->
         doorbell = asleepOnFutex; /* prepareToSleep */
         if
-        :: isEmpty -> preparation = 1
+        :: isEmpty -> maySleep = true
         :: !isEmpty -> doorbell = awake
         fi;
-        unlock()
-     fi;
-     if
-     :: preparation == 1 -> /* sleepOnDoorbell */
-        preparation = 0;
-        watchIfShared();
-        threadWaits = (doorbell == asleepOnFutex);
+        unlock();
+        if
+        :: maySleep -> /* sleepOnDoorbell */
+           watchIfShared();
+           d_step {
+             threadWaits = (doorbell == asleepOnFutex && privateWord == ticket);
+             threadIsMoved = false;
+             maySleep = false
+           };
 endAsleep:
-        !threadWaits
-     :: else -> skip
+           !threadWaits
+        :: else -> skip
+        fi
      fi
   od
 }
 
-/* When nothing happens any more, everybody has heard of everything. */
+#ifdef HOSTILE
+#ifndef HOSTILE_STEPS
+#define HOSTILE_STEPS 2
+#endif
+/* What the far end does to those who sleep, besides posting and ringing nobody, until it closes or dies. */
+proctype Meddler() {
+  byte steps;
+endDead:
+  do
+  :: atomic { steps < HOSTILE_STEPS && !isHungUp -> steps++ };
+     if
+     :: doorbell = awake
+     :: doorbell = asleepOnFutex
+     :: doorbell = asleepOnSocket
+     :: wakeDoorbell()
+     :: threadIsMoved = threadWaits /* FUTEX_REQUEUE */
+     fi
+  od
+}
+#endif
+
+/* When nothing happens any more, everybody has heard of everything; of a hostile end, as soon as it is gone. */
 proctype Observer() {
+#ifdef HOSTILE
+  timeout -> assert(!isHungUp || (delivered == committed && closes == 1))
+#else
   timeout -> assert(hasReturnedFromClose || (delivered == committed && closes == isHungUp && !(isHungUp && hasWaiter)))
+#endif
 }
 
 init {
@@ -467,15 +523,18 @@ init {
     run Killer();
     run Loop();
 #ifdef RECEIVE_THREAD
-    run ReceiveThread();
 #ifdef FAILED_TRANSFER
     run Mover();
 #endif
+    run ReceiveThread();
 #else
     run Program();
 #endif
 #ifdef ASYNC_WAITER
     run Task();
+#endif
+#ifdef HOSTILE
+    run Meddler();
 #endif
     run Observer()
   }

@@ -47,6 +47,12 @@ bool isShutDown[2];          /* hangUp was called on end e */
 #define recordCommitted 2    /* its record is in the receiver's ring */
 #define HAS_PACKET(way) (way == packetSent || way == packetSent + recordCommitted)
 #define HAS_RECORD(way) (way >= recordCommitted)
+/* A message with ports is there once both are: announce.pml. */
+#ifdef RECORD_WITHOUT_PACKET
+#define IS_THERE(way) HAS_RECORD(way)
+#else
+#define IS_THERE(way) (HAS_RECORD(way) && HAS_PACKET(way))
+#endif
 byte way[2 * HOSTS];         /* from host h of end e to the next */
 byte wayWrite[2 * HOSTS], wayRead[2 * HOSTS]; /* LanePosition: outgoing, incoming */
 bool isGone[2 * HOSTS];      /* the host will not send or receive anything any more */
@@ -152,9 +158,9 @@ proctype Host(byte end; byte host) {
   :: host == 0 -> hasEnd = true
   :: host > 0 ->
      if
-     :: HAS_RECORD(way[ME - 1]) -> /* receivePorts, arrive: RingProducer.resume, RingConsumer.resume */
+     :: IS_THERE(way[ME - 1]) -> /* receivePorts, arrive: RingProducer.resume, RingConsumer.resume */
         d_step {
-          assert(HAS_PACKET(way[ME - 1])); /* else: ports announced and not sent */
+          assert(HAS_PACKET(way[ME - 1])); /* else: ports announced and not yet sent */
           write = wayWrite[ME - 1];
           read = wayRead[ME - 1];
           wayWrite[ME - 1] = 0;
@@ -165,7 +171,7 @@ proctype Host(byte end; byte host) {
           references[end]++
 #endif
         }
-     :: isGone[ME - 1] && !HAS_RECORD(way[ME - 1]) -> goto dead /* it sent nothing, or died before announcing it */
+     :: isGone[ME - 1] && !IS_THERE(way[ME - 1]) -> goto dead /* it sent nothing, or died after announcing it */
 #ifdef CAN_DIE
      :: host < last[end] -> goto dead /* as an intermediary, before it has taken the packet */
 #endif
@@ -242,9 +248,8 @@ proctype Host(byte end; byte host) {
 #endif
      doorbell[INCOMING] = awake; /* stayAwake */
      AT_ANY_MOMENT;
-#ifdef RECORD_BEFORE_PACKET
-     way[ME] = recordCommitted;
-#endif
+     way[ME] = recordCommitted; /* publish */
+     AT_ANY_MOMENT;
      if
      :: d_step { !isGone[ME + 1] -> /* sendmsg */
 #ifndef QUEUED_PACKETS_DO_NOT_HOLD
@@ -257,11 +262,6 @@ proctype Host(byte end; byte host) {
         d_step { closedByOwner[end] = true; isShutDown[end] = true };
         letGo();
         break
-     fi;
-     AT_ANY_MOMENT;
-     if /* publish */
-     :: way[ME] == packetSent -> way[ME] = packetSent + recordCommitted
-     :: else -> skip /* the receiver died meanwhile, and the packet with it */
      fi;
      AT_ANY_MOMENT;
 #ifdef UNREPAIRED

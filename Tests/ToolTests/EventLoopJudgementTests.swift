@@ -87,9 +87,21 @@ import Testing
     }
     #expect(try levels(driver: "uring", release: "6.12.9+deb13-amd64") == [.notice])
     #expect(try levels(driver: "epoll", release: "6.12.9+deb13-amd64") == [.ok])
-    #expect(try levels(driver: "uring", release: "6.17-rc5") == [.ok])
+    #expect(try levels(driver: "uring", release: "6.12.48+deb13-amd64") == [.ok])
     #expect(try levels(driver: "uring", release: "7.0.1") == [.ok])
-    #expect(try levels(driver: "uring", release: "unknown") == [.ok])
+    #expect(try levels(driver: "uring", release: "unknown") == [.notice])
+  }
+
+  @Test("Where io_uring works and is not used for the sake of that error, the doctor says so, and how to use it")
+  func avoidedForKnownError() throws {
+    let diagnosis = try Diagnosis.of {
+      $0.kernelRelease = "6.12.9+deb13-amd64"
+      $0.eventLoop.driver = "epoll"
+    }
+    let finding = try #require(diagnosis.findings(about: .eventLoop).first { $0.subject == "driver" })
+    #expect(finding.text.contains("CVE-2025-39698"))
+    #expect(finding.advice.map(\.command) == ["export MESSAGEPORTS_DRIVER=uring"])
+    #expect(finding.level == .ok)
   }
 
   @Test("Without a descriptor to try it out, nothing bad is said of io_uring") func noDescriptors() throws {

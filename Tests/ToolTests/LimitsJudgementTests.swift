@@ -10,8 +10,8 @@ import Testing
     let diagnosis = try Diagnosis.of { _ in }
     #expect(
       diagnosis.text("channels")
-        == "each process has room for 10,000 shared with other processes, limited by open files; "
-        + "those within a process need nothing")
+        == "a process has room for 10,000 shared with others, limited by open files; "
+        + "channels within a process need nothing")
     #expect(diagnosis.room.byOpenFiles == 10_000)
     #expect(diagnosis.room.byMappings == 65_400)
     #expect(diagnosis.room.byMappingsOnceGrown == 21_800)
@@ -23,8 +23,8 @@ import Testing
       diagnosis.complaints == [
         Finding(
           .limits, .notice, "channels",
-          "each process has room for 28 shared with other processes, limited by open files; "
-            + "those within a process need nothing"),
+          "a process has room for 28 shared with others, limited by open files; "
+            + "channels within a process need nothing"),
         Finding(
           .limits, .notice, "open files",
           "64 (hard limit 524,288, fs.nr_open 1,048,576); a channel's end takes 2, an event loop 4",
@@ -56,7 +56,7 @@ import Testing
     let diagnosis = try Diagnosis.of { $0.limits.openFiles.soft = .unlimited }
     #expect(diagnosis.complaints.isEmpty)
     #expect(diagnosis.room.tightest == 65_400)
-    #expect(diagnosis.text("channels")?.contains("65,400 shared with other processes, limited by mappings;") == true)
+    #expect(diagnosis.text("channels")?.contains("65,400 shared with others, limited by mappings;") == true)
   }
 
   @Test("Few mappings, and few files for the whole system, are worth a notice each") func systemLimits() throws {
@@ -86,12 +86,12 @@ import Testing
       diagnosis.complaints == [
         Finding(
           .memory, .notice, "memfd",
-          "can be made but cannot grow (\(error)): a channel can hold no more than it was made with"),
+          "can be made but cannot grow (\(error)): a channel can hold no more than it began with"),
         Finding(.memory, .notice, "shm_open", "can be made but cannot grow (\(error))"),
         Finding(
           .limits, .notice, "file size",
-          "1 GiB: channels cannot grow, and posting fails when what waits unread fills the memory that a channel was "
-            + "made with (its file is sparse, and reaches to 3 TiB)",
+          "1 GiB: channels cannot grow, and posting fails once unread messages fill the memory that a channel began "
+            + "with (its sparse file reaches to 3 TiB)",
           advice: [Advice("lift the limit", command: "ulimit -f unlimited")]),
       ])
   }
@@ -119,7 +119,7 @@ import Testing
       diagnosis.complaints == [
         Finding(
           .limits, .notice, "address space",
-          "2 GiB: the memory of channels counts, and grows with what waits unread",
+          "2 GiB: the memory of channels counts, and grows with unread messages",
           advice: [Advice("lift the limit", command: "ulimit -v unlimited")])
       ])
   }
@@ -131,7 +131,7 @@ import Testing
         Finding(
           .limits, .notice, "sockets",
           "up to 75 KiB of send buffer, 208 KiB at first: about 100 messages with a port can wait unread in a channel; "
-            + "net.unix.max_dgram_qlen = 512 is no limit to them",
+            + "net.unix.max_dgram_qlen = 512 does not limit them",
           advice: [Advice("to enlarge it, as root", command: "sudo sysctl -w net.core.wmem_max=4194304")])
       ])
   }

@@ -35,7 +35,7 @@ import Testing
     #expect(diagnosis.text("backing") == "posixSharedMemory, as MESSAGEPORTS_BACKING says")
     #expect(
       diagnosis.text("shm_open")
-        == "works, but a peer can shrink it and so kill this process: for processes that trust each other")
+        == "works, but a peer can shrink it and so kill this process: only for processes that trust each other")
   }
 
   @Test("With neither memfd nor shm_open there is nothing to advise") func noMemoryAtAll() throws {
@@ -83,7 +83,7 @@ import Testing
           .memory, .problem, "shm_open", "cannot make memory: \(Outcome.failed(ENOSPC))",
           advice: enlarge + [Advice("use memfd, which works", command: "export MESSAGEPORTS_BACKING=memfd")]),
         Finding(
-          .memory, .notice, "/dev/shm", "0 bytes free of 64 MiB: all channels together cannot hold more",
+          .memory, .notice, "/dev/shm", "0 bytes free of 64 MiB: all channels together can hold no more",
           advice: enlarge),
       ])
   }

@@ -1,8 +1,8 @@
 import Foundation
 import MessagePorts
 
-/// The host asks a plug-in that it has never met and that could not be reached otherwise: it has no file system, no
-/// network, and no name to connect to. All that it has is the port that it was handed.
+/// The host asks a plug-in that it has never met and could not reach otherwise: the plug-in has no file system, no
+/// network, and no name to connect to. All it has is the port that it was handed.
 ///
 ///     host ── "run-plugin", with a port ──► worker ── the same port, unopened ──► plug-in
 ///     host ◄───────────────────── question and answers ─────────────────────────► plug-in
@@ -22,15 +22,15 @@ enum ConfinedPlugin {
     let traffic: DemoTraffic
   }
 
-  /// The worker's word on what it has done.
+  /// The worker reports what it has done.
   struct PluginStarted: Codable, Sendable {
     let processIdentifier: Int32
     let confinement: Confinement
-    /// Why it is not confined in another way that would have been better.
+    /// Why each better way of confining it failed.
     let complaints: [String]
     /// All the files that the plug-in was given.
     let files: [String]
-    /// Whether the port was still as it had come when it went on.
+    /// Whether the port went on just as it had come.
     let portWasUnopened: Bool
     /// What the worker, which is not confined, finds when it tries the same.
     let probe: ConfinementProbe.Findings
@@ -55,7 +55,7 @@ enum ConfinedPlugin {
     run.started("plug-in", started.processIdentifier, note: started.confinement.description)
     run.step("the plug-in answers")
     let answer = try await channel.port1.next(Answer.self, "the plug-in's answer")
-    // The worker is no part of the channel any more.
+    // The worker no longer has any part in the channel.
     worker.kill()
     let status = try await worker.exitStatus(within: .seconds(5))
     try channel.port1.postMessage(Question(numbers: [1, 2, 3], attempts: attempts))
@@ -99,7 +99,7 @@ enum ConfinedPlugin {
     let attempts = try request.decode(ConfinementProbe.self)
 
     let (plugin, confinement, complaints) = try await startPlugin()
-    // The port has waited as it came: never started, nothing taken from it.
+    // The port has waited just as it came: never started, nothing taken from it.
     let wasUnopened = !port.isStarted && !port.isClosed
     try plugin.connection.postMessage("port", transfer: [port])
     try line.postMessage(

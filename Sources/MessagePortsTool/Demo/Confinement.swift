@@ -20,8 +20,8 @@ enum Confinement: String, Codable, CaseIterable, CustomStringConvertible {
   /// What starts this executable in `role` under this confinement: a program and its arguments.
   ///
   /// The plug-in finds its own executable, the shared libraries that it is linked with, a `/proc` that shows nothing
-  /// but itself, and otherwise an empty file system; no network, and none of the other processes. It may outlive whoever
-  /// starts it: it ends when its port closes.
+  /// but itself, and otherwise an empty file system; no network, and none of the other processes. It may outlive
+  /// whoever starts it: it ends when its port closes.
   func command(for role: DemoRole) async throws -> (program: String, arguments: [String]) {
     let program = [DemoExecutable.path] + role.commandLine
     switch self {

@@ -1,7 +1,7 @@
 import Foundation
 import MessagePorts
 
-/// What a process tries in order to find out how confined it is.
+/// What a process tries, to find out how confined it is.
 struct ConfinementProbe: Codable, Sendable {
   let files: [String]
   let listenerPath: String
@@ -9,11 +9,11 @@ struct ConfinementProbe: Codable, Sendable {
   struct Findings: Codable, Sendable {
     /// Those of the files that it could open.
     let openedFiles: [String]
-    /// What there is in the whole file system but `/proc`; the first ones, if there are many.
+    /// The files in the whole file system except `/proc`; only the first ones, if there are many.
     let visibleFiles: [String]
     /// “connected”, or why not.
     let listener: String
-    /// Which of each kind it is in, as far as it can tell.
+    /// Its namespace of each kind, as far as it can tell.
     let namespaces: [String: String]
   }
 

@@ -5,11 +5,11 @@ import Synchronization
 /// Writes what a person sees.
 final class DemoOutput: Sendable {
   enum Style: Sendable {
-    /// One line that is written over tells how far it has come.
+    /// A single line, written over, tells how far it has come.
     case terminal
     /// For a pipe or a file: a line for each step.
     case lines
-    /// Nothing that is different the next time.
+    /// Nothing that differs from run to run.
     case plain
   }
 
@@ -90,8 +90,8 @@ final class DemoOutput: Sendable {
 
   private func rows(of words: [String], width: Int) -> [String] {
     words.reduce(into: []) { rows, word in
-      guard let row = rows.last, row.count + 2 + word.count <= width else { return rows.append(word) }
-      rows[rows.count - 1] = row + ", " + word
+      guard let row = rows.popLast() else { return rows.append(word) }
+      rows += row.count + 2 + word.count <= width ? [row + ", " + word] : [row + ",", word]
     }
   }
 
@@ -126,9 +126,4 @@ final class DemoOutput: Sendable {
     let differed = reports.reduce(0) { $0 + $1.differedCount }
     return "\(verified) verified, \(notVerified) not verified, \(differed) different"
   }
-}
-
-extension Int {
-  /// With a comma every three digits, whatever the user's language: 100,000.
-  var grouped: String { formatted(.number.locale(Locale(identifier: "en_US"))) }
 }

@@ -18,7 +18,7 @@ final class DemoProcess: Sendable {
 
   deinit { _ = csupport_close(descriptor) }
 
-  /// Also if its parent has not asked yet how.
+  /// True even before its parent has asked how.
   var hasEnded: Bool {
     var event = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
     return unsafe poll(&event, 1, 0) == 1
@@ -32,12 +32,4 @@ final class DemoProcess: Sendable {
     let line = try? String(contentsOfFile: "/proc/\(identifier)/stat", encoding: .utf8)
     return line?.split(separator: ")").last?.dropFirst().first
   }
-}
-
-/// The executable that is running, which is also that of all other processes.
-enum DemoExecutable {
-  static let path: String = {
-    let link = "/proc/self/exe"
-    return (try? FileManager.default.destinationOfSymbolicLink(atPath: link)) ?? link
-  }()
 }

@@ -1,6 +1,4 @@
-import MessagePorts
-
-/// What a program of the demo has shown. A value, complete as soon as the program has ended, well or not.
+/// What a program of the demo has shown. Complete as soon as the program has ended, well or not.
 struct DemoReport: Sendable {
   let program: DemoProgram
   var processes: [Process] = []
@@ -18,7 +16,7 @@ struct DemoReport: Sendable {
     var description: String { "\(name) \(identifier)\(note.map { " (\($0))" } ?? "")" }
   }
 
-  /// Something that has to be so, and whether it was.
+  /// A claim, and whether it held.
   struct Finding: Sendable {
     let claim: String
     let result: Result
@@ -26,7 +24,7 @@ struct DemoReport: Sendable {
 
   enum Result: Sendable {
     case verified
-    /// This machine does not let it be tried; the text says why.
+    /// It cannot be tried on this machine; the text says why.
     case notVerified(String)
     case differed(String)
   }
@@ -36,20 +34,4 @@ struct DemoReport: Sendable {
   var verifiedCount: Int { findings.count { if case .verified = $0.result { true } else { false } } }
   var differedCount: Int { findings.count { if case .differed = $0.result { true } else { false } } }
   var notVerifiedCount: Int { findings.count - verifiedCount - differedCount }
-}
-
-/// Messages that were received on the channels that a program is about, as their receivers have counted them.
-struct DemoTraffic: Codable, Hashable, Sendable {
-  private(set) var messages = 0
-  private(set) var bytes = 0
-
-  mutating func add(_ message: MessageEvent) {
-    messages += 1
-    bytes += message.byteCount
-  }
-
-  static func += (total: inout DemoTraffic, part: DemoTraffic) {
-    total.messages += part.messages
-    total.bytes += part.bytes
-  }
 }

@@ -1,22 +1,7 @@
 import ArgumentParser
 import MessagePorts
 
-/// `messageports demo-role NAME`: one of the other processes of a demo. Started by the demo, never by hand.
-struct DemoRoleCommand: AsyncParsableCommand {
-  static let name = "demo-role"
-  static let configuration = CommandConfiguration(
-    commandName: name, abstract: "Plays one process of a demo.", shouldDisplay: false)
-
-  @Argument var role: DemoRole
-
-  func run() async throws {
-    let parent = try Connection.parent
-    // As in `Demo`: on the loop that serves the ports.
-    try await withTaskExecutorPreference(EventLoop.default) { try await role.play(parent) }
-  }
-}
-
-/// What the tool's executable can be started again as. A process ends when its role's function returns.
+/// The roles in which the tool starts itself again. A process ends when its role's function returns.
 enum DemoRole: String, CaseIterable, Sendable, ExpressibleByArgument {
   case twoWorkersHost = "two-workers-host"
   case twoWorkersA = "two-workers-a"
@@ -45,6 +30,6 @@ enum DemoRole: String, CaseIterable, Sendable, ExpressibleByArgument {
     try WorkerProcess.spawn(DemoExecutable.path, arguments: commandLine)
   }
 
-  /// What has to follow the executable's name.
+  /// What follows the executable's name.
   var commandLine: [String] { [DemoRoleCommand.name, rawValue] }
 }

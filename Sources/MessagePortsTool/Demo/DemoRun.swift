@@ -2,7 +2,7 @@ import Foundation
 import MessagePorts
 import Synchronization
 
-/// One program being played: starts its processes, collects what is found out, and clears up afterwards.
+/// One program being played: starts its processes, collects the findings, and clears up afterwards.
 final class DemoRun: Sendable {
   private struct State {
     var report: DemoReport
@@ -53,7 +53,7 @@ final class DemoRun: Sendable {
     }
   }
 
-  /// Lets go of everything, which is the sign for the processes to end, and sees to it that they do.
+  /// Lets go of everything, which tells the processes to end, and makes sure that they do.
   private func endProcesses() async {
     let (processes, workers) = state.withLock { state in
       defer { state.workers = [] }

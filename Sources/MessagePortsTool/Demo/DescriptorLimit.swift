@@ -2,8 +2,8 @@ import Glibc
 
 /// How many descriptors a process may have.
 enum DescriptorLimit {
-  /// Raises what is in force to what is allowed, and returns that. Ports take descriptors, and the usual limit of 1,024
-  /// is meant for programs that use `select`.
+  /// Raises the limit as far as is allowed, and returns it. Ports take descriptors, and the usual limit of 1,024 is
+  /// meant for programs that use `select`.
   @discardableResult
   static func raise() -> Int {
     var limit = rlimit()

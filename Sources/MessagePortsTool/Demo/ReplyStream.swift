@@ -2,8 +2,8 @@ import Foundation
 import MessagePorts
 import Synchronization
 
-/// A request that brings the port for its answers: as many as there are, and the end of the stream is the end of the
-/// channel. Whatever becomes of the server, the client hears of the end.
+/// A request carries the port for its answers, however many there are; the stream ends when the channel does. Whatever
+/// becomes of the server, the client hears of the end.
 ///
 ///     client ── give-me-a-stream {element, count}, with a port ──► server
 ///     client ◄──── element, element, …, close ──────────────────── server
@@ -22,7 +22,7 @@ enum ReplyStream {
     case dropsThePort
     case exits
     case isKilled
-    /// Sends nothing until it is told to begin, and then on all the streams it has by turns.
+    /// Sends nothing until it is told to begin, then on all its streams in turn.
     case waitsForOthers
   }
 
@@ -136,7 +136,7 @@ enum ReplyStream {
     run.verify(claim, isRight, otherwise: "\(extremes), \(result.wrongElements) of them another stream's")
   }
 
-  /// The kernel lets only so many ports be under way: beyond that, waits for the server to take some.
+  /// The kernel limits how many ports may be under way: beyond that, waits for the server to take some.
   private static func post(_ request: Request, to server: WorkerProcess, with port: MessagePort) async throws {
     try await within(.seconds(10), "room for another port") {
       while true {

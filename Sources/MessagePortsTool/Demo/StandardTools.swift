@@ -1,6 +1,6 @@
 import Foundation
 
-/// What the system's own programs say of files: to hold the worker's answers against.
+/// What the system's own programs say about files, to check the worker's answers against.
 enum StandardTools {
   /// The summaries of the files, by `wc` and `sha256sum`.
   static func summaries(ofFiles paths: [String]) async throws -> [FileSummary] {
@@ -43,8 +43,8 @@ enum StandardTools {
     return String(decoding: data, as: UTF8.self).split(separator: "\n")
   }
 
-  /// Everything that comes until the end, read on a thread that may block. (A `readabilityHandler` would be nearer at
-  /// hand, but sometimes is not called.)
+  /// Reads to the end on a thread that may block. (A `readabilityHandler` would be simpler, but sometimes is not
+  /// called.)
   private static func content(of file: FileHandle) async throws -> Data {
     let (chunks, continuation) = AsyncThrowingStream.makeStream(of: Data.self)
     DispatchQueue.global().async {

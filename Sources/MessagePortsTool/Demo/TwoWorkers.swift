@@ -1,8 +1,8 @@
 import Foundation
 import MessagePorts
 
-/// A host makes a channel and hands its ports to two workers. From then on the host is in nobody's way: it can be
-/// stopped, and killed, and the workers do not notice.
+/// A host makes a channel and hands its ports to two workers. From then on nothing depends on the host: it can be
+/// stopped, even killed, and the workers do not notice.
 ///
 ///     driver ── starts ──► host ── starts ──► A, B
 ///     A ◄────────── the channel ──────────► B
@@ -21,7 +21,7 @@ enum TwoWorkers {
     var isLast = false
   }
 
-  /// What the driver asks of A: to write so many letters to B, who answers each.
+  /// What the driver asks of A: to write this many letters to B, who answers each.
   struct Round: Codable {
     let letters: Int
   }

@@ -11,7 +11,7 @@ final class WorkerHost: Sendable {
     var answers: [Int: WorkerWithClients.Answer] = [:]
     var repeatedAnswers = 0
     var closesHeard = 0
-    /// How many answers the process had that was killed.
+    /// How many answers the killed process had.
     var answersBeforeRestart: Int?
 
     var unanswered: [WorkerWithClients.NumberedFile] { files.filter { answers[$0.number] == nil } }
@@ -87,7 +87,7 @@ final class WorkerHost: Sendable {
   func restartClient(_ name: String) async throws {
     guard let old = state.withLock({ $0.clients[name]?.process }) else { return }
     old.kill()
-    // All that it had told comes before the close.
+    // Everything it had said comes before the close.
     try await within(.seconds(5), "the close of \(name)") { await old.connection.closed() }
     let new = try run.spawn(.fileClient, as: name + " again")
     let unanswered = state.withLock { state in
@@ -140,15 +140,15 @@ final class WorkerHost: Sendable {
     let clients = state.withLock { $0.clients }.sorted { $0.key < $1.key }.map(\.value)
     let answers = clients.map { client in client.answers.sorted { $0.key < $1.key }.map(\.value) }
 
-    run.verify("each client was answered each file once", clients.map(\.repeatedAnswers), clients.map { _ in 0 })
+    run.verify("each client got one answer for each file", clients.map(\.repeatedAnswers), clients.map { _ in 0 })
     run.verify(
-      "the restarted client went on where the killed one had been",
+      "the restarted client went on where the killed one had stopped",
       clients.compactMap(\.answersBeforeRestart).allSatisfy { (1..<expected.count).contains($0) },
       otherwise: "it had \(clients.compactMap(\.answersBeforeRestart)) of \(expected.count) answers")
     run.verify("each client heard the worker's channel close, once", clients.map(\.closesHeard), clients.map { _ in 1 })
     let byFirst = answers.map { $0.count { $0.workerIdentifier == firstWorker } }
     run.verify(
-      "what the first worker had answered was kept, the second did the rest",
+      "the first worker's answers were kept, and the second did the rest",
       byFirst.allSatisfy { (1..<expected.count).contains($0) },
       otherwise: "the first worker answered \(byFirst) of \(expected.count)")
 

@@ -1,0 +1,17 @@
+/// What one worker is to do in one round.
+struct TortureOrders: Codable, Sendable {
+  /// Counts all orders.
+  var number = 0
+  /// The ports that come with the orders.
+  var received: [PortID] = []
+  /// Channels to make here.
+  var channels: [UInt32] = []
+  /// Ports to take messages from, which have waited so far.
+  var started: [PortID] = []
+  var closed: [PortID] = []
+  /// Ports of channels that are over.
+  var forgotten: [PortID] = []
+  var stops: [TortureStop] = []
+  /// Everything is closed: descriptors, mappings and threads have to be as at the start.
+  var isLast = false
+}
