@@ -60,7 +60,6 @@ struct BadPortTests {
   @Test("9.5 A port that is none costs its sender the connection, or the message, and nobody anything else",
     arguments: PortLie.allCases)
   func badPort(_ lie: PortLie) async throws {
-    if lie == .unsealedMemory, unsafe getenv("MESSAGEPORTS_BACKING").map({ unsafe strcmp($0, "posixSharedMemory") }) == 0 { return }
     let (server, peer, listener) = try await connectByHand()
     let outcomes = Collected<String>()
     let messages = Collected<ConnectionEvent>()

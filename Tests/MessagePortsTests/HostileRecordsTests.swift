@@ -66,7 +66,7 @@ struct HostileRecordsTests {
     for (record, far, told) in ends {
       let all: [Told]
       do {
-        all = try await told.wait(for: 2, within: .seconds(5))
+        all = try await told.wait(for: 2)
       } catch {
         Issue.record("\(record): nothing after \(told.all)")
         continue
@@ -229,8 +229,44 @@ struct HostileRecordsTests {
       all = try await told.wait(for: 3)
       #expect(all.last == .close("peer exited"), "\(packet): \(all)")
     }
-    // Other tests share this process: what must not happen is that each of the packets keeps its memory.
+    // Other tests share this process: what must not happen is that each of the packets keeps its memory. The next test
+    // counts.
     try await eventually("the memory of refused ports to be given back") { Resources.sharedKilobytes < shared + 600_000 }
     try await scene.checkFriend()
+  }
+
+  @Test("Of the descriptors and the memory that come with forged packets, announced or not, nothing is left")
+  func forgedPacketsAreCounted() async throws {
+    await #expect(processExitsWith: .success) {
+      await recordErrors {
+        let scene = try await Scene()
+        func attack() async throws {
+          for style in Style.allCases {
+            for packet in Packet.allCases {
+              let (port, far) = try await scene.makePort()
+              let told = try listen(port, style, on: scene.loop)
+              far.send([1], [far.memory.fd, far.memory.fd])
+              try packet.send(over: far)
+              far.post([5], ports: 1)
+              try await told.wait(for: 1)
+              // After its ports, packets that are never announced.
+              for _ in 0..<2 { try packet.send(over: far) }
+              far.hangUp()
+              try await told.wait(for: packet.isError ? 2 : 1)
+            }
+          }
+        }
+        // What a process takes once and keeps, it takes the first time.
+        startSymbolizer()
+        try await attack()
+        let before = Resources.now()
+        try await attack()
+        try await eventually("\(before)") {
+          let now = Resources.now()
+          return now.descriptors <= before.descriptors && now.mappings <= before.mappings
+        }
+        try await scene.checkFriend()
+      }
+    }
   }
 }

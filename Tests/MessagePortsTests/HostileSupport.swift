@@ -161,7 +161,7 @@ func listen(_ port: MessagePort, _ style: Style, on loop: EventLoop? = nil) thro
     startThread {
       do {
         while true {
-          let event = try port.receive(timeout: .seconds(20))
+          let event = try port.receiveSoon()
           told.append(.message(event.bytes, ports: event.ports.count))
         }
       } catch PortError.peerClosed(let reason) {
@@ -177,7 +177,7 @@ func listen(_ port: MessagePort, _ style: Style, on loop: EventLoop? = nil) thro
       var reader = halves.takeReader()
       while true {
         do {
-          let bytes = try reader.read(timeout: .seconds(20)) { span in unsafe span.withUnsafeBytes { unsafe Array($0) } }
+          let bytes = try reader.readSoon { span in unsafe span.withUnsafeBytes { unsafe Array($0) } }
           told.append(.message(bytes, ports: reader.takePorts().count))
         } catch PortError.peerClosed(let reason) {
           told.append(.close(reason))

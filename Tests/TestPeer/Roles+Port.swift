@@ -18,8 +18,13 @@ let portRoles: [String: Role] = [
   }
 }
 
-/// Plays the roles that the tests ask for, see `FarRole`.
-@Sendable private func far(_ arguments: [String], _ parent: Connection) { parent.on("play", FarProcess.play) }
+/// Plays the roles that the tests ask for, see `FarRole`, and has agents, see `Agent`.
+@Sendable private func far(_ arguments: [String], _ parent: Connection) {
+  parent.on("play", FarProcess.play)
+  parent.on("agent") { event in
+    for port in event.ports { startThread { AgentServer(port).run() } }
+  }
+}
 
 /// Measures something in a process in which nothing else happens, see `LoneProcess`.
 @Sendable private func lone(_ arguments: [String], _ parent: Connection) throws {

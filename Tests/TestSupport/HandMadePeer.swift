@@ -80,7 +80,7 @@ public final class HandMadePeer: @unchecked Sendable {  // used by one test at a
   public static let hello: [UInt64] = [helloMagic, version, .max, 1 << 30]
 
   /// Waits for an answer, and returns its words; empty if the other side has hung up.
-  public func readWords(within limit: Duration = generousLimit) async throws -> [UInt64] {
+  public func readWords(within limit: Duration = patience) async throws -> [UInt64] {
     var words = [UInt64](repeating: 0, count: 512)
     var received = csupport_received()
     var fds = [CInt](repeating: -1, count: 16)

@@ -1,0 +1,61 @@
+import Glibc
+
+/// A wait of a test took longer than it may.
+public struct DeadlineExceeded: Error, CustomStringConvertible {
+  public let what: String
+  public init(what: String) { self.what = what }
+  public var description: String { "waited too long: \(what)" }
+}
+
+/// How long a test waits for what has to happen soon. Only a failing test waits that long.
+///
+/// `MESSAGEPORTS_TEST_PATIENCE` multiplies it, for a machine with a great deal else to do. Sanitizers multiply it by three.
+public let patience = Duration.seconds(20) * patienceFactor
+
+private let patienceFactor: Int = {
+  if let text = unsafe getenv("MESSAGEPORTS_TEST_PATIENCE"), let factor = unsafe Int(String(cString: text)), factor > 0 {
+    return factor
+  }
+  return unsafe dlsym(nil, "__sanitizer_symbolize_pc") == nil ? 1 : 3
+}()
+
+/// Waits for something. Every wait of a test goes through here, or through ``eventually(_:within:_:)``.
+///
+/// The library's waits look once more when their time is up, so a lost wake-up does not fail them: it makes them slow.
+/// An outcome that comes after more than half the time is therefore a failure, be it a result or an error.
+@discardableResult
+public func patiently<Result>(
+  _ what: @autoclosure () -> String, within limit: Duration = patience, _ body: (Duration) throws -> Result
+) throws -> Result {
+  let began = ContinuousClock.now
+  let outcome = Swift.Result { try body(limit) }
+  try checkPromptness(since: began, limit, what())
+  return try outcome.get()
+}
+
+private func checkPromptness(since began: ContinuousClock.Instant, _ limit: Duration, _ what: String) throws {
+  let taken = ContinuousClock.now - began
+  if taken > limit / 2 { throw DeadlineExceeded(what: "\(what), after \(taken.inSeconds) of \(limit.inSeconds) s") }
+}
+
+/// Polls until `condition` holds. For what cannot be awaited otherwise: counts of descriptors, states of processes.
+public func eventually(
+  _ what: @autoclosure () -> String, within limit: Duration = patience, _ condition: () throws -> Bool
+) async throws {
+  let began = ContinuousClock.now
+  while try !condition(), ContinuousClock.now - began <= limit / 2 { try await Task.sleep(for: .milliseconds(2)) }
+  try checkPromptness(since: began, limit, what())
+}
+
+/// The same on the calling thread.
+public func waitUntil(
+  _ what: @autoclosure () -> String, within limit: Duration = patience, _ condition: () throws -> Bool
+) throws {
+  let began = ContinuousClock.now
+  while try !condition(), ContinuousClock.now - began <= limit / 2 { usleep(1000) }
+  try checkPromptness(since: began, limit, what())
+}
+
+extension Duration {
+  public var inSeconds: Double { Double(components.seconds) + Double(components.attoseconds) * 1e-18 }
+}
