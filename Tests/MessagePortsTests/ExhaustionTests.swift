@@ -251,8 +251,11 @@ struct ExhaustionTests {
     await #expect {
       try await Refusal.during([refusal]) { _ = try Listener(path: path, access: .anyone) }
     } throws: {
-      guard case .system(let error)? = $0 as? ConnectionError else { return false }
-      return error.errno == refusal.error
+      switch $0 as? ConnectionError {
+      case .system(let error): error.errno == refusal.error
+      case .notPermitted(path): refusal.error == EPERM
+      default: false
+      }
     }
     #expect(unsafe access(path, F_OK) == -1)
     try await expectServing(Listener(path: path, access: .anyone))

@@ -239,9 +239,9 @@ struct HostileRecordsTests {
   func forgedPacketsAreCounted() async throws {
     await #expect(processExitsWith: .success) {
       await recordErrors {
-        let scene = try await Scene()
-        func attack() async throws {
+        @Sendable func attack() async throws {
           for style in Style.allCases {
+            let scene = try await Scene()
             for packet in Packet.allCases {
               let (port, far) = try await scene.makePort()
               let told = try listen(port, style, on: scene.loop)
@@ -254,6 +254,7 @@ struct HostileRecordsTests {
               far.hangUp()
               try await told.wait(for: packet.isError ? 2 : 1)
             }
+            try await scene.checkFriend()
           }
         }
         // What a process takes once and keeps, it takes the first time.
@@ -265,7 +266,6 @@ struct HostileRecordsTests {
           let now = Resources.now()
           return now.descriptors <= before.descriptors && now.mappings <= before.mappings
         }
-        try await scene.checkFriend()
       }
     }
   }

@@ -20,9 +20,12 @@ let portRoles: [String: Role] = [
 
 /// Plays the roles that the tests ask for, see `FarRole`, and has agents, see `Agent`.
 @Sendable private func far(_ arguments: [String], _ parent: Connection) {
-  parent.on("play", FarProcess.play)
-  parent.on("agent") { event in
-    for port in event.ports { startThread { AgentServer(port).run() } }
+  // One handler for both: the second of two might be set when its message has come and gone.
+  parent.onUnhandled = { event in
+    switch event.name {
+    case "agent": for port in event.ports { startThread { AgentServer(port).run() } }
+    default: FarProcess.play(event)
+    }
   }
 }
 

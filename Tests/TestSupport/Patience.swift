@@ -29,31 +29,33 @@ public func patiently<Result>(
 ) throws -> Result {
   let began = ContinuousClock.now
   let outcome = Swift.Result { try body(limit) }
-  try checkPromptness(since: began, limit, what())
-  return try outcome.get()
-}
-
-private func checkPromptness(since began: ContinuousClock.Instant, _ limit: Duration, _ what: String) throws {
   let taken = ContinuousClock.now - began
-  if taken > limit / 2 { throw DeadlineExceeded(what: "\(what), after \(taken.inSeconds) of \(limit.inSeconds) s") }
+  if taken > limit / 2 { throw DeadlineExceeded(what: "\(what()), after \(taken.inSeconds) of \(limit.inSeconds) s") }
+  return try outcome.get()
 }
 
 /// Polls until `condition` holds. For what cannot be awaited otherwise: counts of descriptors, states of processes.
 public func eventually(
   _ what: @autoclosure () -> String, within limit: Duration = patience, _ condition: () throws -> Bool
 ) async throws {
-  let began = ContinuousClock.now
-  while try !condition(), ContinuousClock.now - began <= limit / 2 { try await Task.sleep(for: .milliseconds(2)) }
-  try checkPromptness(since: began, limit, what())
+  var spent = Duration.zero
+  while try !condition() {
+    guard spent <= limit / 2 else { throw DeadlineExceeded(what: "\(what()), for \(spent.inSeconds) s") }
+    let began = ContinuousClock.now
+    try await Task.sleep(for: .milliseconds(2))
+    // Where threads of the pool are scarce, this task may wait long for one, and nobody's wake-up is lost.
+    spent += min(ContinuousClock.now - began, .milliseconds(50))
+  }
 }
 
 /// The same on the calling thread.
 public func waitUntil(
   _ what: @autoclosure () -> String, within limit: Duration = patience, _ condition: () throws -> Bool
 ) throws {
-  let began = ContinuousClock.now
-  while try !condition(), ContinuousClock.now - began <= limit / 2 { usleep(1000) }
-  try checkPromptness(since: began, limit, what())
+  try patiently(what(), within: limit) { limit in
+    let began = ContinuousClock.now
+    while try !condition(), ContinuousClock.now - began <= limit { usleep(1000) }
+  }
 }
 
 extension Duration {
