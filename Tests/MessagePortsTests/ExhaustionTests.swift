@@ -41,6 +41,30 @@ struct ExhaustionTests {
     try await agent.call(.expect, 1, 3, 1)
   }
 
+  @Test("2.2, 9.3 A large message whose ports are refused when it is sent is taken back, and the next ones arrive",
+    arguments: [1000, 100_000, 1 << 20, 3 << 20], [nil, 8 << 20] as [Int?])
+  func largeTransferRefused(_ byteCount: Int, _ queueLimit: Int?) async throws {
+    let agent = try Agent(.anotherProcess)
+    let link = try MessageChannel(options: ChannelOptions(queueLimitBytes: queueLimit))
+    try await agent.call(.keep, 0, transfer: [link.port2])
+    let channel = try MessageChannel(options: ChannelOptions(backing: .memfd))
+    for round in 0..<5 as Range<UInt64> {
+      let error = try await Refusal.during([Refusal(.sendmsg, ETOOMANYREFS)]) {
+        portError {
+          try link.port1.postMessage(bytes: patternBytes(count: byteCount, seed: 1), transfer: [channel.port2])
+        }
+      }
+      #expect(error == "transferQueueFull")
+      // Small, and as large; from this end, which has gone on behind what was taken back.
+      try link.port1.postMessage(bitwise: round)
+      try link.port1.postMessage(bytes: patternBytes(count: byteCount, seed: 2 + round))
+      try await agent.call(.expect, 0, round, 1)
+      try await agent.call(.expectBytes, 0, UInt64(byteCount), 2 + round)
+    }
+    try link.port1.postMessage(bytes: patternBytes(count: byteCount, seed: UInt64(byteCount)), transfer: [channel.port2])
+    try await agent.call(.takeBytes, 0, 1, UInt64(byteCount))
+  }
+
   @Test("9.3 Ports that the system does not hand over now stay with their message, which comes whole when it does",
     arguments: [ENOMEM, ENOBUFS], [8, 1 << 20])
   func receivingRefused(_ error: CInt, _ byteCount: Int) async throws {

@@ -36,10 +36,10 @@ public func patiently<Result>(
 
 /// Polls until `condition` holds. For what cannot be awaited otherwise: counts of descriptors, states of processes.
 public func eventually(
-  _ what: @autoclosure () -> String, within limit: Duration = patience, _ condition: () throws -> Bool
+  _ what: @autoclosure () -> String, within limit: Duration = patience, _ condition: () async throws -> Bool
 ) async throws {
   var spent = Duration.zero
-  while try !condition() {
+  while try await !condition() {
     guard spent <= limit / 2 else { throw DeadlineExceeded(what: "\(what()), for \(spent.inSeconds) s") }
     let began = ContinuousClock.now
     try await Task.sleep(for: .milliseconds(2))

@@ -111,9 +111,9 @@ package struct ForgedPort {
   package var fds: [CInt]
 
   /// The victim's end of a channel of which `far` is the other one; `near` is the socket that travels.
-  package init(_ far: RawEnd, near: CInt, queueLimit: UInt64 = .max) {
+  package init(_ far: RawEnd, near: CInt, queueLimit: UInt64 = .max, messageLimit: UInt64 = 1 << 20) {
     let place = [0, UInt64(far.memory.laneCapacity), 0, 0, 0] as [UInt64]
-    words = [UInt64(1 - far.end), queueLimit, 1 << 20] + place + place + [0, 0, 0]
+    words = [UInt64(1 - far.end), queueLimit, messageLimit] + place + place + [0, 0, 0]
     fds = [near, far.memory.fd]
   }
 
