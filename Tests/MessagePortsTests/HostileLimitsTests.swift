@@ -17,9 +17,8 @@ struct HostileLimitsTests {
     // What the limit just allows goes through.
     far.post([UInt8](repeating: 1, count: 100))
     try await told.wait(for: 1)
-    let other = try HandMade()
-    if ports > 0 { other.send(over: far) }
-    other.letGo()
+    let other = try HandMadePort()
+    if ports > 0 { other.send(over: far) } else { other.letGo() }
     far.post([UInt8](repeating: 2, count: 101), ports: ports)
     let all = try await told.wait(for: 2)
     #expect(all[0] == .message([UInt8](repeating: 1, count: 100), ports: 0))
@@ -76,26 +75,4 @@ struct HostileLimitsTests {
     #expect(try await onThread { try port.receiveSoon().bytes } == [1])
     try await scene.checkFriend()
   }
-}
-
-/// A port whose other end a test has, to be sent.
-private final class HandMade {
-  let far: RawEnd
-  private var near: Descriptors?
-
-  init() throws {
-    let memory = try ChannelMemory.make(laneCapacity: 0, backing: .memfd)
-    var sockets: (CInt, CInt) = (-1, -1)
-    try #require(unsafe csupport_socket_pair(&sockets.0, &sockets.1) == 0)
-    far = try RawEnd(memory, end: 0, owning: sockets.0)
-    near = Descriptors([sockets.1])
-  }
-
-  func send(over carrier: RawEnd) {
-    let forged = ForgedPort(far, near: near!.all[0])
-    #expect(carrier.send(words: [ForgedPort.header(1)] + forged.words, forged.fds) > 0)
-  }
-
-  /// What is in a packet lives on.
-  func letGo() { near = nil }
 }

@@ -102,9 +102,10 @@ struct HostileRecordsTests {
   enum Packet: String, CaseIterable, Sendable, CustomStringConvertible {
     case wrongMagic, countDiffers, tooShort, headerOnly, tooLong, noDescriptors, oneDescriptor, swapped
     case pipeAsSocket, streamAsSocket, listeningSocket, fileAsSocket, pipeAsMemory, socketAsMemory, unsealedMemory
-    case otherMemory, shortMemory, oneTooMany, unknownFlags, hugeMessageLimit, negativeQueueLimit
-    case cursorUnaligned, cursorBehindRing, positionOverflows, segmentElsewhere, capacityDiffers
-    case partialFilled, partialWithoutFile, partialLargerThanLimit
+    case otherMemory, otherMemoryVersion, shortMemory, oneTooMany, unknownFlags, hugeMessageLimit, negativeQueueLimit
+    case cursorUnaligned, cursorBeyond, cursorBehindRing, positionOverflows, positionBeforeSegment, capacityDiffers
+    case segmentElsewhere, segmentBeforeRegion, segmentBeyondFile, segmentOverflows, hugeCapacity
+    case partialFilled, partialWithoutFile, partialLargerThanLimit, nothing
     // These concern the message only.
     case manyTooMany, partialTooSmall, partialUnsealed, partialIsAPipe, partialIsAHole, readOnlyMemory
     var description: String { rawValue }
@@ -116,7 +117,9 @@ struct HostileRecordsTests {
       }
     }
 
-    func send(over carrier: RawEnd) throws {
+    /// Returns the far end of what was to be a port, which nobody here holds any more.
+    @discardableResult
+    func send(over carrier: RawEnd) throws -> RawEnd {
       let memory = try ChannelMemory.make(laneCapacity: 0, backing: .memfd)
       var sockets: (CInt, CInt) = (-1, -1)
       _ = unsafe csupport_socket_pair(&sockets.0, &sockets.1)
@@ -169,6 +172,7 @@ struct HostileRecordsTests {
       case .socketAsMemory: port.fds[1] = sockets.1
       case .unsealedMemory: port.fds[1] = own(csupport_memory_create_unlinked(4096))
       case .otherMemory: port.fds[1] = file(4096)
+      case .otherMemoryVersion: port.fds[1] = own(HandMadePeer.makeMemory(version: 3))
       case .shortMemory: port.fds[1] = file(100)
       case .oneTooMany: port.fds.append(sockets.1)
       case .unknownFlags: port.words[0] |= 1 << 20
@@ -177,7 +181,14 @@ struct HostileRecordsTests {
       case .cursorUnaligned: port.words[5] = 4
       case .cursorBehindRing: port.words[10] = 1536
       case .positionOverflows: port.words[6] = UInt64(Int64.max)
+      case .cursorBeyond: (port.words[10], port.words[11]) = (1536, 1536)
+      case .positionBeforeSegment: port.words[7] = 8
       case .segmentElsewhere: port.words[3] = 1 << 40
+      case .segmentBeforeRegion: (port.words[3], port.words[4]) = (4096, 4096)
+      case .segmentBeyondFile: (port.words[3], port.words[4]) = (2 << 40, 4096)
+      case .segmentOverflows: (port.words[3], port.words[4]) = (.max - 4095, 4096)
+      case .hugeCapacity: (port.words[3], port.words[4]) = (2 << 40, 1 << 40)
+      case .nothing: return far
       case .capacityDiffers: port.words[9] = 4096
       case .partialFilled:
         partial(100, 100)
@@ -204,6 +215,7 @@ struct HostileRecordsTests {
       case .readOnlyMemory: port.fds[1] = own(unsafe open("/proc/self/fd/\(memory.fd)", O_RDONLY | O_CLOEXEC))
       }
       carrier.send(words: [header] + port.words.prefix(count ?? .max), port.fds)
+      return far
     }
   }
 

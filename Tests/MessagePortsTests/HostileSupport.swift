@@ -209,3 +209,26 @@ final class Halves: Sendable {
   func takeWriter() -> PortWriter { writer.withLock { $0.take()! } }
   func takeReader() -> PortReader { reader.withLock { $0.take()! } }
 }
+
+/// A port whose other end a test has in its hands, to be sent.
+final class HandMadePort {
+  let far: RawEnd
+  private var near: Descriptors?
+
+  init() throws {
+    let memory = try ChannelMemory.make(laneCapacity: 0, backing: .memfd)
+    var sockets: (CInt, CInt) = (-1, -1)
+    try #require(unsafe csupport_socket_pair(&sockets.0, &sockets.1) == 0)
+    far = try RawEnd(memory, end: 0, owning: sockets.0)
+    near = Descriptors([sockets.1])
+  }
+
+  /// Afterwards only the packet holds it.
+  func send(over carrier: RawEnd) {
+    let forged = ForgedPort(far, near: near!.all[0])
+    #expect(carrier.send(words: [ForgedPort.header(1)] + forged.words, forged.fds) > 0)
+    letGo()
+  }
+
+  func letGo() { near = nil }
+}
