@@ -47,10 +47,12 @@ def copy_sources():
         if not target.exists() or source.read_bytes() != target.read_bytes():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, target)
-    for path in list(SCRATCH.rglob("*")):
-        name = path.relative_to(SCRATCH)
-        if path.is_file() and name.parts[0] != ".build" and name.name != "Package.resolved" and str(name) not in wanted:
-            path.unlink()
+    for directory, folders, files in os.walk(SCRATCH):
+        if pathlib.Path(directory) == SCRATCH:
+            folders[:] = [folder for folder in folders if folder != ".build"]
+        for path in (pathlib.Path(directory) / file for file in files):
+            if str(path.relative_to(SCRATCH)) not in wanted | {"Package.resolved"}:
+                path.unlink()
 
 
 def build():
