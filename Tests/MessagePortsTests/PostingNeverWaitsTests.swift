@@ -189,6 +189,20 @@ struct PostingNeverWaitsTests {
     }
   }
 
+  @Test("2.4 A task that was cancelled before it waits for space does not wait", arguments: Place.allCases)
+  func cancelledBeforeWaitingForSpace(_ place: Place) throws {
+    let port = try place.open(.hold, options: Self.limited)
+    #expect(try fill(port) == 10)
+    let mayGoOn = Promise<Void>(), resumed = Promise<String>()
+    let task = Task(executorPreference: port.eventLoop) {
+      try mayGoOn.wait()
+      resumed.fulfil(await spaceError(port, byteCount: 92))
+    }
+    task.cancel()
+    mayGoOn.fulfil()
+    #expect(try resumed.wait() == "cancelled")
+  }
+
   @Test("2.4 Waiting for space on a port that is closed or moved meanwhile ends with its error", arguments: Place.allCases)
   func waitForSpaceOnClosed(_ place: Place) async throws {
     for expected in ["closed", "detached"] {

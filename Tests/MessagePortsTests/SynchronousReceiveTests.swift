@@ -216,6 +216,22 @@ struct SynchronousReceiveTests {
     }
   }
 
+  @Test("3.8, 4.1 A thread that sleeps in a receive hears the end of the other side", arguments: EventLoop.Driver.allCases, [true, false])
+  func endWhileAsleep(_ driver: EventLoop.Driver, _ isKilled: Bool) throws {
+    let loop = EventLoop(name: "end", driver: driver)
+    defer { loop.stop() }
+    let process = FarProcess()
+    let puppet = try Puppet(in: process, options: ChannelOptions(spinPolicy: .never))
+    puppet.port.setEventLoop(loop)
+    let receivers = (0..<2).map { _ in TestThread { portError { _ = try puppet.port.receiveSoon() } } }
+    // Long enough for both to sleep; if they do not, the test is easier.
+    usleepBriefly(50_000)
+    if isKilled { try process.kill() } else { try puppet.close() }
+    for receiver in receivers {
+      #expect(try receiver.join() == (isKilled ? "peerClosed.peer exited" : "peerClosed.closed by peer"))
+    }
+  }
+
   @Test("3.8 Of two threads that wait, the one that stays gets what comes after the other has left", arguments: Place.allCases)
   func oneThreadLeaves(_ place: Place) throws {
     let port = try place.open(.echo, options: ChannelOptions(spinPolicy: .never))
