@@ -11,7 +11,7 @@ import argparse, os, pathlib, random, re, shutil, signal, subprocess, sys, tomll
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SCRATCH = pathlib.Path(os.environ.get("MESSAGEPORTS_MUTANTS_SCRATCH", ROOT / ".build" / "mutants"))
-SECONDS_FOR_TESTS = 600
+SECONDS_FOR_TESTS = 240
 
 
 def load():

@@ -132,7 +132,7 @@ struct BadHelloTests {
     let answer = try await peer.readWords()
     #expect(answer == [Peer.welcomeMagic, Peer.version | 3 << 32], "malformed")
     #expect(try await peer.readWords() == [])
-    try await expectServing(listener)
+    try await expectServing(listener, options: Scene.options)
   }
 
   @Test("9.5 A client that says nothing holds nobody up, and is sent away in the end")

@@ -15,7 +15,7 @@ func expectViolation(
   startedFirst: Bool = true, sourceLocation: SourceLocation = #_sourceLocation, _ something: (HandMadePeer) -> Void
 ) async throws {
   let (server, peer, listener) = try await connectByHand()
-  let bystander = try await Connection.connect(path: listener.path, timeout: patience)
+  let bystander = try await Connection.connect(path: listener.path, timeout: patience, options: Scene.options)
   let other = try await listener.next()
   let closes = Collected<CloseReason>()
   let messages = Collected<ConnectionEvent>()
@@ -38,8 +38,10 @@ func expectViolation(
 }
 
 /// A listener still lets clients in and talks to them.
-func expectServing(_ listener: Listener, sourceLocation: SourceLocation = #_sourceLocation) async throws {
-  let client = try await Connection.connect(path: listener.path, timeout: patience)
+func expectServing(
+  _ listener: Listener, options: ChannelOptions = ChannelOptions(), sourceLocation: SourceLocation = #_sourceLocation
+) async throws {
+  let client = try await Connection.connect(path: listener.path, timeout: patience, options: options)
   try await expectWorking(client, try await listener.next(), sourceLocation: sourceLocation)
   client.close()
 }

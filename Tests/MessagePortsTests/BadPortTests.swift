@@ -44,7 +44,7 @@ struct BadPortTests {
     #expect(try await outcomes.wait(for: 1) == [packet.isError])
     #expect(messages.all.isEmpty)
     try await eventually("the hang-up of the port that was none") { csupport_socket_is_hung_up(traveller.socket) == 1 }
-    try await expectServing(listener)
+    try await expectServing(listener, options: Scene.options)
   }
 
   @Test("9.5 A peer that sends its own end of the connection does not keep it open for ever")
@@ -60,7 +60,7 @@ struct BadPortTests {
     postPort(peer)
     peer.hangUp()
     try await closes.wait(for: 1)
-    try await expectServing(listener)
+    try await expectServing(listener, options: Scene.options)
   }
 
   @Test("9.5 Any number of doorbells before a port do not hide it")

@@ -66,7 +66,7 @@ struct BadRecordTests {
     for _ in 0..<200 { try server.postMessage("name", bytes: [UInt8](repeating: 1, count: 100)) }
     try await closes.wait(for: 1)
     try server.postMessage("name")
-    try await expectServing(listener)
+    try await expectServing(listener, options: Scene.options)
   }
 
   @Test("9.5 Nonsense in the words that are only for inspection, or for waking, does no harm")
