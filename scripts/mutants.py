@@ -3,8 +3,8 @@
 
     scripts/mutants.py [--check] [--sample N] [--seed S] [NAME ...]
 
-Each fault is an edit in Tests/Mutants/*.toml: a file, the text before, the text after, and the tests that must fail with
-it. The text before has to be in the file exactly once. Where it is not, the edit has to follow the code: that is an
+Each fault is an edit in Tests/Mutants/*.toml: a file, the text before, the text after, and the tests that must fail
+with it. The text before has to be in the file exactly once. Where it is not, the edit has to follow the code: that is an
 error, and it is found before anything is built. `--check` does no more than that.
 """
 import argparse, os, pathlib, random, re, shutil, signal, subprocess, sys, tomllib

@@ -61,7 +61,8 @@ struct ExhaustionTests {
       try await agent.call(.expect, 0, round, 1)
       try await agent.call(.expectBytes, 0, UInt64(byteCount), 2 + round)
     }
-    try link.port1.postMessage(bytes: patternBytes(count: byteCount, seed: UInt64(byteCount)), transfer: [channel.port2])
+    let bytes = patternBytes(count: byteCount, seed: UInt64(byteCount))
+    try link.port1.postMessage(bytes: bytes, transfer: [channel.port2])
     try await agent.call(.takeBytes, 0, 1, UInt64(byteCount))
   }
 

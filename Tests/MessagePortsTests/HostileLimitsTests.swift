@@ -57,7 +57,8 @@ struct HostileLimitsTests {
     Issue.record("doorbells were never counted")
   }
 
-  @Test("5.4 A peer that hangs up with a message unread, which nobody takes, costs the loop nothing", arguments: EventLoop.Driver.allCases)
+  @Test("5.4 A peer that hangs up with a message unread, which nobody takes, costs the loop nothing",
+    arguments: EventLoop.Driver.allCases)
   func unreadAtHangUp(_ driver: EventLoop.Driver) async throws {
     let scene = try await Scene(driver: driver)
     let (port, far) = try await scene.makePort()

@@ -10,7 +10,7 @@ import Testing
 @Suite("Hostile packets", .serialized, .timeLimit(.minutes(3)))
 struct HostilePacketsTests {
   @Test(
-    "Doorbells with descriptors attached cost nothing, and a port behind them arrives; or a message, if they fill the socket",
+    "Doorbells with descriptors attached cost nothing; a port behind them arrives, or a message if they fill the socket",
     arguments: Style.allCases, [20, 5000])
   func doorbellFlood(_ style: Style, _ count: Int) async throws {
     let scene = try await Scene()

@@ -216,7 +216,8 @@ struct SynchronousReceiveTests {
     }
   }
 
-  @Test("3.8, 4.1 A thread that sleeps in a receive hears the end of the other side", arguments: EventLoop.Driver.allCases, [true, false])
+  @Test("3.8, 4.1 A thread that sleeps in a receive hears the end of the other side",
+    arguments: EventLoop.Driver.allCases, [true, false])
   func endWhileAsleep(_ driver: EventLoop.Driver, _ isKilled: Bool) throws {
     let loop = EventLoop(name: "end", driver: driver)
     defer { loop.stop() }

@@ -128,7 +128,7 @@ public final class Agent: Sendable {
     case pry
     /// (inode) Reads that memory behind its end.
     case readBehind
-    /// (key, count) Posts a message with so many ports, in each of which the number of its place waits; keeps the others.
+    /// (key, count) Posts a message with so many ports, in each of which its number waits, and keeps their other ends.
     case postPorts
     /// (key, count) Receives so many messages. Answers how many there were before the channel's end.
     case receive

@@ -28,7 +28,9 @@ extension MessagePort {
 
 extension PortReader {
   /// Reads a message that comes soon: see ``patiently(_:within:_:)``.
-  public mutating func readSoon<Result>(within limit: Duration = patience, _ body: (RawSpan) -> Result) throws -> Result {
+  public mutating func readSoon<Result>(
+    within limit: Duration = patience, _ body: (RawSpan) -> Result
+  ) throws -> Result {
     try patiently("a message", within: limit) { try read(timeout: $0, body) }
   }
 }

@@ -9,13 +9,13 @@ public struct DeadlineExceeded: Error, CustomStringConvertible {
 
 /// How long a test waits for what has to happen soon. Only a failing test waits that long.
 ///
-/// `MESSAGEPORTS_TEST_PATIENCE` multiplies it, for a machine with a great deal else to do. Sanitizers multiply it by three.
+/// `MESSAGEPORTS_TEST_PATIENCE` multiplies it, for a machine with a great deal else to do; without it, a sanitizer
+/// multiplies it by three.
 public let patience = Duration.seconds(20) * patienceFactor
 
 private let patienceFactor: Int = {
-  if let text = unsafe getenv("MESSAGEPORTS_TEST_PATIENCE"), let factor = unsafe Int(String(cString: text)), factor > 0 {
-    return factor
-  }
+  let text = unsafe getenv("MESSAGEPORTS_TEST_PATIENCE").map { unsafe String(cString: $0) }
+  if let factor = text.flatMap({ Int($0) }), factor > 0 { return factor }
   return unsafe dlsym(nil, "__sanitizer_symbolize_pc") == nil ? 1 : 3
 }()
 
