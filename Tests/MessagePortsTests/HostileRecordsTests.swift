@@ -51,7 +51,8 @@ struct HostileRecordsTests {
   @Test("A forged record ends its own channel with a protocol violation, and no other", arguments: Style.allCases)
   func forgedRecords(_ style: Style) async throws {
     let scene = try await Scene()
-    var ends: [(Record, RawEnd, Collected<Told>)] = []
+    // The ports are kept: whoever lets go of one hangs up as well.
+    var ends: [(record: Record, port: MessagePort, far: RawEnd, told: Collected<Told>)] = []
     for record in Record.allCases {
       let (port, far) = try await scene.makePort()
       let told = try listen(port, style, on: scene.loop)
@@ -61,9 +62,9 @@ struct HostileRecordsTests {
       // The victim believes nothing of what comes after it.
       far.put(word(.message, 1), [9])
       far.ring()
-      ends.append((record, far, told))
+      ends.append((record, port, far, told))
     }
-    for (record, far, told) in ends {
+    for (record, port, far, told) in ends {
       let all: [Told]
       do {
         all = try await told.wait(for: 2)
@@ -75,6 +76,7 @@ struct HostileRecordsTests {
       #expect(all.count == 2 && all[1].isViolation, "\(record): \(all)")
       // And the attacker sees that it was hung up on.
       try await eventually("hang-up after \(record)") { csupport_socket_is_hung_up(far.socket) == 1 }
+      withExtendedLifetime(port) {}
     }
     try await scene.checkFriend()
     #expect(scene.closes.count == 0)
