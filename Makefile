@@ -7,6 +7,7 @@
 # make crash  kills a process at each step of the library
 # make soak   tortures ports for a minute: 16 processes, 1,000 ports, random kills
 # make fuzz   feeds everything that reads what a peer wrote; make attack SECONDS=60 lets a process attack another
+# make mutants   puts small faults in, and sees that a test notices each; make mutants SAMPLE=5 for some of them
 # make sanitize  passes the tests under the address, leak, thread and undefined-behaviour sanitizers
 #
 # Everything works on a fresh Debian 12 or Ubuntu 24.04 with a Swift toolchain. `swift build` and `swift test` work as
@@ -16,7 +17,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 .PHONY: help setup build run doctor torture test model model-quick soak soak-others soak-quick soak-planted crash \
-	crash-random fuzz fuzz-quick attack sanitize sanitize-quick bench bench-peers \
+	crash-random fuzz fuzz-quick attack sanitize sanitize-quick mutants bench bench-peers \
 	check-instructions lint docs format check-format clean
 
 help:
@@ -122,6 +123,10 @@ attack: setup
 
 sanitize sanitize-quick: setup
 	scripts/sanitize.sh $(if $(filter sanitize-quick,$@),--quick)
+
+## Small faults in a scratch copy, one at a time: a test that is named with each has to fail. See scripts/mutants.py.
+mutants: setup
+	scripts/mutants.py $(if $(SAMPLE),--sample $(SAMPLE))
 
 clean:
 	rm -rf .build .build-*

@@ -2,9 +2,9 @@ import MessagePorts
 import TestSupport
 import Testing
 
-/// A server's end, and a hand-made client that it has let in.
+/// A server's end, which takes sealed memory only, and a hand-made client that it has let in.
 func connectByHand() async throws -> (server: Connection, peer: HandMadePeer, listener: Listener) {
-  let listener = try Listener(path: freshPath())
+  let listener = try Listener(path: freshPath(), options: Scene.options)
   let peer = try HandMadePeer(connectingTo: listener.path)
   try await peer.shakeHands()
   return (try await listener.next(), peer, listener)
@@ -15,7 +15,7 @@ func expectViolation(
   startedFirst: Bool = true, sourceLocation: SourceLocation = #_sourceLocation, _ something: (HandMadePeer) -> Void
 ) async throws {
   let (server, peer, listener) = try await connectByHand()
-  let bystander = try await Connection.connect(path: listener.path, timeout: generousLimit)
+  let bystander = try await Connection.connect(path: listener.path, timeout: patience, options: Scene.options)
   let other = try await listener.next()
   let closes = Collected<CloseReason>()
   let messages = Collected<ConnectionEvent>()
@@ -38,8 +38,10 @@ func expectViolation(
 }
 
 /// A listener still lets clients in and talks to them.
-func expectServing(_ listener: Listener, sourceLocation: SourceLocation = #_sourceLocation) async throws {
-  let client = try await Connection.connect(path: listener.path, timeout: generousLimit)
+func expectServing(
+  _ listener: Listener, options: ChannelOptions = ChannelOptions(), sourceLocation: SourceLocation = #_sourceLocation
+) async throws {
+  let client = try await Connection.connect(path: listener.path, timeout: patience, options: options)
   try await expectWorking(client, try await listener.next(), sourceLocation: sourceLocation)
   client.close()
 }

@@ -4,8 +4,8 @@ import Testing
 
 @Suite("1 Channels and ports", .ownThread, .timeLimit(.minutes(10)))
 struct ChannelTests {
-  @Test("1.1 What is posted on one port is received on the other, in both directions", arguments: FarEnd.allCases)
-  func bothDirections(_ place: FarEnd) throws {
+  @Test("1.1 What is posted on one port is received on the other, in both directions", arguments: Place.allCases)
+  func bothDirections(_ place: Place) throws {
     let puppet = try Puppet(place)
     try puppet.port.post(0..<100)
     try puppet.post(100..<200)
@@ -14,8 +14,8 @@ struct ChannelTests {
     if case .empty = try puppet.port.tryReceive() {} else { Issue.record("something was received twice, or came back") }
   }
 
-  @Test("1.1 The ends of one channel have nothing to do with those of another", arguments: FarEnd.allCases)
-  func channelsAreSeparate(_ place: FarEnd) throws {
+  @Test("1.1 The ends of one channel have nothing to do with those of another", arguments: Place.allCases)
+  func channelsAreSeparate(_ place: Place) throws {
     let ports = try (0..<10).map { _ in try place.open(.echo) }
     for (index, port) in ports.enumerated() { try port.postMessage(bitwise: index) }
     for (index, port) in ports.enumerated() { #expect(try port.receiveNumber() == index) }
@@ -51,8 +51,8 @@ struct ChannelTests {
     #expect(!carrier.port1.isClosed && !carrier.port1.isDetached)
   }
 
-  @Test("1.2 A port says whether it is started, and an open one that its peer is not closed", arguments: FarEnd.allCases)
-  func startIsReadable(_ place: FarEnd) throws {
+  @Test("1.2 A port says whether it is started, and an open one that its peer is not closed", arguments: Place.allCases)
+  func startIsReadable(_ place: Place) throws {
     let port = try place.open(.hold)
     #expect(!port.isStarted && !port.isPeerClosed)
     port.start()
@@ -61,8 +61,8 @@ struct ChannelTests {
     #expect(!port.isStarted)
   }
 
-  @Test("1.2 A port whose peer is closed is itself open, started or not", arguments: FarEnd.allCases)
-  func peerClosedIsSeparate(_ place: FarEnd) throws {
+  @Test("1.2 A port whose peer is closed is itself open, started or not", arguments: Place.allCases)
+  func peerClosedIsSeparate(_ place: Place) throws {
     let puppet = try Puppet(place)
     try puppet.close()
     #expect(puppet.port.isPeerClosed && !puppet.port.isClosed && !puppet.port.isDetached && !puppet.port.isStarted)
@@ -70,8 +70,8 @@ struct ChannelTests {
     #expect(puppet.port.isPeerClosed && puppet.port.isStarted && !puppet.port.isClosed)
   }
 
-  @Test("1.3 The queue belongs to the channel's end: what waits in it moves with it", arguments: FarEnd.allCases)
-  func queueMoves(_ place: FarEnd) throws {
+  @Test("1.3 The queue belongs to the channel's end: what waits in it moves with it", arguments: Place.allCases)
+  func queueMoves(_ place: Place) throws {
     let channel = try MessageChannel()
     try channel.port1.post(0..<10)
     let puppet = try Puppet(place, taking: channel.port2, near: channel.port1)
@@ -80,15 +80,15 @@ struct ChannelTests {
     #expect(try puppet.receive(20) == 20)
   }
 
-  @Test("1.4 Posts of several threads are each atomic, and those of one thread keep their order", arguments: FarEnd.allCases)
-  func concurrentPosts(_ place: FarEnd) throws {
+  @Test("1.4 Posts of several threads are each atomic, and those of one thread keep their order", arguments: Place.allCases)
+  func concurrentPosts(_ place: Place) throws {
     let port = try place.open(.checkThreads, [4, 2500])
     try FarRole.postFromThreads(port, 4, count: 2500)
     #expect(try port.receiveNumber() == 10_000)
   }
 
-  @Test("1.4 So do those of the far end's threads", arguments: FarEnd.allCases)
-  func concurrentPostsOfFarEnd(_ place: FarEnd) throws {
+  @Test("1.4 So do those of the far end's threads", arguments: Place.allCases)
+  func concurrentPostsOfFarEnd(_ place: Place) throws {
     let check = ThreadOrder(threads: 4, count: 2500)
     let closed = Promise<CloseReason>()
     let port = try place.open(.pourFromThreads, [4, 2500])
@@ -98,10 +98,10 @@ struct ChannelTests {
     #expect(check.inOrder == 10_000)
   }
 
-  @Test("1.4 One port can be used by many threads for different things at the same time", arguments: FarEnd.allCases)
-  func allAtOnce(_ place: FarEnd) throws {
+  @Test("1.4 One port can be used by many threads for different things at the same time", arguments: Place.allCases)
+  func allAtOnce(_ place: Place) throws {
     let port = try place.open(.echo)
-    let taken = EventLog<Int>()
+    let taken = Collected<Int>()
     port.onMessageError = { _ in }
     try onThreads(5) { thread in
       switch thread {

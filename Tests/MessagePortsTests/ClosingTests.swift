@@ -10,8 +10,8 @@ struct ClosingTests {
   /// Ways in which the far end of a channel comes to its end.
   enum Way: String, CaseIterable { case close, release, destroyedUnread, destroyedUnreadInUnread }
 
-  @Test("4.1, 4.3 However an end closes, the other receives one close event, and the closing one none", arguments: FarEnd.allCases, Way.allCases)
-  func waysToClose(_ place: FarEnd, _ way: Way) throws {
+  @Test("4.1, 4.3 However an end closes, the other receives one close event, and the closing one none", arguments: Place.allCases, Way.allCases)
+  func waysToClose(_ place: Place, _ way: Way) throws {
     let channel = try MessageChannel()
     let received = Received(on: channel.port1)
     switch way {
@@ -52,19 +52,19 @@ struct ClosingTests {
     #expect(received.closeCount == 1)
   }
 
-  @Test("4.3 The reason tells an owner who closed from one who vanished", arguments: FarEnd.allCases)
-  func reasons(_ place: FarEnd) throws {
+  @Test("4.3 The reason tells an owner who closed from one who vanished", arguments: Place.allCases)
+  func reasons(_ place: Place) throws {
     let puppet = try Puppet(place)
     let received = Received(on: puppet.port)
     try puppet.close()
     #expect(try received.waitForClose() == [.close(.closedByPeer)])
   }
 
-  @Test("4.3 When both ends close at once, neither is told, or one is, and nobody twice", arguments: FarEnd.allCases)
-  func bothClose(_ place: FarEnd) throws {
+  @Test("4.3 When both ends close at once, neither is told, or one is, and nobody twice", arguments: Place.allCases)
+  func bothClose(_ place: Place) throws {
     for _ in 0..<100 {
       let channel = try MessageChannel()
-      let (port1, port2) = place == .sameProcess ? (channel.port1, channel.port2) : try share(channel)
+      let (port1, port2) = place == .thisProcess ? (channel.port1, channel.port2) : try share(channel)
       let first = Received(), second = Received()
       port1.onClose = first.closeHandler
       port2.onClose = second.closeHandler
@@ -76,10 +76,10 @@ struct ClosingTests {
 
   // MARK: 4.2
 
-  @Test("4.2 `close()` may be called again, by any number of threads", arguments: FarEnd.allCases)
-  func closeIsIdempotent(_ place: FarEnd) throws {
+  @Test("4.2 `close()` may be called again, by any number of threads", arguments: Place.allCases)
+  func closeIsIdempotent(_ place: Place) throws {
     let channel = try MessageChannel()
-    try place.place(channel.port2, .puppet, extra: [try MessageChannel().port2])
+    try place.place(channel.port2, .hold)
     let port = try place.open(.echo)
     try onThreads(4) { _ in for _ in 0..<100 { port.close() } }
     #expect(port.isClosed)
@@ -87,8 +87,8 @@ struct ClosingTests {
     #expect(portError { try channel.port1.postMessage(bytes: [], transfer: [port]) } == "invalidTransfer.isClosed")
   }
 
-  @Test("4.2 A closed port cannot be transferred, and its handlers and messages are gone", arguments: FarEnd.allCases)
-  func closedPort(_ place: FarEnd) throws {
+  @Test("4.2 A closed port cannot be transferred, and its handlers and messages are gone", arguments: Place.allCases)
+  func closedPort(_ place: Place) throws {
     let puppet = try Puppet(place)
     let received = Received()
     puppet.port.onClose = received.closeHandler
@@ -104,8 +104,8 @@ struct ClosingTests {
     #expect(portError { try carrier.postMessage(bytes: [], transfer: [puppet.port]) } == "invalidTransfer.isClosed")
   }
 
-  @Test("4.2 Closing from within the handler, in the middle of many messages: it is not called again", arguments: FarEnd.allCases)
-  func closeInHandler(_ place: FarEnd) throws {
+  @Test("4.2 Closing from within the handler, in the middle of many messages: it is not called again", arguments: Place.allCases)
+  func closeInHandler(_ place: Place) throws {
     let puppet = try Puppet(place)
     try puppet.post(0..<100)
     let received = Received()
@@ -120,12 +120,12 @@ struct ClosingTests {
     #expect(received.numbers == Array(0..<10) && received.closeCount == 0)
   }
 
-  @Test("4.2 Closing from another thread: no call begins after `close()` has returned, but for one that was on its way", arguments: FarEnd.allCases)
-  func closeFromOtherThread(_ place: FarEnd) throws {
+  @Test("4.2 Closing from another thread: no call begins after `close()` has returned, but for one that was on its way", arguments: Place.allCases)
+  func closeFromOtherThread(_ place: Place) throws {
     for _ in 0..<50 {
       let port = try place.open(.pour, [500])
       let isClosed = Mutex(false)
-      let calls = EventLog<Void>(), late = Mutex(0)
+      let calls = Collected<Void>(), late = Mutex(0)
       port.onMessage = { _ in
         if isClosed.withLock({ $0 }) { late.withLock { $0 += 1 } }
         calls.append(())
@@ -139,15 +139,15 @@ struct ClosingTests {
     }
   }
 
-  @Test("4.2 Unread messages are discarded at one's own close, and the ports in them close", arguments: FarEnd.allCases)
-  func unreadAtOwnClose(_ place: FarEnd) throws {
+  @Test("4.2 Unread messages are discarded at one's own close, and the ports in them close", arguments: Place.allCases)
+  func unreadAtOwnClose(_ place: Place) throws {
     let puppet = try Puppet(place)
     try puppet.post(0..<10)
     try puppet.postPorts(3)
     // A port of ours that comes back and is not read.
     let echo = try place.open(.echo), carried = try MessageChannel(), marker = try MessageChannel()
     try marker.port2.postMessage(bitwise: 1)
-    let closed = EventLog<CloseReason>()
+    let closed = Collected<CloseReason>()
     carried.port1.onClose = closed.append
     try echo.postMessage(bytes: [], transfer: [carried.port2])
     try waitUntil("the message to come back") { echo.queuedByteCount > 0 }
@@ -175,8 +175,8 @@ struct ClosingTests {
 
   // MARK: 4.4
 
-  @Test("4.4 All messages posted before the end closed come first, and `close` is the last event", arguments: FarEnd.allCases)
-  func messagesBeforeClose(_ place: FarEnd) throws {
+  @Test("4.4 All messages posted before the end closed come first, and `close` is the last event", arguments: Place.allCases)
+  func messagesBeforeClose(_ place: Place) throws {
     for count in [0, 1, 63, 64, 65, 5000] {
       let received = Received(on: try place.open(.pour, [count]))
       let events = try received.waitForClose()
@@ -195,7 +195,7 @@ struct ClosingTests {
     try waitUntil("the process to end") { !process.worker.isRunning }
     #expect(puppet.port.isPeerClosed)
     #expect(try puppet.port.receiveNumbers(1000) == Array(0..<1000))
-    #expect(Payload.matches(try puppet.port.receive(timeout: patience).bytes, 0, byteCount: byteCount))
+    #expect(try puppet.port.receiveSoon().bytes == patternBytes(count: byteCount, seed: 0))
     let received = Received(on: puppet.port)
     let events = try received.waitForClose()
     #expect(events.dropLast() == (0..<10).map { .message($0) }[...])
@@ -204,8 +204,8 @@ struct ClosingTests {
 
   // MARK: 4.5, 4.6
 
-  @Test("4.5 If nothing is queued, `close` comes without `start()`", arguments: FarEnd.allCases)
-  func closeWithoutStart(_ place: FarEnd) throws {
+  @Test("4.5 If nothing is queued, `close` comes without `start()`", arguments: Place.allCases)
+  func closeWithoutStart(_ place: Place) throws {
     let puppet = try Puppet(place)
     let received = Received()
     puppet.port.onClose = received.closeHandler
@@ -214,8 +214,8 @@ struct ClosingTests {
     #expect(!puppet.port.isStarted)
   }
 
-  @Test("4.5 If messages wait, `close` comes after they have been consumed, by handler or by hand", arguments: FarEnd.allCases, ["handler", "tryReceive", "receive"])
-  func closeWaits(_ place: FarEnd, _ consumer: String) throws {
+  @Test("4.5 If messages wait, `close` comes after they have been consumed, by handler or by hand", arguments: Place.allCases, ["handler", "tryReceive", "receive"])
+  func closeWaits(_ place: Place, _ consumer: String) throws {
     let puppet = try Puppet(place)
     let received = Received()
     puppet.port.onClose = received.closeHandler
@@ -237,8 +237,8 @@ struct ClosingTests {
     #expect(events == (consumer == "handler" ? (0..<3).map { .message($0) } : []) + [.close(.closedByPeer)])
   }
 
-  @Test("4.5 A started port whose handler was removed gets `close` only when its messages are taken", arguments: FarEnd.allCases)
-  func closeWaitsForHandler(_ place: FarEnd) throws {
+  @Test("4.5 A started port whose handler was removed gets `close` only when its messages are taken", arguments: Place.allCases)
+  func closeWaitsForHandler(_ place: Place) throws {
     let puppet = try Puppet(place)
     let received = Received(on: puppet.port)
     try puppet.post(0..<1)
@@ -252,8 +252,8 @@ struct ClosingTests {
     #expect(try received.waitForClose() == [.message(0), .message(1), .message(2), .close(.closedByPeer)])
   }
 
-  @Test("4.6 A close handler set after the fact is called, once", arguments: FarEnd.allCases)
-  func lateHandler(_ place: FarEnd) throws {
+  @Test("4.6 A close handler set after the fact is called, once", arguments: Place.allCases)
+  func lateHandler(_ place: Place) throws {
     let puppet = try Puppet(place)
     try puppet.close()
     try settle(place)
@@ -267,21 +267,21 @@ struct ClosingTests {
     #expect(received.closeCount == 1 && second.closeCount == 0)
   }
 
-  @Test("4.6 So is one set after all messages and the end have been seen by other means", arguments: FarEnd.allCases)
-  func lateHandlerAfterMessages(_ place: FarEnd) throws {
+  @Test("4.6 So is one set after all messages and the end have been seen by other means", arguments: Place.allCases)
+  func lateHandlerAfterMessages(_ place: Place) throws {
     let port = try place.open(.pour, [100])
     let received = Received()
     port.onMessage = received.messageHandler
     try received.wait(for: 100)
     try waitUntil("the peer to be closed") { port.isPeerClosed }
     try settle(place)
-    #expect(portError { _ = try port.receive(timeout: patience) } == "peerClosed.closed by peer")
+    #expect(portError { _ = try port.receiveSoon() } == "peerClosed.closed by peer")
     port.onClose = received.closeHandler
     #expect(try received.waitForClose().last == .close(.closedByPeer))
   }
 
-  @Test("4.6 A close handler that is replaced before the end is not called; the new one is", arguments: FarEnd.allCases)
-  func replacedHandler(_ place: FarEnd) throws {
+  @Test("4.6 A close handler that is replaced before the end is not called; the new one is", arguments: Place.allCases)
+  func replacedHandler(_ place: Place) throws {
     let puppet = try Puppet(place)
     let old = Received(), new = Received()
     puppet.port.onClose = old.closeHandler
@@ -291,8 +291,8 @@ struct ClosingTests {
     #expect(old.closeCount == 0)
   }
 
-  @Test("4.2, 4.5 `isPeerClosed` tells at once, with messages waiting or without", arguments: FarEnd.allCases)
-  func peerClosedAtOnce(_ place: FarEnd) throws {
+  @Test("4.2, 4.5 `isPeerClosed` tells at once, with messages waiting or without", arguments: Place.allCases)
+  func peerClosedAtOnce(_ place: Place) throws {
     let puppet = try Puppet(place)
     try puppet.post(0..<3)
     #expect(!puppet.port.isPeerClosed)
@@ -304,8 +304,8 @@ struct ClosingTests {
 
   // MARK: 4.9
 
-  @Test("4.9 After the last event the handlers are released", arguments: FarEnd.allCases, [true, false])
-  func handlersAreReleased(_ place: FarEnd, _ hasCloseHandler: Bool) throws {
+  @Test("4.9 After the last event the handlers are released", arguments: Place.allCases, [true, false])
+  func handlersAreReleased(_ place: Place, _ hasCloseHandler: Bool) throws {
     let puppet = try Puppet(place)
     weak var token: Token?
     do {
@@ -321,8 +321,8 @@ struct ClosingTests {
     try waitUntil("the handlers to be released") { token == nil }
   }
 
-  @Test("4.9 They are released by one's own close as well, and by a transfer", arguments: FarEnd.allCases, ["close", "transfer"])
-  func handlersAreReleasedAtOwnClose(_ place: FarEnd, _ way: String) throws {
+  @Test("4.9 They are released by one's own close as well, and by a transfer", arguments: Place.allCases, ["close", "transfer"])
+  func handlersAreReleasedAtOwnClose(_ place: Place, _ way: String) throws {
     let port = try place.open(.echo)
     weak var token: Token?
     do {
@@ -342,8 +342,8 @@ final class Token: Sendable {}
 
 /// Lets a channel lie in shared memory with both ends here: they go to another process and come back.
 func share(_ channel: MessageChannel) throws -> (MessagePort, MessagePort) {
-  let echo = try FarEnd.otherProcess.open(.echo)
+  let echo = try Place.anotherProcess.open(.echo)
   try echo.postMessage(bytes: [], transfer: [channel.port1, channel.port2])
-  let ports = try echo.receive(timeout: patience).ports
+  let ports = try echo.receiveSoon().ports
   return (ports[0], ports[1])
 }

@@ -28,7 +28,7 @@ struct ConnectionChannelTests {
       switch kind {
       case .here:
         let listener = try Listener(path: path)
-        connection = try await Connection.connect(path: listener.path, timeout: generousLimit)
+        connection = try await Connection.connect(path: listener.path, timeout: patience)
         let server = try await listener.next()
         server.onUnhandled = { event in
           try? event.connection.postMessage(event.name, bytes: event.bytes, transfer: event.ports)
@@ -38,7 +38,7 @@ struct ConnectionChannelTests {
       case .server:
         let process = try PeerProcess.spawn("listen", [path])
         #expect(try await process.connection.nextName() == "listening")
-        connection = try await Connection.connect(path: path, timeout: generousLimit)
+        connection = try await Connection.connect(path: path, timeout: patience)
         held = [process]
         worker = process
       case .worker:
@@ -54,7 +54,7 @@ struct ConnectionChannelTests {
   /// Both ends of a connection, in this process.
   private func makePair(options: ChannelOptions = ChannelOptions()) async throws -> (client: Connection, server: Connection) {
     let listener = try Listener(path: freshPath())
-    let client = try await Connection.connect(path: listener.path, timeout: generousLimit, options: options)
+    let client = try await Connection.connect(path: listener.path, timeout: patience, options: options)
     return (client, try await listener.next())
   }
 
@@ -87,7 +87,7 @@ struct ConnectionChannelTests {
     let answers = Collected<String>()
     var ends: [Connection] = []
     for number in 0..<3 as Range<UInt64> {
-      let client = try await Connection.connect(path: listener.path, timeout: generousLimit)
+      let client = try await Connection.connect(path: listener.path, timeout: patience)
       let server = try await listener.next()
       server.on("question") { event in try? event.connection.postMessage("answer", bytes: event.bytes) }
       client.on("answer") { answers.append("\(number): \((try? $0.load(as: UInt64.self)) ?? .max)") }

@@ -12,7 +12,7 @@ struct ConnectionTests {
   @Test("8.1 A client that comes before its server waits for it")
   func connectBeforeListen() async throws {
     let path = freshPath()
-    async let connecting = Connection.connect(path: path, timeout: generousLimit)
+    async let connecting = Connection.connect(path: path, timeout: patience)
     try await Task.sleep(for: .milliseconds(100))
     let listener = try Listener(path: path)
     let (client, server) = (try await connecting, try await listener.next())
@@ -27,7 +27,7 @@ struct ConnectionTests {
       try await Connection.connect(path: path, timeout: .milliseconds(150))
     }
     let elapsed = ContinuousClock.now - start
-    #expect(elapsed >= .milliseconds(150) && elapsed < generousLimit)
+    #expect(elapsed >= .milliseconds(150) && elapsed < patience)
   }
 
   @Test("8.1 A server that accepts and says nothing makes connecting time out, too")
@@ -49,7 +49,7 @@ struct ConnectionTests {
     let path = freshPath()
     let listener = try Listener(path: path)
     #expect(throws: ConnectionError.nameInUse(path: path)) { try Listener(path: path) }
-    let client = try await Connection.connect(path: path, timeout: generousLimit)
+    let client = try await Connection.connect(path: path, timeout: patience)
     // The attempt to find out whether the server lives has come to nothing that it would show.
     try await expectWorking(client, try await listener.next())
     let other = try PeerProcess.spawn("listen", [path])
@@ -61,12 +61,12 @@ struct ConnectionTests {
     let path = freshPath()
     let server = try PeerProcess.spawn("listen", [path])
     #expect(try await server.connection.nextName() == "listening")
-    let old = try await Connection.connect(path: path, timeout: generousLimit)
+    let old = try await Connection.connect(path: path, timeout: patience)
     server.kill()
     #expect(await server.exitStatus == .signalled(9))
     #expect(kind(of: path) == CSUPPORT_PATH_SOCKET)
 
-    async let connecting = Connection.connect(path: path, timeout: generousLimit)
+    async let connecting = Connection.connect(path: path, timeout: patience)
     try await Task.sleep(for: .milliseconds(50))
     let listener = try Listener(path: path)
     try await expectWorking(try await connecting, try await listener.next())
@@ -92,7 +92,7 @@ struct ConnectionTests {
         try await group.waitForAll()
       }
       try #require(winners.count == 1)
-      let client = try await Connection.connect(path: path, timeout: generousLimit)
+      let client = try await Connection.connect(path: path, timeout: patience)
       try await expectWorking(client, try await winners.all[0].next())
     }
   }
@@ -130,7 +130,7 @@ struct ConnectionTests {
     }
     #expect(performing: { try Listener(path: path) }, throws: isInvalid)
     do {
-      _ = try await Connection.connect(path: path, timeout: generousLimit)
+      _ = try await Connection.connect(path: path, timeout: patience)
       Issue.record("connected")
     } catch {
       #expect(isInvalid(error))
@@ -147,7 +147,7 @@ struct ConnectionTests {
         do {
           let listener = try Listener(path: "some-name")
           #expect(listener.path == directory + "/some-name")
-          let client = try await Connection.connect(path: "some-name", timeout: generousLimit)
+          let client = try await Connection.connect(path: "some-name", timeout: patience)
           try await expectWorking(client, try await listener.next())
         }
         #expect(entries(of: directory).isEmpty)
@@ -223,7 +223,7 @@ struct ConnectionTests {
     let listener = try Listener(path: freshPath(), access: .users([65533]))
     for _ in 0..<20 {
       await #expect(throws: ConnectionError.notPermitted(path: listener.path)) {
-        try await Connection.connect(path: listener.path, timeout: generousLimit)
+        try await Connection.connect(path: listener.path, timeout: patience)
       }
     }
   }
@@ -277,9 +277,9 @@ struct ConnectionTests {
   @Test("8.1 A closed listener's name is gone, and the connections that it accepted stay")
   func listenerCloses() async throws {
     let listener = try Listener(path: freshPath())
-    let client = try await Connection.connect(path: listener.path, timeout: generousLimit)
+    let client = try await Connection.connect(path: listener.path, timeout: patience)
     let server = try await listener.next()
-    let waiting = try await Connection.connect(path: listener.path, timeout: generousLimit)
+    let waiting = try await Connection.connect(path: listener.path, timeout: patience)
     // Accepted, and not yet taken by the program.
     listener.close()
     listener.close()
@@ -294,7 +294,7 @@ struct ConnectionTests {
     try await expectWorking(waiting, rest[0])
     // The name is free for another one.
     let successor = try Listener(path: listener.path)
-    try await expectWorking(try await Connection.connect(path: listener.path, timeout: generousLimit), try await successor.next())
+    try await expectWorking(try await Connection.connect(path: listener.path, timeout: patience), try await successor.next())
   }
 
   @Test("8.1 A listener that nobody refers to any more removes its name")
@@ -302,7 +302,7 @@ struct ConnectionTests {
     let path = freshPath()
     let (client, server) = try await {
       let listener = try Listener(path: path)
-      return (try await Connection.connect(path: path, timeout: generousLimit), try await listener.next())
+      return (try await Connection.connect(path: path, timeout: patience), try await listener.next())
     }()
     #expect(kind(of: path) == CSUPPORT_PATH_ABSENT)
     try await expectWorking(client, server)
@@ -325,7 +325,7 @@ struct ConnectionTests {
     let clients = try await withThrowingTaskGroup { group in
       for number in 0..<UInt64(count) {
         group.addTask {
-          let client = try await Connection.connect(path: listener.path, timeout: generousLimit)
+          let client = try await Connection.connect(path: listener.path, timeout: patience)
           client.on("back") { event in
             if (try? event.load(as: UInt64.self)) == number { answers.append(number) }
           }
@@ -335,7 +335,7 @@ struct ConnectionTests {
       }
       return try await group.reduce(into: []) { $0.append($1) }
     }
-    try await answers.wait(for: count, within: generousLimit)
+    try await answers.wait(for: count)
     #expect(Set(answers.all).count == count)
     #expect(await servers.value.count == count)
     clients.forEach { $0.close() }
@@ -344,7 +344,7 @@ struct ConnectionTests {
   @Test("8.1 Messages of a client that is gone before the server looks are delivered, and then its end")
   func clientGoneBeforeAccepted() async throws {
     let listener = try Listener(path: freshPath())
-    let client = try await Connection.connect(path: listener.path, timeout: generousLimit)
+    let client = try await Connection.connect(path: listener.path, timeout: patience)
     for number in 0..<10 as Range<UInt64> { try client.postMessage("number", bitwise: number) }
     client.close()
     let server = try await listener.next()
@@ -361,7 +361,7 @@ func kind(of path: String) -> Int { Int(unsafe csupport_path_kind(path)) }
 
 extension Listener {
   /// The next connection, within a limit.
-  func next(within limit: Duration = generousLimit) async throws -> Connection {
+  func next(within limit: Duration = patience) async throws -> Connection {
     let connections = connections
     return try await withThrowingTaskGroup { group in
       group.addTask {
@@ -381,7 +381,7 @@ extension Listener {
 
 extension Connection {
   /// The name of the next message, whatever it is. Only for connections whose messages come one at a time.
-  func nextName(within limit: Duration = generousLimit) async throws -> String {
+  func nextName(within limit: Duration = patience) async throws -> String {
     let names = Collected<String>()
     onUnhandled = { names.append($0.name) }
     return try await names.wait(for: 1, within: limit)[0]

@@ -15,7 +15,7 @@ struct DeathTests {
     try received.wait(for: 10)
     try process.suspend()
     #expect(!puppet.port.isPeerClosed)
-    try settle(.otherProcess)  // another process comes and goes meanwhile
+    try settle(.anotherProcess)  // another process comes and goes meanwhile
     #expect(received.closeCount == 0 && !puppet.port.isPeerClosed)
     process.resume()
     try puppet.post(10..<20)
@@ -35,7 +35,7 @@ struct DeathTests {
   @Test("4.7 Death is noticed without any traffic, at any number of ports, started or not")
   func noticedWithoutTraffic() throws {
     let process = FarProcess()
-    let closed = EventLog<Int>()
+    let closed = Collected<Int>()
     let ports = try (0..<50).map { index in
       let port = try process.open(index % 2 == 0 ? .hold : .sink)
       port.onClose = { _ in closed.append(index) }
@@ -67,8 +67,8 @@ struct DeathTests {
     for _ in 0..<8 {
       let process = FarProcess()
       let confirmations = try MessageChannel()
-      let received = EventLog<Int>(), confirmed = EventLog<Int>()
-      let ends = EventLog<String>()
+      let received = Collected<Int>(), confirmed = Collected<Int>()
+      let ends = Collected<String>()
       let port = try process.open(role, extra: [confirmations.port2])
       port.onClose = { _ in ends.append("messages") }
       confirmations.port1.onClose = { _ in ends.append("confirmations") }
@@ -111,7 +111,7 @@ struct DeathTests {
     var count = 0
     do {
       while true {
-        let event = try port.receive(timeout: patience)
+        let event = try port.receiveSoon()
         #expect(Self.number(of: event, .pourSizesForEver) == count)
         count += 1
       }

@@ -5,15 +5,15 @@ import Testing
 
 @Suite("5.3 Event loops of one's own", .ownThread, .timeLimit(.minutes(10)))
 struct EventLoopTests {
-  @Test("Handlers of a port run on the loop that its channel was made with, or that it was moved to", arguments: FarEnd.allCases)
-  func handlersRunOnTheirLoop(_ place: FarEnd) throws {
+  @Test("Handlers of a port run on the loop that its channel was made with, or that it was moved to", arguments: Place.allCases)
+  func handlersRunOnTheirLoop(_ place: Place) throws {
     let loop = EventLoop(name: "own")
     defer { loop.stop() }
     let puppet = try Puppet(place)
     #expect(puppet.port.eventLoop === EventLoop.default)
     puppet.port.setEventLoop(loop)
     #expect(puppet.port.eventLoop === loop)
-    let places = EventLog<Bool>()
+    let places = Collected<Bool>()
     puppet.port.onClose = { _ in places.append(loop.isCurrent && !EventLoop.default.isCurrent) }
     puppet.port.onMessage = { _ in places.append(loop.isCurrent && !EventLoop.default.isCurrent) }
     try puppet.post(0..<100)
@@ -29,11 +29,11 @@ struct EventLoopTests {
     let channel = try MessageChannel(loop: loop), carried = try MessageChannel(loop: loop)
     #expect(channel.port1.eventLoop === loop && channel.port2.eventLoop === loop)
     try channel.port1.postMessage(bytes: [], transfer: [carried.port1])
-    #expect(try channel.port2.receive(timeout: patience).ports[0].eventLoop === loop)
+    #expect(try channel.port2.receiveSoon().ports[0].eventLoop === loop)
   }
 
-  @Test("A slow handler delays the ports of its own loop only", arguments: FarEnd.allCases)
-  func slowHandler(_ place: FarEnd) throws {
+  @Test("A slow handler delays the ports of its own loop only", arguments: Place.allCases)
+  func slowHandler(_ place: Place) throws {
     let slow = EventLoop(name: "slow")
     defer { slow.stop() }
     let isBlocked = Promise<Void>(), mayGoOn = Promise<Void>()
@@ -55,15 +55,15 @@ struct EventLoopTests {
     #expect(try victimReceived.wait(for: 3) == [0, 1, 2])
   }
 
-  @Test("A port that is moved to another loop runs its handlers there from the next event on", arguments: FarEnd.allCases)
-  func moveFromHandler(_ place: FarEnd) throws {
+  @Test("A port that is moved to another loop runs its handlers there from the next event on", arguments: Place.allCases)
+  func moveFromHandler(_ place: Place) throws {
     let loops = [EventLoop(name: "first"), EventLoop(name: "second")]
     defer { loops.forEach { $0.stop() } }
     let puppet = try Puppet(place)
     let port = puppet.port
     port.setEventLoop(loops[0])
     try puppet.post(0..<200)
-    let places = EventLog<Bool>()
+    let places = Collected<Bool>()
     let current = Mutex(0)
     port.onMessage = { _ in
       let index = current.withLock { $0 }
@@ -77,8 +77,8 @@ struct EventLoopTests {
     port.close()
   }
 
-  @Test("A port that is moved away from a loop that is busy in its handler is not called on both", arguments: FarEnd.allCases)
-  func moveWhileBusy(_ place: FarEnd) async throws {
+  @Test("A port that is moved away from a loop that is busy in its handler is not called on both", arguments: Place.allCases)
+  func moveWhileBusy(_ place: Place) async throws {
     let loops = [EventLoop(name: "first"), EventLoop(name: "second")]
     defer { loops.forEach { $0.stop() } }
     let puppet = try Puppet(place, options: ChannelOptions(queueLimitBytes: 1 << 20))
@@ -109,8 +109,8 @@ struct EventLoopTests {
     #expect(overlap.violations == 0)
   }
 
-  @Test("A port can be moved away from a loop that was stopped, with what waits in it", arguments: FarEnd.allCases)
-  func moveFromStopped(_ place: FarEnd) throws {
+  @Test("A port can be moved away from a loop that was stopped, with what waits in it", arguments: Place.allCases)
+  func moveFromStopped(_ place: Place) throws {
     let stopped = EventLoop(name: "stopped")
     let puppet = try Puppet(place)
     puppet.port.setEventLoop(stopped)
@@ -127,8 +127,8 @@ struct EventLoopTests {
     try received.waitForClose()
   }
 
-  @Test("6.7 Ports that only a stopped loop had kept close", arguments: FarEnd.allCases, [false, true])
-  func stoppedLoopLetsGo(_ place: FarEnd, _ isStoppedFirst: Bool) throws {
+  @Test("6.7 Ports that only a stopped loop had kept close", arguments: Place.allCases, [false, true])
+  func stoppedLoopLetsGo(_ place: Place, _ isStoppedFirst: Bool) throws {
     let loop = EventLoop(name: "stopped")
     let puppet: Puppet
     weak var port: MessagePort?
@@ -150,8 +150,8 @@ struct EventLoopTests {
     #expect(try puppet.awaitClose() == 0)
   }
 
-  @Test("7.1 A port is kept for its handlers by the loop that it was moved to", arguments: FarEnd.allCases)
-  func keptByNextLoop(_ place: FarEnd) async throws {
+  @Test("7.1 A port is kept for its handlers by the loop that it was moved to", arguments: Place.allCases)
+  func keptByNextLoop(_ place: Place) async throws {
     let loops = [EventLoop(name: "first"), EventLoop(name: "second")]
     let control: Puppet
     let received: Received
@@ -174,8 +174,8 @@ struct EventLoopTests {
     #expect(try control.awaitClose() == 0)
   }
 
-  @Test("Both drivers serve ports alike", arguments: EventLoop.Driver.allCases, FarEnd.allCases)
-  func drivers(_ driver: EventLoop.Driver, _ place: FarEnd) throws {
+  @Test("Both drivers serve ports alike", arguments: EventLoop.Driver.allCases, Place.allCases)
+  func drivers(_ driver: EventLoop.Driver, _ place: Place) throws {
     let loop = EventLoop(name: "driver", driver: driver)
     defer { loop.stop() }
     let port = try place.open(.echo)
@@ -240,7 +240,7 @@ struct EventLoopTests {
     let loop = EventLoop(name: "idle")
     defer { loop.stop() }
     await loop.waitUntilIdle()
-    let puppet = try Puppet(.otherProcess)
+    let puppet = try Puppet(.anotherProcess)
     puppet.port.setEventLoop(loop)
     let local = try MessageChannel(loop: loop)
     let received = Received(on: puppet.port)

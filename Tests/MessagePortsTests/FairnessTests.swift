@@ -5,8 +5,8 @@ import Testing
 
 @Suite("5.3, 5.4 Fairness and cost", .ownThread, .timeLimit(.minutes(10)))
 struct FairnessTests {
-  @Test("5.3 A port with unlimited traffic does not starve the other ports of its loop", arguments: FarEnd.allCases)
-  func otherPorts(_ place: FarEnd) throws {
+  @Test("5.3 A port with unlimited traffic does not starve the other ports of its loop", arguments: Place.allCases)
+  func otherPorts(_ place: Place) throws {
     let loop = EventLoop(name: "flooded")
     defer { loop.stop() }
     let flood = try Flood(on: loop)
@@ -33,7 +33,7 @@ struct FairnessTests {
       if number % 64 == 0 { try? confirmations.port1.postMessage(bitwise: number) }
     }
     try waitUntil("the flood to begin") { count.withLock { $0 } > 1000 }
-    let port = try FarEnd.otherProcess.open(.echo)
+    let port = try Place.anotherProcess.open(.echo)
     let received = Received(on: port)
     for number in 0..<100 {
       try port.postMessage(bitwise: number)
@@ -50,7 +50,7 @@ struct FairnessTests {
     defer { loop.stop() }
     let flood = try Flood(on: loop), isOver = Flag()
     defer { flood.stop() }
-    let steps = EventLog<Int>()
+    let steps = Collected<Int>()
     Task(executorPreference: loop) {
       for step in 0..<50 {
         steps.append(step)
@@ -59,7 +59,7 @@ struct FairnessTests {
       try await Task.sleep(for: .milliseconds(1))
       steps.append(50)
     }
-    try steps.wait(for: 51)
+    try await steps.wait(for: 51)
     #expect(flood.isGoingOn)
     flood.stop()
     // The other way round: a task that never lets go of the executor for long.

@@ -5,13 +5,13 @@ import Testing
 
 @Suite("3.5, 3.6 How handlers are called", .ownThread, .timeLimit(.minutes(10)))
 struct HandlerCallTests {
-  @Test("3.5 A handler is never called on the stack of a post, of `start()`, or of setting it", arguments: FarEnd.allCases)
-  func neverOnCallersStack(_ place: FarEnd) throws {
+  @Test("3.5 A handler is never called on the stack of a post, of `start()`, or of setting it", arguments: Place.allCases)
+  func neverOnCallersStack(_ place: Place) throws {
     let puppet = try Puppet(place)
     try puppet.post(0..<10)
     try puppet.close()
     // On the loop itself, where it would be easiest to call it at once.
-    let violations = EventLog<String>()
+    let violations = Collected<String>()
     let isInCall = Mutex<String?>(nil)
     let done = Promise<Void>()
     let count = Mutex(0)
@@ -54,8 +54,8 @@ struct HandlerCallTests {
     #expect(violations.withLock { $0 } == 0)
   }
 
-  @Test("3.5 Calls for one port never overlap or nest, whatever they are for and however many threads post", arguments: FarEnd.allCases)
-  func neverOverlap(_ place: FarEnd) throws {
+  @Test("3.5 Calls for one port never overlap or nest, whatever they are for and however many threads post", arguments: Place.allCases)
+  func neverOverlap(_ place: Place) throws {
     let overlap = OverlapDetector()
     let port = try place.open(.pourFromThreads, [4, 500])
     let closed = Promise<Void>(), count = Mutex(0)
@@ -77,8 +77,8 @@ struct HandlerCallTests {
     #expect(overlap.violations == 0)
   }
 
-  @Test("3.5 They do not overlap while the port is moved from loop to loop", arguments: FarEnd.allCases)
-  func neverOverlapAcrossLoops(_ place: FarEnd) async throws {
+  @Test("3.5 They do not overlap while the port is moved from loop to loop", arguments: Place.allCases)
+  func neverOverlapAcrossLoops(_ place: Place) async throws {
     let loops = (0..<3).map { EventLoop(name: "overlap \($0)") }
     defer { loops.forEach { $0.stop() } }
     let overlap = OverlapDetector()
@@ -109,8 +109,8 @@ struct HandlerCallTests {
     #expect(overlap.violations == 0)
   }
 
-  @Test("3.6 Replacing the handler under traffic loses nothing, repeats nothing and keeps the order", arguments: FarEnd.allCases)
-  func replacement(_ place: FarEnd) throws {
+  @Test("3.6 Replacing the handler under traffic loses nothing, repeats nothing and keeps the order", arguments: Place.allCases)
+  func replacement(_ place: Place) throws {
     let port = try place.open(.pour, [20_000])
     let received = Received()
     let handlers = Mutex([0, 0])
@@ -129,8 +129,8 @@ struct HandlerCallTests {
     #expect(received.closeCount == 1)
   }
 
-  @Test("3.6 So does removing it and setting it again, while messages are taken by hand meanwhile", arguments: FarEnd.allCases)
-  func removalUnderTraffic(_ place: FarEnd) throws {
+  @Test("3.6 So does removing it and setting it again, while messages are taken by hand meanwhile", arguments: Place.allCases)
+  func removalUnderTraffic(_ place: Place) throws {
     let port = try place.open(.pour, [10_000])
     let received = Received()
     port.onClose = received.closeHandler
@@ -144,10 +144,10 @@ struct HandlerCallTests {
     #expect((taken + received.numbers).sorted() == Array(0..<10_000))
   }
 
-  @Test("3.6 A handler that replaces itself has the message; the new one has the next", arguments: FarEnd.allCases)
-  func replacementFromWithin(_ place: FarEnd) throws {
+  @Test("3.6 A handler that replaces itself has the message; the new one has the next", arguments: Place.allCases)
+  func replacementFromWithin(_ place: Place) throws {
     let port = try place.open(.pour, [1000])
-    let calls = EventLog<[Int]>()
+    let calls = Collected<[Int]>()
     let closed = Promise<CloseReason>()
     port.onClose = closed.fulfil
     @Sendable func install(_ generation: Int) {

@@ -5,8 +5,8 @@ import Testing
 
 @Suite("5.1, 5.2 What a handler may do", .ownThread, .timeLimit(.minutes(10)))
 struct HandlerFreedomTests {
-  @Test("5.1 A handler may post, on its own port and on others", arguments: FarEnd.allCases)
-  func post(_ place: FarEnd) throws {
+  @Test("5.1 A handler may post, on its own port and on others", arguments: Place.allCases)
+  func post(_ place: Place) throws {
     let puppet = try Puppet(place)
     let other = try MessageChannel()
     let port = puppet.port
@@ -19,10 +19,10 @@ struct HandlerFreedomTests {
     #expect(try puppet.receive(500) == 500)
   }
 
-  @Test("5.1 A handler may create channels and hand out their ports, and set handlers on them", arguments: FarEnd.allCases)
-  func create(_ place: FarEnd) throws {
+  @Test("5.1 A handler may create channels and hand out their ports, and set handlers on them", arguments: Place.allCases)
+  func create(_ place: Place) throws {
     let port = try place.open(.echo)
-    let results = EventLog<Int>()
+    let results = Collected<Int>()
     port.onMessage = { event in
       // What comes back is a port on which the number waits.
       if let first = event.ports.first {
@@ -38,8 +38,8 @@ struct HandlerFreedomTests {
     #expect(try results.wait(for: 20).sorted() == Array(0..<20))
   }
 
-  @Test("5.1 A handler may let go of the last reference to its own port", arguments: FarEnd.allCases)
-  func drop(_ place: FarEnd) throws {
+  @Test("5.1 A handler may let go of the last reference to its own port", arguments: Place.allCases)
+  func drop(_ place: Place) throws {
     let holder = Mutex<MessagePort?>(try place.open(.pour, [1000]))
     let received = Received()
     let closed = Promise<Void>()
@@ -55,8 +55,8 @@ struct HandlerFreedomTests {
     try waitUntil("the port to be released") { weakPort == nil }
   }
 
-  @Test("5.1 A handler may set and remove handlers of its port, its close handler too", arguments: FarEnd.allCases)
-  func setHandlers(_ place: FarEnd) throws {
+  @Test("5.1 A handler may set and remove handlers of its port, its close handler too", arguments: Place.allCases)
+  func setHandlers(_ place: Place) throws {
     let puppet = try Puppet(place)
     let received = Received()
     let port = puppet.port
@@ -78,10 +78,10 @@ struct HandlerFreedomTests {
     #expect(events == (0..<10).map { .message($0) } + [.close(.closedByPeer)] && received.events.count == 11)
   }
 
-  @Test("5.1 A close handler may close, drop or try to use its port", arguments: FarEnd.allCases)
-  func insideClose(_ place: FarEnd) throws {
+  @Test("5.1 A close handler may close, drop or try to use its port", arguments: Place.allCases)
+  func insideClose(_ place: Place) throws {
     let puppet = try Puppet(place)
-    let results = EventLog<String>()
+    let results = Collected<String>()
     let port = puppet.port
     port.onClose = { _ in
       results.append(portError { try port.postMessage(bitwise: 1) })
@@ -93,10 +93,10 @@ struct HandlerFreedomTests {
     #expect(try results.wait(for: 3) == ["none", "peer closed", "closed"])
   }
 
-  @Test("5.1 A message-error handler may close its port: nothing is called afterwards", arguments: FarEnd.allCases)
-  func closeInsideError(_ place: FarEnd) throws {
+  @Test("5.1 A message-error handler may close its port: nothing is called afterwards", arguments: Place.allCases)
+  func closeInsideError(_ place: Place) throws {
     let port = try place.open(.echo)
-    let calls = EventLog<String>()
+    let calls = Collected<String>()
     port.onMessageError = { _ in
       calls.append("error")
       port.close()
@@ -110,8 +110,8 @@ struct HandlerFreedomTests {
     #expect(calls.all == ["a", "error"])
   }
 
-  @Test("5.1 A handler may close other ports, and both ends of its own channel", arguments: FarEnd.allCases)
-  func closeOthers(_ place: FarEnd) throws {
+  @Test("5.1 A handler may close other ports, and both ends of its own channel", arguments: Place.allCases)
+  func closeOthers(_ place: Place) throws {
     let channel = try MessageChannel(), other = try Puppet(place)
     let received = Received(), otherReceived = Received(on: other.port)
     channel.port1.onClose = received.closeHandler
@@ -128,8 +128,8 @@ struct HandlerFreedomTests {
     #expect(otherReceived.events.count == 0)
   }
 
-  @Test("5.2 If a handler transfers its port, what is still queued goes to the new owner", arguments: FarEnd.allCases, [0, 1, 30])
-  func transferInHandler(_ place: FarEnd, _ countBefore: Int) throws {
+  @Test("5.2 If a handler transfers its port, what is still queued goes to the new owner", arguments: Place.allCases, [0, 1, 30])
+  func transferInHandler(_ place: Place, _ countBefore: Int) throws {
     let channel = try MessageChannel()
     try channel.port2.post(0..<50)
     let received = Received()
@@ -140,7 +140,7 @@ struct HandlerFreedomTests {
       received.messageHandler(event)
       if received.events.count == countBefore + 1 { try? carrier.postMessage(bytes: [], transfer: [port]) }
     }
-    let moved = try carrier.receive(timeout: patience).ports[0]
+    let moved = try carrier.receiveSoon().ports[0]
     try channel.port2.post(50..<60)
     // The message may be here before the handler's post has returned.
     try waitUntil("the old object to be detached") { port.isDetached }

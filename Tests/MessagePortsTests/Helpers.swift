@@ -8,7 +8,7 @@ final class Received: Sendable {
     case message(Int)
     case close(CloseReason)
   }
-  let events = EventLog<Event>()
+  let events = Collected<Event>()
 
   init() {}
 
@@ -71,7 +71,7 @@ func settle(_ loop: EventLoop = .default) throws {
 }
 
 /// Lets an echo come back, so that whatever the far end was going to do before has been done and noticed here.
-func settle(_ place: FarEnd) throws {
+func settle(_ place: Place) throws {
   let port = try place.open(.echo)
   try port.postMessage(bitwise: 1)
   _ = try port.receiveNumber()

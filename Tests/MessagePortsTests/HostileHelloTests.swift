@@ -191,7 +191,7 @@ struct HostileLeftoverTests {
       try await Task.sleep(for: .milliseconds(100))
       let before = Resources.now()
       try await attack()
-      try await eventually("what was held before: \(before)", within: .seconds(5)) {
+      try await eventually("what was held before: \(before)") {
         let now = Resources.now()
         return now.descriptors <= before.descriptors && now.mappings <= before.mappings + 4
       }

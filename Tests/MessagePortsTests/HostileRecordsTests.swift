@@ -51,7 +51,8 @@ struct HostileRecordsTests {
   @Test("A forged record ends its own channel with a protocol violation, and no other", arguments: Style.allCases)
   func forgedRecords(_ style: Style) async throws {
     let scene = try await Scene()
-    var ends: [(Record, RawEnd, Collected<Told>)] = []
+    // The ports are kept: whoever lets go of one hangs up as well.
+    var ends: [(record: Record, port: MessagePort, far: RawEnd, told: Collected<Told>)] = []
     for record in Record.allCases {
       let (port, far) = try await scene.makePort()
       let told = try listen(port, style, on: scene.loop)
@@ -61,12 +62,12 @@ struct HostileRecordsTests {
       // The victim believes nothing of what comes after it.
       far.put(word(.message, 1), [9])
       far.ring()
-      ends.append((record, far, told))
+      ends.append((record, port, far, told))
     }
-    for (record, far, told) in ends {
+    for (record, port, far, told) in ends {
       let all: [Told]
       do {
-        all = try await told.wait(for: 2, within: .seconds(5))
+        all = try await told.wait(for: 2)
       } catch {
         Issue.record("\(record): nothing after \(told.all)")
         continue
@@ -75,6 +76,7 @@ struct HostileRecordsTests {
       #expect(all.count == 2 && all[1].isViolation, "\(record): \(all)")
       // And the attacker sees that it was hung up on.
       try await eventually("hang-up after \(record)") { csupport_socket_is_hung_up(far.socket) == 1 }
+      withExtendedLifetime(port) {}
     }
     try await scene.checkFriend()
     #expect(scene.closes.count == 0)
@@ -102,9 +104,10 @@ struct HostileRecordsTests {
   enum Packet: String, CaseIterable, Sendable, CustomStringConvertible {
     case wrongMagic, countDiffers, tooShort, headerOnly, tooLong, noDescriptors, oneDescriptor, swapped
     case pipeAsSocket, streamAsSocket, listeningSocket, fileAsSocket, pipeAsMemory, socketAsMemory, unsealedMemory
-    case otherMemory, shortMemory, oneTooMany, unknownFlags, hugeMessageLimit, negativeQueueLimit
-    case cursorUnaligned, cursorBehindRing, positionOverflows, segmentElsewhere, capacityDiffers
-    case partialFilled, partialWithoutFile, partialLargerThanLimit
+    case otherMemory, otherMemoryVersion, shortMemory, oneTooMany, unknownFlags, hugeMessageLimit, negativeQueueLimit
+    case cursorUnaligned, cursorBeyond, cursorBehindRing, positionOverflows, positionBeforeSegment, capacityDiffers
+    case segmentElsewhere, segmentBeforeRegion, segmentBeyondFile, segmentOverflows, hugeCapacity
+    case partialFilled, partialWithoutFile, partialLargerThanLimit, nothing
     // These concern the message only.
     case manyTooMany, partialTooSmall, partialUnsealed, partialIsAPipe, partialIsAHole, readOnlyMemory
     var description: String { rawValue }
@@ -116,7 +119,9 @@ struct HostileRecordsTests {
       }
     }
 
-    func send(over carrier: RawEnd) throws {
+    /// Returns the far end of what was to be a port, which nobody here holds any more.
+    @discardableResult
+    func send(over carrier: RawEnd) throws -> RawEnd {
       let memory = try ChannelMemory.make(laneCapacity: 0, backing: .memfd)
       var sockets: (CInt, CInt) = (-1, -1)
       _ = unsafe csupport_socket_pair(&sockets.0, &sockets.1)
@@ -169,6 +174,7 @@ struct HostileRecordsTests {
       case .socketAsMemory: port.fds[1] = sockets.1
       case .unsealedMemory: port.fds[1] = own(csupport_memory_create_unlinked(4096))
       case .otherMemory: port.fds[1] = file(4096)
+      case .otherMemoryVersion: port.fds[1] = own(HandMadePeer.makeMemory(version: 3))
       case .shortMemory: port.fds[1] = file(100)
       case .oneTooMany: port.fds.append(sockets.1)
       case .unknownFlags: port.words[0] |= 1 << 20
@@ -177,7 +183,14 @@ struct HostileRecordsTests {
       case .cursorUnaligned: port.words[5] = 4
       case .cursorBehindRing: port.words[10] = 1536
       case .positionOverflows: port.words[6] = UInt64(Int64.max)
+      case .cursorBeyond: (port.words[10], port.words[11]) = (1536, 1536)
+      case .positionBeforeSegment: port.words[7] = 8
       case .segmentElsewhere: port.words[3] = 1 << 40
+      case .segmentBeforeRegion: (port.words[3], port.words[4]) = (4096, 4096)
+      case .segmentBeyondFile: (port.words[3], port.words[4]) = (2 << 40, 4096)
+      case .segmentOverflows: (port.words[3], port.words[4]) = (.max - 4095, 4096)
+      case .hugeCapacity: (port.words[3], port.words[4]) = (2 << 40, 1 << 40)
+      case .nothing: return far
       case .capacityDiffers: port.words[9] = 4096
       case .partialFilled:
         partial(100, 100)
@@ -204,6 +217,7 @@ struct HostileRecordsTests {
       case .readOnlyMemory: port.fds[1] = own(unsafe open("/proc/self/fd/\(memory.fd)", O_RDONLY | O_CLOEXEC))
       }
       carrier.send(words: [header] + port.words.prefix(count ?? .max), port.fds)
+      return far
     }
   }
 
@@ -229,8 +243,44 @@ struct HostileRecordsTests {
       all = try await told.wait(for: 3)
       #expect(all.last == .close("peer exited"), "\(packet): \(all)")
     }
-    // Other tests share this process: what must not happen is that each of the packets keeps its memory.
+    // Other tests share this process: what must not happen is that each of the packets keeps its memory. The next test
+    // counts.
     try await eventually("the memory of refused ports to be given back") { Resources.sharedKilobytes < shared + 600_000 }
     try await scene.checkFriend()
+  }
+
+  @Test("Of the descriptors and the memory that come with forged packets, announced or not, nothing is left")
+  func forgedPacketsAreCounted() async throws {
+    await #expect(processExitsWith: .success) {
+      await recordErrors {
+        @Sendable func attack() async throws {
+          for style in Style.allCases {
+            let scene = try await Scene()
+            for packet in Packet.allCases {
+              let (port, far) = try await scene.makePort()
+              let told = try listen(port, style, on: scene.loop)
+              far.send([1], [far.memory.fd, far.memory.fd])
+              try packet.send(over: far)
+              far.post([5], ports: 1)
+              try await told.wait(for: 1)
+              // After its ports, packets that are never announced.
+              for _ in 0..<2 { try packet.send(over: far) }
+              far.hangUp()
+              try await told.wait(for: packet.isError ? 2 : 1)
+            }
+            try await scene.checkFriend()
+          }
+        }
+        // What a process takes once and keeps, it takes the first time.
+        startSymbolizer()
+        try await attack()
+        let before = Resources.now()
+        try await attack()
+        try await eventually("\(before)") {
+          let now = Resources.now()
+          return now.descriptors <= before.descriptors && now.mappings <= before.mappings
+        }
+      }
+    }
   }
 }

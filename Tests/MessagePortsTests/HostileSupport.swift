@@ -28,8 +28,8 @@ final class Scene: Sendable {
   /// Sealed memory only, whatever the environment says.
   static let options = ChannelOptions(backing: .memfd, acceptsUnsealedMemory: false)
 
-  init() async throws {
-    loop = EventLoop(name: "victim-\(UInt16.random(in: 0 ... .max))")
+  init(driver: EventLoop.Driver? = nil) async throws {
+    loop = EventLoop(name: "victim-\(UInt16.random(in: 0 ... .max))", driver: driver)
     listener = try Listener(path: freshPath(".socket"), options: Self.options, loop: loop)
     var connections = listener.connections.makeAsyncIterator()
 
@@ -75,14 +75,14 @@ final class Scene: Sendable {
 
   /// A port of the victim's whose other end is in the attacker's hands.
   func makePort(
-    queueLimit: UInt64 = .max, laneCapacity: Int = 0, _ memory: ChannelMemory? = nil
+    queueLimit: UInt64 = .max, messageLimit: UInt64 = 1 << 20, laneCapacity: Int = 0, _ memory: ChannelMemory? = nil
   ) async throws -> (port: MessagePort, far: RawEnd) {
     let memory = try memory ?? ChannelMemory.make(laneCapacity: laneCapacity, backing: .memfd)
     var sockets: (CInt, CInt) = (-1, -1)
     #expect(unsafe csupport_socket_pair(&sockets.0, &sockets.1) == 0)
     let far = try RawEnd(memory, end: 0, owning: sockets.0)
     let near = Descriptors([sockets.1])
-    let forged = ForgedPort(far, near: near.all[0], queueLimit: queueLimit)
+    let forged = ForgedPort(far, near: near.all[0], queueLimit: queueLimit, messageLimit: messageLimit)
     let count = arrived.count
     carrier.send(words: [ForgedPort.header(1)] + forged.words, forged.fds)
     if carrier.offset > 1400 { throw Failure("too many ports over one carrier") }
@@ -161,7 +161,7 @@ func listen(_ port: MessagePort, _ style: Style, on loop: EventLoop? = nil) thro
     startThread {
       do {
         while true {
-          let event = try port.receive(timeout: .seconds(20))
+          let event = try port.receiveSoon()
           told.append(.message(event.bytes, ports: event.ports.count))
         }
       } catch PortError.peerClosed(let reason) {
@@ -177,7 +177,7 @@ func listen(_ port: MessagePort, _ style: Style, on loop: EventLoop? = nil) thro
       var reader = halves.takeReader()
       while true {
         do {
-          let bytes = try reader.read(timeout: .seconds(20)) { span in unsafe span.withUnsafeBytes { unsafe Array($0) } }
+          let bytes = try reader.readSoon { span in unsafe span.withUnsafeBytes { unsafe Array($0) } }
           told.append(.message(bytes, ports: reader.takePorts().count))
         } catch PortError.peerClosed(let reason) {
           told.append(.close(reason))
@@ -208,4 +208,27 @@ final class Halves: Sendable {
 
   func takeWriter() -> PortWriter { writer.withLock { $0.take()! } }
   func takeReader() -> PortReader { reader.withLock { $0.take()! } }
+}
+
+/// A port whose other end a test has in its hands, to be sent.
+final class HandMadePort {
+  let far: RawEnd
+  private var near: Descriptors?
+
+  init() throws {
+    let memory = try ChannelMemory.make(laneCapacity: 0, backing: .memfd)
+    var sockets: (CInt, CInt) = (-1, -1)
+    try #require(unsafe csupport_socket_pair(&sockets.0, &sockets.1) == 0)
+    far = try RawEnd(memory, end: 0, owning: sockets.0)
+    near = Descriptors([sockets.1])
+  }
+
+  /// Afterwards only the packet holds it.
+  func send(over carrier: RawEnd) {
+    let forged = ForgedPort(far, near: near!.all[0])
+    #expect(carrier.send(words: [ForgedPort.header(1)] + forged.words, forged.fds) > 0)
+    letGo()
+  }
+
+  func letGo() { near = nil }
 }

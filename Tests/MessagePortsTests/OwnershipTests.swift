@@ -5,8 +5,8 @@ import Testing
 
 @Suite("7 Ownership", .ownThread, .timeLimit(.minutes(10)))
 struct OwnershipTests {
-  @Test("7.1 A started port with a message handler needs no reference; it goes when the peer closes", arguments: FarEnd.allCases)
-  func keptUntilPeerCloses(_ place: FarEnd) throws {
+  @Test("7.1 A started port with a message handler needs no reference; it goes when the peer closes", arguments: Place.allCases)
+  func keptUntilPeerCloses(_ place: Place) throws {
     let received = Received()
     weak var port: MessagePort?
     let control: Puppet
@@ -28,8 +28,8 @@ struct OwnershipTests {
     try waitUntil("the port to be released") { port == nil }
   }
 
-  @Test("7.1 It goes when it is closed", arguments: FarEnd.allCases)
-  func keptUntilClosed(_ place: FarEnd) throws {
+  @Test("7.1 It goes when it is closed", arguments: Place.allCases)
+  func keptUntilClosed(_ place: Place) throws {
     weak var port: MessagePort?
     do {
       let strong = try place.open(.echo)
@@ -42,8 +42,8 @@ struct OwnershipTests {
     try waitUntil("the port to be released") { port == nil }
   }
 
-  @Test("7.1 It goes when the handler is removed, and so closes", arguments: FarEnd.allCases)
-  func keptUntilHandlerIsRemoved(_ place: FarEnd) throws {
+  @Test("7.1 It goes when the handler is removed, and so closes", arguments: Place.allCases)
+  func keptUntilHandlerIsRemoved(_ place: Place) throws {
     weak var port: MessagePort?
     let control: Puppet
     do {
@@ -59,8 +59,8 @@ struct OwnershipTests {
     #expect(try control.awaitClose() == 0)
   }
 
-  @Test("7.1 It goes when it is transferred away", arguments: FarEnd.allCases)
-  func keptUntilTransferred(_ place: FarEnd) throws {
+  @Test("7.1 It goes when it is transferred away", arguments: Place.allCases)
+  func keptUntilTransferred(_ place: Place) throws {
     weak var port: MessagePort?
     let peer: MessagePort
     do {
@@ -75,8 +75,8 @@ struct OwnershipTests {
     #expect(try peer.receiveNumber() == 1)
   }
 
-  @Test("7.1 Handlers may refer to their own port without keeping it for ever", arguments: FarEnd.allCases)
-  func cyclesEnd(_ place: FarEnd) throws {
+  @Test("7.1 Handlers may refer to their own port without keeping it for ever", arguments: Place.allCases)
+  func cyclesEnd(_ place: Place) throws {
     weak var port: MessagePort?
     let control: Puppet
     do {
@@ -96,8 +96,8 @@ struct OwnershipTests {
 
   enum Other: String, CaseIterable { case untouched, started, withCloseHandler, handlerNotStarted }
 
-  @Test("7.1 Handlers that are set after the last event keep nothing", arguments: FarEnd.allCases)
-  func handlersAfterTheEnd(_ place: FarEnd) throws {
+  @Test("7.1 Handlers that are set after the last event keep nothing", arguments: Place.allCases)
+  func handlersAfterTheEnd(_ place: Place) throws {
     let received = Received()
     weak var port: MessagePort?
     do {
@@ -115,8 +115,8 @@ struct OwnershipTests {
     try waitUntil("the port to be released") { port == nil }
   }
 
-  @Test("7.2 Any other port closes when the last reference to it is released", arguments: FarEnd.allCases, [Other.untouched, .started, .withCloseHandler])
-  func othersClose(_ place: FarEnd, _ other: Other) throws {
+  @Test("7.2 Any other port closes when the last reference to it is released", arguments: Place.allCases, [Other.untouched, .started, .withCloseHandler])
+  func othersClose(_ place: Place, _ other: Other) throws {
     let control: Puppet
     weak var port: MessagePort?
     do {
@@ -167,9 +167,9 @@ struct OwnershipTests {
     try waitUntil("the port to be released") { port == nil }
   }
 
-  @Test("7.2 Iterating a port's messages keeps it as long as the iteration lasts", arguments: FarEnd.allCases)
-  func iterationKeeps(_ place: FarEnd) async throws {
-    let numbers = EventLog<Int>()
+  @Test("7.2 Iterating a port's messages keeps it as long as the iteration lasts", arguments: Place.allCases)
+  func iterationKeeps(_ place: Place) async throws {
+    let numbers = Collected<Int>()
     let control: Puppet
     weak var port: MessagePort?
     do {
@@ -186,17 +186,17 @@ struct OwnershipTests {
     }
     for number in 0..<3 {
       try control.post(number..<number + 1)
-      try numbers.wait(for: number + 1)
+      try await numbers.wait(for: number + 1)
     }
     #expect(try control.awaitClose() == 0)
     #expect(port == nil)
   }
 
-  @Test("7.3 Ports in a received message that the handler does not keep close when the event is released", arguments: FarEnd.allCases)
-  func portsNotKept(_ place: FarEnd) throws {
+  @Test("7.3 Ports in a received message that the handler does not keep close when the event is released", arguments: Place.allCases)
+  func portsNotKept(_ place: Place) throws {
     let port = try place.open(.echo)
     let carried = try (0..<4).map { _ in try MessageChannel() }
-    let closed = EventLog<Int>(), kept = Promise<MessagePort>()
+    let closed = Collected<Int>(), kept = Promise<MessagePort>()
     for (index, channel) in carried.enumerated() { channel.port1.onClose = { _ in closed.append(index) } }
     port.onMessage = { event in kept.fulfil(event.ports[2]) }
     try port.postMessage(bytes: [], transfer: carried.map(\.port2))
@@ -205,13 +205,13 @@ struct OwnershipTests {
     #expect(!carried[2].port1.isPeerClosed)
   }
 
-  @Test("7.3 As long as somebody has a copy of the event, its ports stay open", arguments: FarEnd.allCases)
-  func eventKeepsPorts(_ place: FarEnd) throws {
+  @Test("7.3 As long as somebody has a copy of the event, its ports stay open", arguments: Place.allCases)
+  func eventKeepsPorts(_ place: Place) throws {
     let port = try place.open(.echo), carried = try MessageChannel()
     let closed = Promise<CloseReason>()
     carried.port1.onClose = closed.fulfil
     try port.postMessage(bytes: [], transfer: [carried.port2])
-    var event: MessageEvent? = try port.receive(timeout: patience)
+    var event: MessageEvent? = try port.receiveSoon()
     try settle(place)
     #expect(closed.value == nil)
     event = nil

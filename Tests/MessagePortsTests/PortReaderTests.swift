@@ -78,7 +78,7 @@ struct PortReaderTests {
       #expect(reader.spinPolicy == policy)
       for _ in 0..<rounds {
         if isPolling { reader.startPolling() }
-        let number = try reader.read(timeout: Split.patience) { unsafe $0.unsafeLoadUnaligned(as: Int.self) }
+        let number = try reader.readSoon { unsafe $0.unsafeLoadUnaligned(as: Int.self) }
         _ = try writer.tryWrite(bitwise: number)
       }
     }
@@ -89,7 +89,7 @@ struct PortReaderTests {
       try #require(wrote)
       if isPolling { reader.startPolling() }
       if number % 100 == 0 { usleepBriefly(300) }
-      let answer = try reader.read(timeout: Split.patience) { unsafe $0.unsafeLoadUnaligned(as: Int.self) }
+      let answer = try reader.readSoon { unsafe $0.unsafeLoadUnaligned(as: Int.self) }
       try #require(answer == number)
     }
     try echo.join()
@@ -105,14 +105,14 @@ struct PortReaderTests {
       var next = 0
       while next < count {
         if next % 1000 == 0 { reader.startPolling() }
-        let number = try reader.read(timeout: Split.patience) { unsafe $0.unsafeLoadUnaligned(as: Int.self) }
+        let number = try reader.readSoon { unsafe $0.unsafeLoadUnaligned(as: Int.self) }
         if number != next { throw Agent.Failure(description: "\(number) instead of \(next)") }
         next += 1
       }
     }
     var writer = near.takeWriter()
     for number in 0..<count {
-      while try !writer.tryWrite(bitwise: number) { try writer.waitForSpace(byteCount: 8, timeout: Split.patience) }
+      while try !writer.tryWrite(bitwise: number) { try writer.waitForSpaceSoon(byteCount: 8) }
     }
     try sink.join()
   }

@@ -64,7 +64,7 @@ struct PortWriterTests {
         for index in 0..<written { output.append(UInt8(truncatingIfNeeded: index)) }
       }
       #expect(wrote)
-      #expect(try split.port.receive(timeout: Split.patience).bytes == (0..<written).map { UInt8(truncatingIfNeeded: $0) })
+      #expect(try split.port.receiveSoon().bytes == (0..<written).map { UInt8(truncatingIfNeeded: $0) })
     }
     var failure: String?
     do {
@@ -116,7 +116,7 @@ struct PortWriterTests {
     #expect(written > 50)
     #expect(try count() == written)
     // A sleeper is woken by a batch, too.
-    let receiver = TestThread { try port.receive(timeout: Split.patience).load(as: Int.self) }
+    let receiver = TestThread { try port.receiveSoon().load(as: Int.self) }
     usleepBriefly(20_000)
     try split.writer.batch { (writer) throws(PortError) in _ = try writer.tryWrite(bitwise: 77) }
     #expect(try receiver.join() == 77)
@@ -137,7 +137,7 @@ struct PortWriterTests {
         usleepBriefly(30_000)
         for _ in 0..<60 { _ = try port.tryReceive() }
       }
-      try split.writer.waitForSpace(byteCount: size, timeout: Split.patience)
+      try split.writer.waitForSpaceSoon(byteCount: size)
       try reader.join()
       while try split.writer.tryWrite(bitwise: 1) {}
     }
@@ -146,7 +146,7 @@ struct PortWriterTests {
       port.close()
     }
     outcome = ""
-    do { try split.writer.waitForSpace(byteCount: 376, timeout: Split.patience) } catch { outcome = "\(error)" }
+    do { try split.writer.waitForSpaceSoon(byteCount: 376) } catch { outcome = "\(error)" }
     #expect(outcome == "peerClosed(closed by peer)")
     try closer.join()
   }

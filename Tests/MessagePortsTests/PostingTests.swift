@@ -6,17 +6,17 @@ import Testing
 struct PostingTests {
   // MARK: 2.1
 
-  @Test("2.1 A value is encoded as it is at the time of the call; later changes are not seen", arguments: FarEnd.allCases)
-  func valueAtTheTimeOfTheCall(_ place: FarEnd) throws {
+  @Test("2.1 A value is encoded as it is at the time of the call; later changes are not seen", arguments: Place.allCases)
+  func valueAtTheTimeOfTheCall(_ place: Place) throws {
     let port = try place.open(.echo)
     let value = Changing("before")
     try port.postMessage(value)
     value.text = "after"
-    #expect(try port.receive(timeout: patience).decode(String.self) == "before")
+    #expect(try port.receiveSoon().decode(String.self) == "before")
   }
 
-  @Test("2.1 Bytes are copied by the call; the caller may reuse its buffer at once", arguments: FarEnd.allCases)
-  func bytesAtTheTimeOfTheCall(_ place: FarEnd) throws {
+  @Test("2.1 Bytes are copied by the call; the caller may reuse its buffer at once", arguments: Place.allCases)
+  func bytesAtTheTimeOfTheCall(_ place: Place) throws {
     let port = try place.open(.echo)
     let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 300_000, alignment: 8)
     defer { unsafe buffer.deallocate() }
@@ -24,28 +24,28 @@ struct PostingTests {
       for index in buffer.indices { unsafe buffer[index] = 1 }
       try unsafe port.postMessage(bytes: RawSpan(_unsafeBytes: UnsafeRawBufferPointer(rebasing: buffer[..<size])))
       for index in buffer.indices { unsafe buffer[index] = 2 }
-      #expect(try port.receive(timeout: patience).bytes == [UInt8](repeating: 1, count: size))
+      #expect(try port.receiveSoon().bytes == [UInt8](repeating: 1, count: size))
     }
   }
 
-  @Test("2.1 A plain value and one written in place arrive as they were", arguments: FarEnd.allCases)
-  func plainAndInPlace(_ place: FarEnd) throws {
+  @Test("2.1 A plain value and one written in place arrive as they were", arguments: Place.allCases)
+  func plainAndInPlace(_ place: Place) throws {
     let port = try place.open(.echo)
     var value = SIMD4<Int>(1, 2, 3, 4)
     try port.postMessage(bitwise: value)
     value = .zero
-    #expect(try port.receive(timeout: patience).load(as: SIMD4<Int>.self) == [1, 2, 3, 4])
+    #expect(try port.receiveSoon().load(as: SIMD4<Int>.self) == [1, 2, 3, 4])
     // A message is as long as what was written, not as what was asked for.
     try port.postMessage(byteCount: 1000) { output in
       for byte in UInt8(0)..<10 { output.append(byte) }
     }
-    #expect(try port.receive(timeout: patience).bytes == Array(0..<10))
+    #expect(try port.receiveSoon().bytes == Array(0..<10))
   }
 
   // MARK: 2.5 – 2.7
 
-  @Test("2.5 Posting when the peer is closed is not an error", arguments: FarEnd.allCases)
-  func peerClosed(_ place: FarEnd) throws {
+  @Test("2.5 Posting when the peer is closed is not an error", arguments: Place.allCases)
+  func peerClosed(_ place: Place) throws {
     let puppet = try Puppet(place)
     try puppet.close()
     for size in [0, 8, 4096, 1 << 20, 5 << 20] { try puppet.port.postMessage(bytes: Payload.make(0, byteCount: size)) }
@@ -67,8 +67,8 @@ struct PostingTests {
     }
   }
 
-  @Test("2.6 Posting on one's own closed port throws `closed`, and the ports listed stay with the caller", arguments: FarEnd.allCases)
-  func ownClosed(_ place: FarEnd) throws {
+  @Test("2.6 Posting on one's own closed port throws `closed`, and the ports listed stay with the caller", arguments: Place.allCases)
+  func ownClosed(_ place: Place) throws {
     let port = try place.open(.echo), listed = try MessageChannel()
     port.close()
     #expect(portError { try port.postMessage(bitwise: 1) } == "closed")
@@ -78,8 +78,8 @@ struct PostingTests {
     #expect(try listed.port1.isUsable(with: listed.port2))
   }
 
-  @Test("2.6 Posting on one's own detached port throws `detached`, and the ports listed stay with the caller", arguments: FarEnd.allCases)
-  func ownDetached(_ place: FarEnd) throws {
+  @Test("2.6 Posting on one's own detached port throws `detached`, and the ports listed stay with the caller", arguments: Place.allCases)
+  func ownDetached(_ place: Place) throws {
     let moved = try MessageChannel(), listed = try MessageChannel()
     try place.place(moved.port1, .echo)
     #expect(portError { try moved.port1.postMessage(bitwise: 1) } == "detached")
@@ -90,14 +90,14 @@ struct PostingTests {
     #expect(try moved.port2.receiveNumber() == 3)
   }
 
-  @Test("2.6 The other calls on one's own closed or detached port throw the same errors", arguments: FarEnd.allCases)
-  func otherCallsOnClosed(_ place: FarEnd) async throws {
+  @Test("2.6 The other calls on one's own closed or detached port throw the same errors", arguments: Place.allCases)
+  func otherCallsOnClosed(_ place: Place) async throws {
     let closed = try place.open(.echo), moved = try MessageChannel()
     closed.close()
     try place.place(moved.port1, .echo)
     for (port, expected) in [(closed, "closed"), (moved.port1, "detached")] {
       #expect(portError { _ = try port.tryReceive() } == expected)
-      #expect(portError { _ = try port.receive(timeout: .seconds(1)) } == expected)
+      #expect(portError { _ = try port.receiveSoon() } == expected)
       await #expect { try await port.waitForSpace(byteCount: 8) } throws: { ($0 as? PortError)?.caseName == expected }
       port.start()
       port.onMessage = { _ in }
@@ -106,12 +106,12 @@ struct PostingTests {
     }
   }
 
-  @Test("2.7 When a post is discarded because the peer is closed, the ports it carried are closed", arguments: FarEnd.allCases)
-  func discardedPortsClose(_ place: FarEnd) throws {
+  @Test("2.7 When a post is discarded because the peer is closed, the ports it carried are closed", arguments: Place.allCases)
+  func discardedPortsClose(_ place: Place) throws {
     let puppet = try Puppet(place)
     try puppet.close()
     let carried = try (0..<3).map { _ in try MessageChannel() }
-    let closed = EventLog<CloseReason>()
+    let closed = Collected<CloseReason>()
     for channel in carried { channel.port1.onClose = closed.append }
     try puppet.port.postMessage(bytes: [1], transfer: carried.map(\.port2))
     #expect(carried.allSatisfy { $0.port2.isDetached })
@@ -132,17 +132,17 @@ struct PostingTests {
 
   // MARK: 2.8
 
-  @Test("2.8 A message posted on the same port while another is being encoded is sent first", arguments: FarEnd.allCases)
-  func innerFirst(_ place: FarEnd) throws {
+  @Test("2.8 A message posted on the same port while another is being encoded is sent first", arguments: Place.allCases)
+  func innerFirst(_ place: Place) throws {
     let port = try place.open(.echo)
     try port.postMessage(PostsFirst(port: port, number: 1, depth: 3))
     for depth in 0...3 {
-      #expect(try port.receive(timeout: patience).decode(Int.self) == depth)
+      #expect(try port.receiveSoon().decode(Int.self) == depth)
     }
   }
 
-  @Test("2.8 So is one posted while a message is written in place, with ports or without", arguments: FarEnd.allCases)
-  func innerFirstInPlace(_ place: FarEnd) throws {
+  @Test("2.8 So is one posted while a message is written in place, with ports or without", arguments: Place.allCases)
+  func innerFirstInPlace(_ place: Place) throws {
     let port = try place.open(.echo)
     let outer = try MessageChannel(), inner = try MessageChannel()
     try port.postMessage(byteCount: 1, transfer: [outer.port1]) { output in
@@ -150,11 +150,11 @@ struct PostingTests {
       try port.postMessage(bytes: [2])
       output.append(3)
     }
-    #expect(try (0..<3).map { _ in try port.receive(timeout: patience) }.map(\.bytes) == [[1], [2], [3]])
+    #expect(try (0..<3).map { _ in try port.receiveSoon() }.map(\.bytes) == [[1], [2], [3]])
   }
 
-  @Test("2.8 What is posted before encoding fails is sent, and nothing else", arguments: FarEnd.allCases)
-  func innerOfFailure(_ place: FarEnd) throws {
+  @Test("2.8 What is posted before encoding fails is sent, and nothing else", arguments: Place.allCases)
+  func innerOfFailure(_ place: Place) throws {
     let port = try place.open(.echo)
     #expect(portError {
       try port.postMessage(byteCount: 1) { _ in
@@ -163,12 +163,12 @@ struct PostingTests {
       }
     } == "encodingFailed")
     try port.postMessage(bytes: [2])
-    #expect(try port.receive(timeout: patience).bytes == [1])
-    #expect(try port.receive(timeout: patience).bytes == [2])
+    #expect(try port.receiveSoon().bytes == [1])
+    #expect(try port.receiveSoon().bytes == [2])
   }
 
-  @Test("2.8 User code that closes the port while encoding makes the post throw `closed`", arguments: FarEnd.allCases)
-  func closedWhileEncoding(_ place: FarEnd) throws {
+  @Test("2.8 User code that closes the port while encoding makes the post throw `closed`", arguments: Place.allCases)
+  func closedWhileEncoding(_ place: Place) throws {
     let port = try place.open(.echo), listed = try MessageChannel()
     #expect(portError {
       try port.postMessage(byteCount: 1, transfer: [listed.port1]) { _ in port.close() }

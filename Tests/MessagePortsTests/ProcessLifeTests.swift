@@ -8,7 +8,7 @@ struct ProcessLifeTests {
   func exitInTraffic(_ way: ExitRole.Way) async throws {
     for round in 0..<6 {
       let worker = try PeerProcess.spawn("exits", [way.rawValue, "\(round)"])
-      let received = EventLog<Int>(), closed = Promise<CloseReason>()
+      let received = Collected<Int>(), closed = Promise<CloseReason>()
       worker.connection.on("port") { event in
         for port in event.ports {
           port.onClose = { reason in closed.fulfil(reason) }

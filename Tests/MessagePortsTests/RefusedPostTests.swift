@@ -46,8 +46,8 @@ struct RefusedPostTests {
 
   @Test(
     "2.2 A post that throws its typed error has sent nothing and detached nothing; the channel and the ports listed work on",
-    arguments: FarEnd.allCases, refusals)
-  func noEffect(_ place: FarEnd, _ refusal: Refusal) throws {
+    arguments: Place.allCases, refusals)
+  func noEffect(_ place: Place, _ refusal: Refusal) throws {
     let puppet = try Puppet(place, options: Self.options)
     let idle = try MessageChannel(), started = try MessageChannel(), waiting = try MessageChannel()
     let received = Received(on: started.port1)
@@ -78,15 +78,15 @@ struct RefusedPostTests {
     try received.waitForClose()
   }
 
-  @Test("2.2 The peer of the sending port cannot be listed either, wherever the channel lies", arguments: FarEnd.allCases)
-  func ownPeer(_ place: FarEnd) throws {
+  @Test("2.2 The peer of the sending port cannot be listed either, wherever the channel lies", arguments: Place.allCases)
+  func ownPeer(_ place: Place) throws {
     // In the second case both ends come back from another process, so the channel is shared and both are here.
     let channel = try MessageChannel()
     var (near, far) = (channel.port1, channel.port2)
-    if place == .otherProcess {
+    if place == .anotherProcess {
       let port = try place.open(.echo)
       try port.postMessage(bytes: [], transfer: [near, far])
-      let ports = try port.receive(timeout: patience).ports
+      let ports = try port.receiveSoon().ports
       (near, far) = (ports[0], ports[1])
     }
     #expect(portError { try near.postMessage(bytes: [1], transfer: [far]) } == "invalidTransfer.isPeerOfSendingPort")
@@ -145,11 +145,11 @@ struct RefusedPostTests {
     #expect(report["transferAfterwards"] == 1)
   }
 
-  @Test("2.3 A message that the limit just allows arrives; one byte more is refused", arguments: FarEnd.allCases)
-  func messageLimit(_ place: FarEnd) throws {
+  @Test("2.3 A message that the limit just allows arrives; one byte more is refused", arguments: Place.allCases)
+  func messageLimit(_ place: Place) throws {
     let port = try place.open(.echo, options: ChannelOptions(messageLimitBytes: 200_001))
     try port.postMessage(bytes: Payload.make(1, byteCount: 200_001))
     #expect(portError { try port.postMessage(bytes: Payload.make(2, byteCount: 200_002)) } == "messageTooLarge")
-    #expect(Payload.matches(try port.receive(timeout: patience).bytes, 1, byteCount: 200_001))
+    #expect(Payload.matches(try port.receiveSoon().bytes, 1, byteCount: 200_001))
   }
 }

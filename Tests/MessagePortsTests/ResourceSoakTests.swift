@@ -51,7 +51,7 @@ struct ResourceSoakTests {
             var ports = ports
             for _ in 0..<count {
               try link.port1.postMessage(bytes: [], transfer: ports)
-              ports = try link.port1.receive(timeout: generousLimit).ports
+              ports = try link.port1.receiveSoon().ports
             }
             return ports
           }

@@ -111,13 +111,16 @@ struct ResourceTests {
         closed.port1.close()
         let before = Resources.now()
         let good = try (0..<20).map { _ in try MessageChannel() }
-        let lists: [(bytes: Int, ports: [MessagePort])] = [
-          (0, [link.port1]), (0, [closed.port1]), (0, [good[0].port1, good[0].port1]), (101, []), (8, []),
+        let lists: [(bytes: Int, ports: [MessagePort], error: String)] = [
+          (0, [link.port1], "invalidTransfer.isSendingPort"), (0, [closed.port1], "invalidTransfer.isClosed"),
+          (0, [good[0].port1, good[0].port1], "invalidTransfer.isListedTwice"), (101, [], "messageTooLarge"),
+          (8, [], "queueFull"),
         ]
         for list in lists {
-          #expect(throws: PortError.self) {
+          let error = portError {
             try link.port1.postMessage(bytes: patternBytes(count: list.bytes, seed: 1), transfer: good.map(\.port2) + list.ports)
           }
+          #expect(error == list.error)
         }
         try await expectBack(before)
         try await expectUsable(good)
@@ -219,7 +222,7 @@ struct ResourceTests {
         }
         let server = try PeerProcess.spawn("listen", ["name"])
         #expect(try await server.connection.nextName() == "listening")
-        let client = try await Connection.connect(path: "name", timeout: generousLimit)
+        let client = try await Connection.connect(path: "name", timeout: patience)
         try client.postMessage("a")
         for agent in agents { try await agent.kill() }
         server.kill()
@@ -260,7 +263,7 @@ struct ResourceTests {
             if number % 100 == 0 {
               let carried = try MessageChannel()
               try port.postMessage(bytes: patternBytes(count: 500_000, seed: number), transfer: [carried.port2])
-              let event = try port.receive(timeout: generousLimit)
+              let event = try port.receiveSoon()
               guard event.bytes == patternBytes(count: 500_000, seed: number) else { throw Agent.Failure(description: "differs") }
               try carried.port1.postMessage(bitwise: number)
               try event.ports[0].expect(number)
@@ -324,7 +327,7 @@ func expectBack(_ before: Resources, sourceLocation: SourceLocation = #_sourceLo
 
 /// The same for an agent's descriptors.
 func expectBack(_ before: UInt64, of agent: Agent, sourceLocation: SourceLocation = #_sourceLocation) async throws {
-  let deadline = ContinuousClock.now + generousLimit
+  let deadline = ContinuousClock.now + patience
   var now = try await agent.call(.descriptors).value
   while now > before + 2 && ContinuousClock.now < deadline {
     try await Task.sleep(for: .milliseconds(5))

@@ -3,7 +3,6 @@ import TestSupport
 
 /// A channel whose second port is split, and whose first one is still a port.
 struct Split: ~Copyable {
-  static let patience = Duration.seconds(10)
 
   let port: MessagePort
   var writer: PortWriter
@@ -20,8 +19,8 @@ struct Split: ~Copyable {
     reader = halves.takeReader()
   }
 
-  mutating func expect(_ number: Int, within limit: Duration = Split.patience) throws {
-    let found = try reader.read(timeout: limit) { bytes in
+  mutating func expect(_ number: Int, within limit: Duration = patience) throws {
+    let found = try reader.readSoon(within: limit) { bytes in
       bytes.byteCount == 8 ? unsafe bytes.unsafeLoadUnaligned(as: Int.self) : -bytes.byteCount
     }
     if found != number { throw Agent.Failure(description: "\(found) instead of \(number)") }
@@ -29,13 +28,13 @@ struct Split: ~Copyable {
 }
 
 func takeNumber(_ port: MessagePort) throws -> Int {
-  try port.receive(timeout: Split.patience).load(as: Int.self)
+  try port.receiveSoon().load(as: Int.self)
 }
 
 /// Why a reader finds nothing more.
 func end(of reader: inout PortReader) -> String {
   do {
-    let count = try reader.read(timeout: Split.patience) { $0.byteCount }
+    let count = try reader.readSoon { $0.byteCount }
     return "a message of \(count) bytes"
   } catch PortError.peerClosed(let reason) {
     return "\(reason)"

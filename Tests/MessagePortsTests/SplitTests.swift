@@ -19,7 +19,7 @@ struct SplitTests {
     for number in 1000..<1500 { try channel.port1.postMessage(bitwise: number) }
     var reader = halves.takeReader()
     for number in 0..<1500 {
-      let found = try reader.read(timeout: Split.patience) { unsafe $0.unsafeLoadUnaligned(as: Int.self) }
+      let found = try reader.readSoon { unsafe $0.unsafeLoadUnaligned(as: Int.self) }
       try #require(found == number)
     }
     let nothing = try reader.tryRead { $0.byteCount }
@@ -36,15 +36,16 @@ struct SplitTests {
     #expect(channel.port2.isDetached && !channel.port2.isClosed && channel.port2.onMessage == nil)
     for body in [
       { try channel.port2.postMessage(bytes: [1]) }, { _ = try channel.port2.tryReceive() },
-      { _ = try channel.port2.receive(timeout: .seconds(1)) }, { _ = try channel.port2.split() },
-      { try MessageChannel().port1.postMessage(bytes: [], transfer: [channel.port2]) },
+      { _ = try channel.port2.receiveSoon() }, { _ = try channel.port2.split() },
     ] as [() throws -> Void] {
-      #expect(throws: PortError.self) { try body() }
+      #expect(portError(body) == "detached")
     }
+    let listed = portError { try MessageChannel().port1.postMessage(bytes: [], transfer: [channel.port2]) }
+    #expect(listed == "invalidTransfer.isDetached")
     channel.port2.close()
     try channel.port1.postMessage(bitwise: 5)
     var reader = halves.takeReader()
-    let number = try reader.read(timeout: Split.patience) { unsafe $0.unsafeLoadUnaligned(as: Int.self) }
+    let number = try reader.readSoon { unsafe $0.unsafeLoadUnaligned(as: Int.self) }
     #expect(number == 5 && closes.count == 0)
   }
 
@@ -58,7 +59,7 @@ struct SplitTests {
     try other.port1.postMessage(bitwise: 1)
     other.port1.close()
     var reader = try Halves(other.port2).takeReader()
-    let number = try reader.read(timeout: Split.patience) { unsafe $0.unsafeLoadUnaligned(as: Int.self) }
+    let number = try reader.readSoon { unsafe $0.unsafeLoadUnaligned(as: Int.self) }
     #expect(number == 1)
     let end = end(of: &reader)
     #expect(end == "closed by peer")
@@ -78,7 +79,7 @@ struct SplitTests {
     let blocked = port
     let outcome = TestThread { () -> String in
       do {
-        _ = try blocked.receive(timeout: .seconds(8))
+        _ = try blocked.receiveSoon()
         return "message"
       } catch { return "\(error)" }
     }
@@ -120,7 +121,7 @@ struct SplitTests {
         try #require(wrote)
       }
       for _ in 0..<20 {
-        let number = try reader.read(timeout: Split.patience) { unsafe $0.unsafeLoadUnaligned(as: Int.self) }
+        let number = try reader.readSoon { unsafe $0.unsafeLoadUnaligned(as: Int.self) }
         try #require(number == expected)
         expected += 1
       }
@@ -154,7 +155,7 @@ struct SplitTests {
       // The other halves are still good for nothing but closing.
     }
     for port in [first.port1, second.port1] {
-      #expect { _ = try port.receive(timeout: Split.patience) } throws: {
+      #expect { _ = try port.receiveSoon() } throws: {
         if case PortError.peerClosed(.closedByPeer) = $0 { true } else { false }
       }
     }
@@ -166,7 +167,7 @@ struct SplitTests {
     let halves = try Halves(channel.port2)
     for number in 0..<20 { try channel.port1.postMessage(bitwise: number) }
     var reader = halves.takeReader()
-    let first = try reader.read(timeout: Split.patience) { unsafe $0.unsafeLoadUnaligned(as: Int.self) }
+    let first = try reader.readSoon { unsafe $0.unsafeLoadUnaligned(as: Int.self) }
     #expect(first == 0)
     let port = try MessagePort(joining: halves.takeWriter(), reader)
     let numbers = Collected<Int>()
@@ -191,7 +192,7 @@ struct SplitTests {
     if writerFirst {
       writer = nil
       try channel.port1.postMessage(bitwise: 3)
-      let number = try reader!.read(timeout: Split.patience) { unsafe $0.unsafeLoadUnaligned(as: Int.self) }
+      let number = try reader!.readSoon { unsafe $0.unsafeLoadUnaligned(as: Int.self) }
       #expect(number == 3 && !channel.port1.isPeerClosed)
       reader = nil
     } else {
@@ -201,7 +202,7 @@ struct SplitTests {
       #expect(try takeNumber(channel.port1) == 4 && !channel.port1.isPeerClosed)
       writer = nil
     }
-    #expect { _ = try channel.port1.receive(timeout: Split.patience) } throws: {
+    #expect { _ = try channel.port1.receiveSoon() } throws: {
       if case PortError.peerClosed(.closedByPeer) = $0 { true } else { false }
     }
   }
@@ -236,13 +237,13 @@ struct SplitTests {
       do {
         if isReading {
           for number in 0..<1000 {
-            let found = try reader.read(timeout: .seconds(8)) { unsafe $0.unsafeLoadUnaligned(as: Int.self) }
+            let found = try reader.readSoon { unsafe $0.unsafeLoadUnaligned(as: Int.self) }
             if found != number { return "\(found) instead of \(number)" }
           }
         } else {
           while true {
             while try writer.tryWrite(bitwise: 1) {}
-            try writer.waitForSpace(byteCount: 8, timeout: .seconds(8))
+            try writer.waitForSpaceSoon(byteCount: 8)
           }
         }
         return "nothing"

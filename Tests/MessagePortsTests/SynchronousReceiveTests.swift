@@ -5,8 +5,8 @@ import Testing
 
 @Suite("3.8 Synchronous receive", .ownThread, .timeLimit(.minutes(10)))
 struct SynchronousReceiveTests {
-  @Test("3.8 It takes from the port's queue, without starting it", arguments: FarEnd.allCases)
-  func takesFromQueue(_ place: FarEnd) throws {
+  @Test("3.8 It takes from the port's queue, without starting it", arguments: Place.allCases)
+  func takesFromQueue(_ place: Place) throws {
     let puppet = try Puppet(place)
     try puppet.post(0..<20)
     #expect(try puppet.port.receiveNumbers(10) == Array(0..<10))
@@ -19,8 +19,8 @@ struct SynchronousReceiveTests {
     #expect(try received.wait(for: 5) == Array(15..<20))
   }
 
-  @Test("3.8 `tryReceive` tells empty from closed, and gives what waits before it says closed", arguments: FarEnd.allCases)
-  func tryReceiveOutcomes(_ place: FarEnd) throws {
+  @Test("3.8 `tryReceive` tells empty from closed, and gives what waits before it says closed", arguments: Place.allCases)
+  func tryReceiveOutcomes(_ place: Place) throws {
     let puppet = try Puppet(place)
     guard case .empty = try puppet.port.tryReceive() else { Issue.record("not empty"); return }
     try puppet.post(0..<2)
@@ -41,8 +41,8 @@ struct SynchronousReceiveTests {
     guard case .closed = try puppet.port.tryReceive() else { Issue.record("closed no more"); return }
   }
 
-  @Test("3.8 `receive` tells timed out from closed", arguments: FarEnd.allCases)
-  func receiveOutcomes(_ place: FarEnd) throws {
+  @Test("3.8 `receive` tells timed out from closed", arguments: Place.allCases)
+  func receiveOutcomes(_ place: Place) throws {
     let puppet = try Puppet(place)
     #expect(portError { _ = try puppet.port.receive(timeout: .zero) } == "timedOut")
     let started = ContinuousClock.now
@@ -51,11 +51,11 @@ struct SynchronousReceiveTests {
     try puppet.post(0..<2)
     try puppet.close()
     #expect(try puppet.port.receiveNumbers(2) == [0, 1])
-    for _ in 0..<2 { #expect(portError { _ = try puppet.port.receive(timeout: patience) } == "peerClosed.closed by peer") }
+    for _ in 0..<2 { #expect(portError { _ = try puppet.port.receiveSoon() } == "peerClosed.closed by peer") }
   }
 
-  @Test("3.8 A waiting `receive` ends when a message comes, or the peer closes", arguments: FarEnd.allCases, [SpinPolicy.never, .adaptive, .duration(.milliseconds(1))])
-  func waitingReceive(_ place: FarEnd, _ spinPolicy: SpinPolicy) throws {
+  @Test("3.8 A waiting `receive` ends when a message comes, or the peer closes", arguments: Place.allCases, [SpinPolicy.never, .adaptive, .duration(.milliseconds(1))])
+  func waitingReceive(_ place: Place, _ spinPolicy: SpinPolicy) throws {
     let puppet = try Puppet(place, options: ChannelOptions(spinPolicy: spinPolicy))
     let port = puppet.port
     for number in 0..<20 {
@@ -68,14 +68,14 @@ struct SynchronousReceiveTests {
     #expect(try receiver.join() == "peerClosed.closed by peer")
   }
 
-  @Test("3.8 A waiting `receive` ends when its own port is closed or moved by another thread", arguments: FarEnd.allCases, ["closed", "detached"])
-  func receiveOnClosed(_ place: FarEnd, _ expected: String) throws {
+  @Test("3.8 A waiting `receive` ends when its own port is closed or moved by another thread", arguments: Place.allCases, ["closed", "detached"])
+  func receiveOnClosed(_ place: Place, _ expected: String) throws {
     for round in 0..<10 {
       let port = try place.open(.hold, options: ChannelOptions(spinPolicy: .never))
       let isWaiting = Promise<Void>()
       let receiver = TestThread {
         isWaiting.fulfil()
-        return portError { _ = try port.receive(timeout: patience) }
+        return portError { _ = try port.receiveSoon() }
       }
       try isWaiting.wait()
       // Before it sleeps, or after: either must do.
@@ -91,7 +91,7 @@ struct SynchronousReceiveTests {
     let puppet = try Puppet(in: process)
     try puppet.post(0..<3)
     let receiver = TestThread {
-      (try puppet.port.receiveNumbers(3), portError { _ = try puppet.port.receive(timeout: patience) })
+      (try puppet.port.receiveNumbers(3), portError { _ = try puppet.port.receiveSoon() })
     }
     try process.kill()
     let (numbers, error) = try receiver.join()
@@ -99,20 +99,19 @@ struct SynchronousReceiveTests {
     #expect(error == "peerClosed.peer exited")
   }
 
-  @Test("3.8 Several threads may wait at once; each message goes to one of them", arguments: FarEnd.allCases)
-  func severalThreads(_ place: FarEnd) throws {
+  @Test("3.8 Several threads may wait at once; each message goes to one of them", arguments: Place.allCases)
+  func severalThreads(_ place: Place) throws {
     let port = try place.open(.pour, [5000])
     let taken = Mutex<[Int]>([])
     try onThreads(3) { _ in
       var previous = -1
       while true {
-        do throws(PortError) {
-          let number = try port.receive(timeout: patience).load(as: Int.self)
+        do {
+          let number = try port.receiveSoon().load(as: Int.self)
           if number < previous { taken.withLock { $0.append(-1) } }
           previous = number
           taken.withLock { $0.append(number) }
-        } catch {
-          guard case .peerClosed = error else { throw error }
+        } catch PortError.peerClosed {
           return
         }
       }
@@ -120,8 +119,8 @@ struct SynchronousReceiveTests {
     #expect(taken.withLock { $0.sorted() } == Array(0..<5000))
   }
 
-  @Test("3.8 A message taken by hand is not given to the handler, nor the other way round", arguments: FarEnd.allCases)
-  func handlerAndHand(_ place: FarEnd) throws {
+  @Test("3.8 A message taken by hand is not given to the handler, nor the other way round", arguments: Place.allCases)
+  func handlerAndHand(_ place: Place) throws {
     let port = try place.open(.pour, [5000])
     let received = Received(on: port)
     var taken: [Int] = []
@@ -135,14 +134,14 @@ struct SynchronousReceiveTests {
     #expect(received.closeCount == 1)
   }
 
-  @Test("3.8 A handler may receive by hand as well, and gets what comes next", arguments: FarEnd.allCases)
-  func receiveInHandler(_ place: FarEnd) throws {
+  @Test("3.8 A handler may receive by hand as well, and gets what comes next", arguments: Place.allCases)
+  func receiveInHandler(_ place: Place) throws {
     let loop = EventLoop(name: "receives")
     defer { loop.stop() }
     let puppet = try Puppet(place)
     let port = puppet.port
     port.setEventLoop(loop)
-    let numbers = EventLog<Int>()
+    let numbers = Collected<Int>()
     port.onMessage = { event in
       numbers.append((try? event.load(as: Int.self)) ?? -1)
       numbers.append(100 + ((try? port.receiveNumber()) ?? -1000))
@@ -153,7 +152,7 @@ struct SynchronousReceiveTests {
     #expect(try numbers.wait(for: 4) == [0, 101, 2, 103])
     // On its own loop nobody else hears of the peer's end; the call has to find out itself.
     let ended = Promise<String>()
-    port.onMessage = { _ in ended.fulfil(portError { _ = try port.receive(timeout: patience) }) }
+    port.onMessage = { _ in ended.fulfil(portError { _ = try port.receiveSoon() }) }
     try puppet.post(0..<1)
     try puppet.close()
     #expect(try ended.wait() == "peerClosed.closed by peer")
@@ -161,8 +160,8 @@ struct SynchronousReceiveTests {
 
   // MARK: Several ways to receive at once
 
-  @Test("3.8 A `receive` that has timed out leaves the handler to its messages", arguments: FarEnd.allCases, EventLoop.Driver.allCases)
-  func timedOutBesideHandler(_ place: FarEnd, _ driver: EventLoop.Driver) throws {
+  @Test("3.8 A `receive` that has timed out leaves the handler to its messages", arguments: Place.allCases, EventLoop.Driver.allCases)
+  func timedOutBesideHandler(_ place: Place, _ driver: EventLoop.Driver) throws {
     let loop = EventLoop(name: "beside", driver: driver)
     defer { loop.stop() }
     let port = try place.open(.echo, options: ChannelOptions(spinPolicy: .never))
@@ -175,8 +174,8 @@ struct SynchronousReceiveTests {
     }
   }
 
-  @Test("3.8 So does one that has timed out before it slept at all", arguments: FarEnd.allCases, EventLoop.Driver.allCases)
-  func timedOutAtOnceBesideHandler(_ place: FarEnd, _ driver: EventLoop.Driver) throws {
+  @Test("3.8 So does one that has timed out before it slept at all", arguments: Place.allCases, EventLoop.Driver.allCases)
+  func timedOutAtOnceBesideHandler(_ place: Place, _ driver: EventLoop.Driver) throws {
     let loop = EventLoop(name: "beside", driver: driver)
     defer { loop.stop() }
     let port = try place.open(.echo, options: ChannelOptions(spinPolicy: .never))
@@ -191,14 +190,14 @@ struct SynchronousReceiveTests {
     }
   }
 
-  @Test("3.8 A waiting `receive` gets what comes once the handler is removed", arguments: FarEnd.allCases, EventLoop.Driver.allCases)
-  func waitingBesideHandler(_ place: FarEnd, _ driver: EventLoop.Driver) throws {
+  @Test("3.8 A waiting `receive` gets what comes once the handler is removed", arguments: Place.allCases, EventLoop.Driver.allCases)
+  func waitingBesideHandler(_ place: Place, _ driver: EventLoop.Driver) throws {
     let loop = EventLoop(name: "beside", driver: driver)
     defer { loop.stop() }
     let port = try place.open(.echo, options: ChannelOptions(spinPolicy: .never))
     port.setEventLoop(loop)
     for number in 0..<20 {
-      let taken = EventLog<Int>()
+      let taken = Collected<Int>()
       let receiver = TestThread { try port.receiveNumber() }
       // One of the two takes it. Either may be asleep already, and either may have been the last to say so.
       if number % 4 == 0 { usleepBriefly(2000) }
@@ -217,11 +216,28 @@ struct SynchronousReceiveTests {
     }
   }
 
-  @Test("3.8 Of two threads that wait, the one that stays gets what comes after the other has left", arguments: FarEnd.allCases)
-  func oneThreadLeaves(_ place: FarEnd) throws {
+  @Test("3.8, 4.1 A thread that sleeps in a receive hears the end of the other side",
+    arguments: EventLoop.Driver.allCases, [true, false])
+  func endWhileAsleep(_ driver: EventLoop.Driver, _ isKilled: Bool) throws {
+    let loop = EventLoop(name: "end", driver: driver)
+    defer { loop.stop() }
+    let process = FarProcess()
+    let puppet = try Puppet(in: process, options: ChannelOptions(spinPolicy: .never))
+    puppet.port.setEventLoop(loop)
+    let receivers = (0..<2).map { _ in TestThread { portError { _ = try puppet.port.receiveSoon() } } }
+    // Long enough for both to sleep; if they do not, the test is easier.
+    usleepBriefly(50_000)
+    if isKilled { try process.kill() } else { try puppet.close() }
+    for receiver in receivers {
+      #expect(try receiver.join() == (isKilled ? "peerClosed.peer exited" : "peerClosed.closed by peer"))
+    }
+  }
+
+  @Test("3.8 Of two threads that wait, the one that stays gets what comes after the other has left", arguments: Place.allCases)
+  func oneThreadLeaves(_ place: Place) throws {
     let port = try place.open(.echo, options: ChannelOptions(spinPolicy: .never))
     let rounds = 2000
-    let taken = EventLog<Int>()
+    let taken = Collected<Int>()
     let stayer = TestThread {
       while true {
         let number = try port.receiveNumber()
@@ -244,11 +260,11 @@ struct SynchronousReceiveTests {
     try stayer.join()
   }
 
-  @Test("3.8 A task that iterates, a handler and a thread that receives share the messages of one port", arguments: FarEnd.allCases)
-  func allWays(_ place: FarEnd) async throws {
+  @Test("3.8 A task that iterates, a handler and a thread that receives share the messages of one port", arguments: Place.allCases)
+  func allWays(_ place: Place) async throws {
     let port = try place.open(.echo)
     let total = 3000
-    let taken = EventLog<Int>(), isOver = Flag()
+    let taken = Collected<Int>(), isOver = Flag()
     defer { isOver.set() }
     let thread = TestThread {
       while taken.count < total, !isOver.isSet {
@@ -262,9 +278,9 @@ struct SynchronousReceiveTests {
       if number % 100 == 0 { port.onMessage = { event in taken.append((try? event.load(as: Int.self)) ?? -1) } }
       if number % 100 == 50 { port.onMessage = nil }
       try port.postMessage(bitwise: number)
-      if number % 7 == 0 { try taken.wait(for: number + 1) }
+      if number % 7 == 0 { try await taken.wait(for: number + 1) }
     }
-    #expect(try taken.wait(for: total).sorted() == Array(0..<total))
+    #expect(try await taken.wait(for: total).sorted() == Array(0..<total))
     task.cancel()
     _ = try? await task.value
     try thread.join()

@@ -41,7 +41,7 @@ struct TransferNestingTests {
     try await onThread {
       var port = carrier.port2
       for level in stride(from: 1000, to: 0, by: -1) {
-        let event = try port.receive(timeout: .seconds(5))
+        let event = try port.receiveSoon()
         guard try event.load(as: UInt64.self) == level, event.ports.count == 1 else {
           throw Agent.Failure(description: "level \(level)")
         }
@@ -58,7 +58,7 @@ struct TransferNestingTests {
     try await onThread {
       var port = outermost
       for level in stride(from: 99, to: 0, by: -1) {
-        let event = try port.receive(timeout: .seconds(1))
+        let event = try port.receiveSoon()
         guard try event.load(as: UInt64.self) == level, event.ports.count == 1 else {
           throw Agent.Failure(description: "level \(level)")
         }
@@ -133,8 +133,8 @@ struct TransferNestingTests {
         try y.port2.postMessage(bitwise: 2 as UInt64, transfer: [x.port1])  // x.port1 waits at y.port1
         #expect(portError { try agent.begin(.keep, 0, transfer: [x.port2]) } == "invalidTransfer.holdsItself")
         #expect(!x.port2.isDetached && !x.port2.isPeerClosed && !y.port2.isPeerClosed)
-        let received = try x.port2.receive(timeout: .seconds(5)).ports[0]
-        let innermost = try received.receive(timeout: .seconds(5)).ports[0]
+        let received = try x.port2.receiveSoon().ports[0]
+        let innermost = try received.receiveSoon().ports[0]
         try innermost.postMessage(bitwise: 3 as UInt64)
         try x.port2.expect(3)
         try y.port2.postMessage(bitwise: 4 as UInt64)
@@ -146,7 +146,7 @@ struct TransferNestingTests {
 
   @Test("6.7 Ports that nobody can take any more, as each waits at the next, close, and their peers hear of it", arguments: [2, 3, 50])
   func ring(_ count: Int) throws {
-    let closed = EventLog<Int>()
+    let closed = Collected<Int>()
     let channels = try (0..<count).map { _ in try MessageChannel() }
     for (index, channel) in channels.enumerated() { channel.port1.onClose = { _ in closed.append(index) } }
     let bystander = try MessageChannel()
@@ -162,16 +162,16 @@ struct TransferNestingTests {
     #expect(bystander.port1.isPeerClosed)
     // What is posted on is like any port whose peer has closed.
     try channels[0].port1.postMessage(bitwise: 1)
-    #expect(portError { _ = try channels[0].port1.receive(timeout: .seconds(5)) } == "peerClosed.closed by peer")
+    #expect(portError { _ = try channels[0].port1.receiveSoon() } == "peerClosed.closed by peer")
   }
 
   @Test("6.5 A port that has been taken out of a message may carry what waits where it waited")
   func noRingAnyMore() throws {
     let (x, y) = (try MessageChannel(), try MessageChannel())
     try x.port1.postMessage(bitwise: 1, transfer: [y.port1])  // y.port1 waits at x.port2
-    let y1 = try x.port2.receive(timeout: .seconds(5)).ports[0]
+    let y1 = try x.port2.receiveSoon().ports[0]
     try y.port2.postMessage(bitwise: 2, transfer: [x.port2])
-    let x2 = try y1.receive(timeout: .seconds(5)).ports[0]
+    let x2 = try y1.receiveSoon().ports[0]
     try x.port1.postMessage(bitwise: 3)
     #expect(try x2.receiveNumber() == 3)
   }

@@ -36,7 +36,7 @@ struct TransferRaceTests {
     try await onThread {
       var next = [UInt64](repeating: 0, count: threads)
       for _ in 0..<threads * each {
-        let event = try carrier.port1.receive(timeout: generousLimit)
+        let event = try carrier.port1.receiveSoon()
         let parcel = try event.load(as: Parcel.self)
         let thread = Int(parcel.thread)
         guard parcel.number == next[thread], event.ports.count == (thread < 2 ? 0 : 1) else {
@@ -206,7 +206,7 @@ struct TransferRaceTests {
     let kept = Collected<MessagePort>()
     async let receiving: Void = onThread {
       for index in 0..<Int(count) {
-        let port = try handOver.port2.receive(timeout: generousLimit).ports[0]
+        let port = try handOver.port2.receiveSoon().ports[0]
         port.onClose = { _ in closes.append(index) }
         kept.append(port)
       }
@@ -297,7 +297,7 @@ struct TransferRaceTests {
     @Sendable func note(_ event: MessageEvent) { received.append((try? event.load(as: UInt64.self)) ?? .max) }
     let task: Task<Void, any Error>?
     switch waiting {
-    case .blocked: task = Task { try await onThread { for _ in 0..<3 { note(try near.receive(timeout: generousLimit)) } } }
+    case .blocked: task = Task { try await onThread { for _ in 0..<3 { note(try near.receiveSoon()) } } }
     case .suspended: task = Task { for try await event in near.messages { note(event) } }
     case .handler:
       near.onMessage = { note($0) }

@@ -42,7 +42,7 @@ struct TransferRelayTests {
     }
 
     /// Waits until a port comes home, at whichever station.
-    func comeHome(within limit: Duration = generousLimit) async throws -> (token: RelayToken, port: MessagePort) {
+    func comeHome(within limit: Duration = patience) async throws -> (token: RelayToken, port: MessagePort) {
       let arrived = Collected<MessageEvent>()
       for home in homes { home.onMessage = { arrived.append($0) } }
       let event = try await arrived.wait(for: 1, within: limit)[0]
@@ -85,7 +85,7 @@ struct TransferRelayTests {
     async let received: UInt64 = onThread {
       var expected: UInt64 = 0
       while true {
-        do { try near.expect(expected, within: generousLimit) } catch PortError.peerClosed { return expected }
+        do { try near.expect(expected) } catch PortError.peerClosed { return expected }
         expected += 1
       }
     }

@@ -137,7 +137,7 @@ struct WorkerTests {
       worker.connection.onClose = { closes.append("\(number): \($0)") }
       return worker
     }
-    try await closes.wait(for: 20, within: generousLimit)
+    try await closes.wait(for: 20)
     #expect(Set(closes.all) == Set((0..<20).map { "\($0): peer exited: exit code \($0)" }))
     for (number, worker) in workers.enumerated() { #expect(await worker.exitStatus == .exited(CInt(number))) }
   }
@@ -160,7 +160,7 @@ struct WorkerTests {
     let channel = try MessageChannel()
     try await agent.call(.keep, 0, transfer: [channel.port2])
     let listener = try Listener(path: freshPath())
-    let client = try await Connection.connect(path: listener.path, timeout: generousLimit)
+    let client = try await Connection.connect(path: listener.path, timeout: patience)
     let guarded = guardedSockets(of: "self")
     // A program that opens nothing of its own lists what it has.
     let directory = freshPath()

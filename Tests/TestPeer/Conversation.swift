@@ -18,7 +18,7 @@ final class Conversation: Sendable {
   private let outcome = Mutex(Outcome())
   private let isOver = Mutex(false)
   /// One element for each time that it has ended.
-  private let ends = EventLog<Void>()
+  private let ends = Collected<Void>()
   private let posted = Mutex(ContinuousClock.now)
 
   init(_ friend: FarProcess, _ secret: UInt64, onLoop: Bool) throws {
@@ -63,7 +63,7 @@ final class Conversation: Sendable {
     var number = 0
     while !isOver.withLock({ $0 }) {
       post(number)
-      do { check(try port.receive(timeout: patience), number) } catch { return fail() }
+      do { check(try port.receiveSoon(), number) } catch { return fail() }
       number += 1
     }
     ends.append(())
@@ -91,7 +91,7 @@ final class Conversation: Sendable {
   private func check(_ event: MessageEvent, _ number: Int) {
     let took = posted.withLock { ContinuousClock.now - $0 }
     var isRight = event.bytes == message(number) && event.ports.count == (number % 20 == 10 ? 1 : 0)
-    if let port = event.ports.first { isRight = isRight && (try? port.receive(timeout: patience).bytes) == message(number) }
+    if let port = event.ports.first { isRight = isRight && (try? port.receiveSoon().bytes) == message(number) }
     outcome.withLock { outcome in
       outcome.rounds += 1
       outcome.wrong += isRight ? 0 : 1

@@ -30,7 +30,7 @@ let connectionRoles: [String: Role] = [
 @Sendable private func connect(_ arguments: [String], _ parent: Connection) {
   Task {
     do {
-      let connection = try await Connection.connect(path: arguments[0], timeout: generousLimit)
+      let connection = try await Connection.connect(path: arguments[0], timeout: patience)
       connection.onUnhandled = { event in
         try? event.connection.postMessage(event.name, bytes: event.bytes, transfer: event.ports)
       }

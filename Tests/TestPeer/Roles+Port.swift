@@ -18,8 +18,16 @@ let portRoles: [String: Role] = [
   }
 }
 
-/// Plays the roles that the tests ask for, see `FarRole`.
-@Sendable private func far(_ arguments: [String], _ parent: Connection) { parent.on("play", FarProcess.play) }
+/// Plays the roles that the tests ask for, see `FarRole`, and has agents, see `Agent`.
+@Sendable private func far(_ arguments: [String], _ parent: Connection) {
+  // One handler for both: the second of two might be set when its message has come and gone.
+  parent.onUnhandled = { event in
+    switch event.name {
+    case "agent": for port in event.ports { startThread { AgentServer(port).run() } }
+    default: FarProcess.play(event)
+    }
+  }
+}
 
 /// Measures something in a process in which nothing else happens, see `LoneProcess`.
 @Sendable private func lone(_ arguments: [String], _ parent: Connection) throws {

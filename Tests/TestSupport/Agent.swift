@@ -1,13 +1,6 @@
 import Glibc
 import MessagePorts
 
-/// Where the far end of a test lives. One body, two modes.
-public enum Place: String, Sendable, CaseIterable, CustomStringConvertible {
-  case thisProcess = "this process"
-  case anotherProcess = "another process"
-  public var description: String { rawValue }
-}
-
 /// Somebody who has ports and does with them what a test says: on a thread of this process, or in a process of its own.
 ///
 /// It keeps ports under keys. Commands are carried out one after the other, in order; ``begin(_:_:_:_:_:transfer:)``
@@ -18,13 +11,14 @@ public final class Agent: Sendable {
   /// The agent's process, if it has one of its own.
   public let worker: WorkerProcess?
 
-  public convenience init(_ place: Place) throws {
+  /// - Parameter ports: what it has from the beginning, by key. An agent in another process is not given any this way.
+  public convenience init(_ place: Place, having ports: [UInt64: MessagePort] = [:]) throws {
     switch place {
     case .thisProcess:
       let channel = try MessageChannel()
-      startThread { AgentServer(channel.port2).run() }
+      startThread { AgentServer(channel.port2, having: ports).run() }
       self.init(control: channel.port1, worker: nil)
-    case .anotherProcess: try self.init(in: PeerProcess.spawn("agent"))
+    case .anotherProcess: try self.init(in: PeerProcess.spawn("far"))
     }
   }
 
@@ -134,6 +128,18 @@ public final class Agent: Sendable {
     case pry
     /// (inode) Reads that memory behind its end.
     case readBehind
+    /// (key, count) Posts a message with so many ports, in each of which its number waits, and keeps their other ends.
+    case postPorts
+    /// (key, count) Receives so many messages. Answers how many there were before the channel's end.
+    case receive
+    /// (key) Answers 1 if the peer is known to be closed, and 0 if not.
+    case isPeerClosed
+    /// (key) Waits for the close event. Answers how many messages had come by then.
+    case awaitClose
+    /// (key) Receives one message and keeps its ports. Answers how many there were.
+    case holdPorts
+    /// Starts a program that outlives this process by a minute. Answers its identifier.
+    case spawnSleeper
   }
 
   public struct Failure: Error, CustomStringConvertible {
@@ -158,13 +164,13 @@ public final class Agent: Sendable {
 
   /// Waits for the answer to the earliest order that has none yet.
   @discardableResult
-  public func end(within limit: Duration = generousLimit) async throws -> Answer {
+  public func end(within limit: Duration = patience) async throws -> Answer {
     try await onThread { try self.endBlocking(within: limit) }
   }
 
   /// The same, on the calling thread.
-  public func endBlocking(within limit: Duration = generousLimit) throws -> Answer {
-    let event = try control.receive(timeout: limit)
+  public func endBlocking(within limit: Duration = patience) throws -> Answer {
+    let event = try control.receiveSoon(within: limit)
     let words = event.bytes
     guard words.count >= 8 else { throw Failure(description: "no answer") }
     let value = words[..<8].reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }

@@ -11,9 +11,11 @@ public final class AgentServer {
   private let arrived = Collected<MessagePort>()
   private var held: [CInt] = []
   private var listener: Listener?
-  private static let patience = generousLimit
 
-  public init(_ control: MessagePort) { self.control = control }
+  public init(_ control: MessagePort, having ports: [UInt64: MessagePort] = [:]) {
+    self.control = control
+    self.ports = ports
+  }
 
   public func run() {
     while let event = try? control.receive(), let command = try? event.load(as: AgentCommand.self) {
@@ -52,7 +54,7 @@ public final class AgentServer {
       for number in b..<b + c { try port.postMessage(bitwise: number) }
     case .expect:
       let port = try port(a)
-      for number in b..<b + c { try port.expect(number, within: Self.patience) }
+      for number in b..<b + c { try port.expect(number) }
     case .give:
       returned = [try port(a)]
       ports[a] = nil
@@ -60,21 +62,21 @@ public final class AgentServer {
       try port(b).postMessage(bitwise: c, transfer: [port(a)])
       ports[a] = nil
     case .take:
-      let event = try port(a).receive(timeout: Self.patience)
+      let event = try port(a).receiveSoon()
       let number = try event.load(as: UInt64.self)
       guard number == c, let first = event.ports.first else {
         throw Agent.Failure(description: "message \(number) with \(event.ports.count) ports, not \(c) with one")
       }
       ports[b] = first
-    case .expectEnd: try port(a).expectEnd(within: Self.patience)
+    case .expectEnd: try port(a).expectEnd()
     case .postBytes: try port(a).postMessage(bytes: patternBytes(count: Int(b), seed: c))
     case .expectBytes:
-      let bytes = try port(a).receive(timeout: Self.patience).bytes
+      let bytes = try port(a).receiveSoon().bytes
       guard bytes == patternBytes(count: Int(b), seed: c) else {
         throw Agent.Failure(description: "\(bytes.count) bytes differ")
       }
     case .takeBytes:
-      let event = try port(a).receive(timeout: Self.patience)
+      let event = try port(a).receiveSoon()
       guard event.bytes == patternBytes(count: Int(c), seed: c) else {
         throw Agent.Failure(description: "\(event.byteCount) bytes differ")
       }
@@ -140,11 +142,11 @@ public final class AgentServer {
         errnoOf { _ = try WorkerProcess.spawn("true") }, errnoOf { _ = try Listener(path: freshPath()) },
       ]
       value = UInt64(errors[0] == errors[1] ? errors[0] : -1)
-    case .expectBlocks: try port(a).receive(timeout: Self.patience).checkBlocks(Int(b))
+    case .expectBlocks: try port(a).receiveSoon().checkBlocks(Int(b))
     case .expectKilobytes:
       let port = try port(a)
       for number in b..<b + c {
-        let event = try port.receive(timeout: Self.patience)
+        let event = try port.receiveSoon()
         let found = event.withBytes { unsafe $0.unsafeLoadUnaligned(as: UInt64.self) }
         guard event.byteCount == 1024, found == number else {
           throw Agent.Failure(description: "expected \(number), got \(found) in \(event.byteCount) bytes")
@@ -170,8 +172,51 @@ public final class AgentServer {
     case .holdings: text = Holdings.now().map(String.init).joined(separator: " ")
     case .pry: text = try Prying(inode: a).all().joined(separator: ", ")
     case .readBehind: try Prying(inode: a).readBehind()
+    case .postPorts: try postPorts(Int(b), on: port(a))
+    case .receive: value = try receive(b, on: port(a))
+    case .isPeerClosed: value = try port(a).isPeerClosed ? 1 : 0
+    case .awaitClose: value = try awaitClose(of: port(a))
+    case .holdPorts:
+      let ports = try port(a).receiveSoon().ports
+      ports.forEach(Kept.keep)
+      value = UInt64(ports.count)
+    case .spawnSleeper: value = UInt64(try spawnSleeper())
     }
     return Agent.Answer(value: value, text: text, ports: returned)
+  }
+
+  private func postPorts(_ count: Int, on port: MessagePort) throws {
+    let channels = try (0..<count).map { index in
+      let channel = try MessageChannel()
+      try channel.port1.postMessage(bitwise: index)
+      Kept.keep(channel.port1)
+      return channel
+    }
+    try port.postMessage(bytes: [], transfer: channels.map(\.port2))
+  }
+
+  private func receive(_ count: UInt64, on port: MessagePort) throws -> UInt64 {
+    for index in 0..<count {
+      do { _ = try port.receiveSoon() } catch PortError.peerClosed { return index }
+    }
+    return count
+  }
+
+  private func awaitClose(of port: MessagePort) throws -> UInt64 {
+    let closed = Promise<Int>(), messages = Collected<Void>()
+    port.onClose = { _ in closed.fulfil(messages.count) }
+    port.onMessage = { _ in messages.append(()) }
+    return UInt64(try closed.wait())
+  }
+
+  /// As a program would that knows nothing of this library: it passes on every descriptor that is not close-on-exec.
+  private func spawnSleeper() throws -> pid_t {
+    var pid: pid_t = 0
+    let arguments = unsafe [strdup("sleep"), strdup("60"), nil]
+    defer { unsafe arguments.forEach { unsafe free($0) } }
+    let error = unsafe posix_spawnp(&pid, "sleep", nil, nil, arguments, environ)
+    guard error == 0 else { throw Agent.Failure(description: "posix_spawn: \(error)") }
+    return pid
   }
 
   private func takeDescriptors(leaving left: Int) {
@@ -230,18 +275,13 @@ public final class AgentServer {
     let outcome = Collected<CInt>()
     Task(executorPreference: EventLoop.default) {
       do {
-        _ = try await Connection.connect(path: path, timeout: generousLimit)
+        _ = try await Connection.connect(path: path, timeout: patience)
         outcome.append(0)
       } catch {
         if case .system(let error)? = error as? ConnectionError { outcome.append(error.errno) } else { outcome.append(-1) }
       }
     }
-    let deadline = ContinuousClock.now + Self.patience
-    while outcome.count == 0 {
-      guard ContinuousClock.now < deadline else { throw DeadlineExceeded(what: "a connection") }
-      usleep(1000)
-    }
-    return UInt64(bitPattern: Int64(outcome.all[0]))
+    return UInt64(bitPattern: Int64(try outcome.wait(for: 1)[0]))
   }
 }
 

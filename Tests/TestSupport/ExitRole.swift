@@ -16,7 +16,7 @@ public enum ExitRole {
   /// What `TestPeer` does, on its main thread. `code` also decides after how many messages.
   public static func play(_ way: Way, code: Int32, _ parent: Connection) throws {
     let channel = try MessageChannel()
-    let received = EventLog<Void>()
+    let received = Collected<Void>()
     let enough = 50 + 200 * Int(code)
     channel.port1.onMessage = { _ in
       received.append(())

@@ -31,8 +31,6 @@ public enum FarRole: String, Sendable {
   case pourForEver
   /// As ``pourForEver``, with messages of all sizes up to 300,000 bytes.
   case pourSizesForEver
-  /// Does what the second port says: see ``Puppet``.
-  case puppet
 
   public func play(on ports: [MessagePort], _ arguments: [Int]) {
     guard let port = ports.first else { return }
@@ -50,7 +48,6 @@ public enum FarRole: String, Sendable {
     case .checkThreads: Self.checkThreads(port, arguments[0], count: arguments[1])
     case .pourForEver: inBackground { Self.pourForEver(port, ports[1]) { _ in 8 } }
     case .pourSizesForEver: inBackground { Self.pourForEver(port, ports[1], size: Self.killSize) }
-    case .puppet: PuppetMaster.serve(port, control: ports[1])
     }
   }
 
@@ -121,7 +118,7 @@ public enum FarRole: String, Sendable {
   // MARK: Checking
 
   private static func checkSizes(_ port: MessagePort, seed: Int) throws {
-    try port.postMessage(bitwise: countRightSizes(seed: seed) { try port.receive(timeout: patience).bytes })
+    try port.postMessage(bitwise: countRightSizes(seed: seed) { try port.receiveSoon().bytes })
     Kept.keep(port)
   }
 

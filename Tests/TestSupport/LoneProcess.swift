@@ -60,7 +60,7 @@ public enum LoneProcess {
     let first = try MessageChannel()
     first.port2.onMessage = { [weak port = first.port2] event in try? port?.postMessage(bitwise: 1) }
     try first.port1.postMessage(bitwise: 1)
-    _ = try first.port1.receive(timeout: patience)
+    _ = try first.port1.receiveSoon()
     let before = (try countEntries("/proc/self/fd"), try countEntries("/proc/self/task"))
     let channels = try (0..<10_000).map { _ in try MessageChannel() }
     for channel in channels { try channel.port1.postMessage(bitwise: 1) }
@@ -71,7 +71,7 @@ public enum LoneProcess {
   /// Lets the process run out of descriptors, and finds out what that means to ports.
   private static func descriptors(_ parent: Connection) throws -> [String: Int] {
     let local = try MessageChannel(), listed = try MessageChannel()
-    let received = EventLog<Int>()
+    let received = Collected<Int>()
     local.port2.onMessage = { event in received.append((try? event.load(as: Int.self)) ?? -1) }
     var report: [String: Int] = [:]
     try withoutDescriptors {
@@ -81,7 +81,7 @@ public enum LoneProcess {
         report["errno"] = Int(error.errno)
       }
       try listed.port2.postMessage(bitwise: 5)
-      let isKept = try !listed.port1.isDetached && listed.port1.receive(timeout: patience).load(as: Int.self) == 5
+      let isKept = try !listed.port1.isDetached && listed.port1.receiveSoon().load(as: Int.self) == 5
       report["portsKept"] = isKept ? 1 : 0
       for number in 0..<1000 { try local.port1.postMessage(bitwise: number) }
       report["postsAfterwards"] = try received.wait(for: 1000) == Array(0..<1000) ? 1000 : 0
@@ -100,14 +100,14 @@ public enum LoneProcess {
         try puppet.post(number..<number + 1)
         if number < 3 { try puppet.postPorts(2) }
       }
-      let errors = EventLog<Int>(), messages = EventLog<Int>()
+      let errors = Collected<Int>(), messages = Collected<Int>()
       puppet.port.onMessageError = { error in if case .portsLost(expected: 2) = error { errors.append(0) } }
       try withoutDescriptors {
         if way == "ToHandler" {
           puppet.port.onMessage = { event in messages.append((try? event.load(as: Int.self)) ?? -1) }
           try messages.wait(for: 4)
         } else {
-          for _ in 0..<4 { messages.append(try puppet.port.receive(timeout: patience).load(as: Int.self)) }
+          for _ in 0..<4 { messages.append(try puppet.port.receiveSoon().load(as: Int.self)) }
         }
         try errors.wait(for: 3)
       }
@@ -122,23 +122,23 @@ public enum LoneProcess {
     let loop = EventLoop(name: "no ring")
     let local = try MessageChannel(loop: loop), puppet = try Puppet(in: FarProcess())
     puppet.port.setEventLoop(loop)
-    let received = EventLog<Int>(), receivedFromPeer = EventLog<Int>(), closed = Promise<Void>()
+    let received = Collected<Int>(), receivedFromPeer = Collected<Int>(), closed = Promise<Void>()
     try withoutDescriptors {
       local.port2.onMessage = { event in received.append((try? event.load(as: Int.self)) ?? -1) }
       // One at a time, so that the loop sleeps in between.
       for number in 0..<100 {
         try local.port1.postMessage(bitwise: number)
-        try received.wait(for: number + 1, within: patience)
+        try received.wait(for: number + 1)
       }
     }
     puppet.port.onClose = { _ in closed.fulfil() }
     puppet.port.onMessage = { event in receivedFromPeer.append((try? event.load(as: Int.self)) ?? -1) }
     for number in 0..<100 {
       try puppet.post(number..<number + 1)
-      try receivedFromPeer.wait(for: number + 1, within: patience)
+      try receivedFromPeer.wait(for: number + 1)
     }
     try puppet.close()
-    try closed.wait(within: patience)
+    try closed.wait()
     return ["received": received.count, "receivedFromPeer": receivedFromPeer.count, "closed": 1]
   }
 
@@ -146,7 +146,7 @@ public enum LoneProcess {
   private static func errorAfterClose() throws -> [String: Int] {
     let loop = EventLoop(name: "busy")
     let puppet = try Puppet(in: FarProcess())
-    let isBlocked = Promise<Void>(), mayGoOn = Promise<Void>(), isFree = Promise<Void>(), errors = EventLog<Int>()
+    let isBlocked = Promise<Void>(), mayGoOn = Promise<Void>(), isFree = Promise<Void>(), errors = Collected<Int>()
     puppet.port.setEventLoop(loop)
     puppet.port.onMessageError = { _ in errors.append(0) }
     try puppet.postPorts(1)
@@ -196,7 +196,7 @@ public enum LoneProcess {
   /// So many started ports with a handler whose peers are here, and as many whose peers are in the parent.
   private static func makeStartedPorts(_ count: Int, _ parent: Connection) throws -> [MessagePort] {
     var ports: [MessagePort] = []
-    let received = EventLog<Int>()
+    let received = Collected<Int>()
     for number in 0..<count {
       let local = try MessageChannel(), crossing = try MessageChannel()
       for port in [local.port1, crossing.port1] { port.onMessage = { _ in received.append(number) } }
@@ -224,7 +224,7 @@ public enum LoneProcess {
       }
     }
     try channel.port1.postMessage(bitwise: 100_000)
-    _ = try done.wait(within: patience)
+    _ = try done.wait()
     return ["stackBytes": extent.withLock { Int($0.highest - $0.lowest) }]
   }
 

@@ -11,8 +11,8 @@ public enum PeerProcess {
 
   /// Starts `TestPeer` in `role`; its end of the connection is `Connection.parent`.
   public static func spawn(
-    _ role: String, _ arguments: [String] = [], options: ChannelOptions = ChannelOptions()
+    _ role: String, _ arguments: [String] = [], options: ChannelOptions = ChannelOptions(), loop: EventLoop = .default
   ) throws -> WorkerProcess {
-    try WorkerProcess.spawn(executable, arguments: [role] + arguments, options: options)
+    try WorkerProcess.spawn(executable, arguments: [role] + arguments, options: options, loop: loop)
   }
 }

@@ -51,6 +51,12 @@ package final class RawEnd: @unchecked Sendable {  // each is used by one thread
 
   // MARK: Memory
 
+  /// Writes a word anywhere in the channel's header, which is not this end's business.
+  package func scribble(_ value: UInt64, at offset: Int) {
+    precondition(offset >= 0 && offset <= RingLayout.headerBytes - 8)
+    unsafe mapping.address.storeBytes(of: value, toByteOffset: offset, as: UInt64.self)
+  }
+
   private var data: Int { RingLayout.initialDataOffset(lane: end, capacity: memory.laneCapacity) }
 
   /// Writes a word anywhere in this end's ring.
@@ -79,6 +85,12 @@ package final class RawEnd: @unchecked Sendable {  // each is used by one thread
   package func ring() {
     var producer = RingProducer(memory: memory, lane: end)
     if producer.consumerSleeps(), producer.wakeConsumer() { send([1]) }
+  }
+
+  /// A record, correct or not, of which the other end is told.
+  package func post(_ header: UInt64, words: [UInt64] = []) {
+    put(header, words: words)
+    ring()
   }
 
   /// A correct message.
@@ -111,9 +123,9 @@ package struct ForgedPort {
   package var fds: [CInt]
 
   /// The victim's end of a channel of which `far` is the other one; `near` is the socket that travels.
-  package init(_ far: RawEnd, near: CInt, queueLimit: UInt64 = .max) {
+  package init(_ far: RawEnd, near: CInt, queueLimit: UInt64 = .max, messageLimit: UInt64 = 1 << 20) {
     let place = [0, UInt64(far.memory.laneCapacity), 0, 0, 0] as [UInt64]
-    words = [UInt64(1 - far.end), queueLimit, 1 << 20] + place + place + [0, 0, 0]
+    words = [UInt64(1 - far.end), queueLimit, messageLimit] + place + place + [0, 0, 0]
     fds = [near, far.memory.fd]
   }
 

@@ -1,5 +1,6 @@
 import CSupport
 import Glibc
+import Synchronization
 
 /// Runs `body`, which may block, on a thread of its own, and waits for it without holding a thread of the pool.
 public func onThread<Result: Sendable>(_ body: @escaping @Sendable () throws -> Result) async throws -> Result {
@@ -23,3 +24,12 @@ private final class Job: Sendable {
 
 /// Blocks the thread for so long.
 public func usleepBriefly(_ microseconds: UInt32) { usleep(microseconds) }
+
+/// Tells threads of a test that it is over, however it has ended.
+public final class Flag: Sendable {
+  private let value = Mutex(false)
+
+  public init() {}
+  public var isSet: Bool { value.withLock { $0 } }
+  public func set() { value.withLock { $0 = true } }
+}

@@ -2,39 +2,6 @@ import Glibc
 import MessagePorts
 import Synchronization
 
-/// Where the far end of a channel is. The same code plays it in either place, see ``FarRole``.
-public enum FarEnd: String, CaseIterable, Sendable {
-  /// Here: the channel stays local.
-  case sameProcess
-  /// In `TestPeer`: the channel lies in shared memory.
-  case otherProcess
-
-  /// Makes a channel, lets the far end play `role` on one port, and returns the other.
-  ///
-  /// - Parameter extra: ports that the far end is given besides.
-  public func open(
-    _ role: FarRole, _ arguments: [Int] = [], options: ChannelOptions = ChannelOptions(), extra: [MessagePort] = []
-  ) throws -> MessagePort {
-    let channel = try MessageChannel(options: options)
-    switch self {
-    case .sameProcess: role.play(on: [channel.port2] + extra, arguments)
-    case .otherProcess: try place(channel.port2, role, arguments, extra: extra)
-    }
-    return channel.port1
-  }
-
-  /// Transfers a port to the far end, to play `role` on it.
-  public func place(_ port: MessagePort, _ role: FarRole, _ arguments: [Int] = [], extra: [MessagePort] = []) throws {
-    switch self {
-    case .sameProcess:
-      let carrier = try MessageChannel()
-      try carrier.port1.postMessage(bytes: [], transfer: [port] + extra)
-      role.play(on: try carrier.port2.receive(timeout: patience).ports, arguments)
-    case .otherProcess: try FarProcess.shared.place([port] + extra, role, arguments)
-    }
-  }
-}
-
 /// A `TestPeer` that plays roles on the ports it is sent.
 public final class FarProcess: Sendable {
   /// The one that tests share; nobody kills or stops it.
