@@ -37,6 +37,22 @@
     return String(copying: text)
   }
 
+  /// Whether these bytes are UTF-8. Most keys are short and ASCII, which one look at eight bytes shows.
+  @inline(__always)
+  func isText(from start: Int, to end: Int) -> Bool {
+    let (nonASCII, length) = (0x8080_8080_8080_8080 as UInt64, end &- start)
+    guard length <= 8, start &+ 8 <= count else { return isUnicode(start, end) }
+    // What is behind the key is shifted out; for an empty key, too.
+    let unused = UInt64(truncatingIfNeeded: 8 &- length) &* 8
+    return number(at: start, as: UInt64.self) << unused & nonASCII == 0 || isUnicode(start, end)
+  }
+
+  @inline(never)
+  private func isUnicode(_ start: Int, _ end: Int) -> Bool {
+    let bytes = unsafe RawSpan(_unsafeStart: pointer(start, end &- start), byteCount: end &- start)
+    return (try? UTF8Span(validating: Span<UInt8>(_bytes: bytes))) != nil
+  }
+
   func array<Number: PackedScalar>(of count: Int, at offset: Int) -> [Number] {
     guard count > 0 else { return [] }
     let byteCount = count * MemoryLayout<Number>.size
@@ -83,6 +99,28 @@
       unsafe (pointer, other) = (pointer + 2, other + 2)
     }
     return unsafe count & 1 == 0 || pointer.load(as: UInt8.self) == other.load(as: UInt8.self)
+  }
+
+  /// The run at `offset` of an unkeyed container that ends at `end`, or nil if there is none, or one that does not fit.
+  @inline(__always)
+  func run(at offset: Int, before end: Int) -> (code: UInt8, count: Int, start: Int, end: Int)? {
+    guard offset < end else { return nil }
+    let tag = byte(at: offset)
+    guard tag & 0xF0 == Tag.run, let byteCount = ScalarCode.byteCount(tag & 0x0F) else { return nil }
+    let start = offset &+ Layout.runHeaderBytes
+    guard start <= end else { return nil }
+    let count = Int(number(at: offset &+ 1, as: UInt32.self))
+    // Neither the product nor the sum overflows: the count has four bytes.
+    guard count > 0, count &* byteCount <= end &- start else { return nil }
+    return (tag & 0x0F, count, start, start &+ count &* byteCount)
+  }
+
+  /// Calls `body` with a key of the message.
+  @inline(__always)
+  func withKey<Result>(from start: Int, to end: Int, _ body: (KeyBytes) -> Result) -> Result {
+    guard start < end else { return unsafe body(KeyBytes(pointer: nil, count: 0)) }
+    let bytes = unsafe pointer(start, end &- start).assumingMemoryBound(to: UInt8.self)
+    return unsafe body(KeyBytes(pointer: bytes, count: end &- start))
   }
 
   @inline(__always)
