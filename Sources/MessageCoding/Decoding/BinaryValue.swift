@@ -37,8 +37,15 @@ extension ByteReader {
   /// The value at `offset` of a container that ends at `end`. Only the tag and the length are looked at.
   @inline(__always)
   func value(at offset: Int, before end: Int) -> BinaryValue {
+    precondition(offset >= 0 && end <= count, "A container out of bounds.")
+    return unsafe uncheckedValue(at: offset, before: end)
+  }
+
+  /// Like `value`, if the end is known to be within the count.
+  @unsafe @inline(__always)
+  func uncheckedValue(at offset: Int, before end: Int) -> BinaryValue {
     guard offset < end else { return .invalid }
-    let tag = byte(at: offset)
+    let tag: UInt8 = unsafe uncheckedNumber(at: offset)
     let start = offset &+ 1
     if tag < Tag.null {
       // A small integer is all tag; a short string has its length there.
@@ -56,7 +63,7 @@ extension ByteReader {
     default:
       // Strings and containers, and what is reserved: whatever it will be, it can be skipped.
       guard end &- start >= 4 else { return .invalid }
-      let length = Int(number(at: start, as: UInt32.self))
+      let length = unsafe Int(uncheckedNumber(at: start, as: UInt32.self))
       guard length <= end &- start &- 4 else { return .invalid }
       return BinaryValue(tag: tag, start: start &+ 4, end: start &+ 4 &+ length)
     }

@@ -27,6 +27,12 @@
     unsafe pointer(offset, MemoryLayout<Number>.size).loadUnaligned(as: type)
   }
 
+  /// Like `number`, for bytes that are known to be within the count.
+  @unsafe @inline(__always)
+  func uncheckedNumber<Number: BitwiseCopyable>(at offset: Int, as type: Number.Type = Number.self) -> Number {
+    unsafe (base.unsafelyUnwrapped + offset).loadUnaligned(as: type)
+  }
+
   /// The string with these bytes, or nil if they are not UTF-8.
   @inline(__always)
   func string(from start: Int, to end: Int) -> String? {
@@ -82,9 +88,17 @@
   /// Whether the bytes at `offset` are those of a key; there must be as many.
   @inline(__always)
   func isEqual(at offset: Int, to key: KeyBytes) -> Bool {
+    guard key.count > 0 else { return true }
+    _ = unsafe pointer(offset, key.count)
+    return unsafe uncheckedIsEqual(at: offset, to: key)
+  }
+
+  /// Like `isEqual`, for bytes that are known to be within the count.
+  @unsafe @inline(__always)
+  func uncheckedIsEqual(at offset: Int, to key: KeyBytes) -> Bool {
     var count = key.count
     guard count > 0, var other = unsafe UnsafeRawPointer(key.pointer) else { return true }
-    var pointer = unsafe pointer(offset, count)
+    var pointer = unsafe base.unsafelyUnwrapped + offset
     // There is no `memcmp` without importing a C library; keys are short.
     while count >= 8 {
       guard unsafe pointer.loadUnaligned(as: UInt64.self) == other.loadUnaligned(as: UInt64.self) else { return false }

@@ -32,10 +32,11 @@ extension DecodingState {
     let reader = reader  // A copy stays in registers.
     let expected = expectedKeyContainer == container.start ? expectedKeyOffset : container.start
     let (offset, end, length) = (Int(expected), Int(container.end), key.count)
-    if length <= shortKeyLimit, length < end &- offset, reader.byte(at: offset) == UInt8(length),
-      reader.isEqual(at: offset &+ 1, to: key)
+    precondition(end <= reader.count, "A container out of bounds.")
+    if length <= shortKeyLimit, length < end &- offset, unsafe reader.uncheckedNumber(at: offset) == UInt8(truncatingIfNeeded: length),
+      unsafe reader.uncheckedIsEqual(at: offset &+ 1, to: key)
     {
-      let value = reader.value(at: offset &+ 1 &+ length, before: end)
+      let value = unsafe reader.uncheckedValue(at: offset &+ 1 &+ length, before: end)
       expectKey(after: value, in: container)
       pass(expected, value)
       return KeyedEntry(keyOffset: expected, value: value)
