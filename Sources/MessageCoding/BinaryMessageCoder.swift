@@ -20,6 +20,12 @@
 /// that a value encodes twice is stored twice, and it is unspecified which of the two a later `decode` finds. There is no
 /// `userInfo`. Where Foundation's coders trap, because a value encodes itself twice in different ways, this one throws.
 ///
+/// An optional of an optional that is `.some(nil)` is `nil` afterwards, as with JSON: there is one form of nil.
+///
+/// **Well formed or refused.** A message with an unknown tag without a length, a length or count that does not fit, or a key
+/// that is too long or not UTF-8, is refused as a whole, whatever of it a type reads. Only the text of strings that nobody
+/// reads is not looked at.
+///
 /// **Hostile bytes** give a `DecodingError`, never a trap, and neither time nor memory beyond a constant factor of their
 /// number (the time and memory of `init(from:)` is the type's own affair).
 ///
