@@ -1,18 +1,20 @@
 /// A key of a coding path: the path is read back from the bytes, where no trace is left of the type of the key.
+///
+/// It has room in an `any CodingKey`, and an index becomes text when somebody looks: a path of many indexes is made, and
+/// copied, without allocating memory for each.
 struct BinaryCodingKey: CodingKey {
-  let stringValue: String
-  let intValue: Int?
+  private let text: String
+  /// An index of an unkeyed container, or -1.
+  private let index: Int
 
-  init(stringValue: String) {
-    self.stringValue = stringValue
-    intValue = nil
-  }
+  init(stringValue: String) { (text, index) = (stringValue, -1) }
 
-  /// An index of an unkeyed container; the text is that of Foundation's coders.
-  init(intValue index: Int) {
-    stringValue = "Index \(index)"
-    intValue = index
-  }
+  init(intValue index: Int) { (text, self.index) = ("", index) }
+
+  /// The text of an index is that of Foundation's coders.
+  var stringValue: String { index < 0 ? text : "Index \(index)" }
+
+  var intValue: Int? { index < 0 ? nil : index }
 
   /// The key of `superEncoder()` and `superDecoder()`, by convention of `Codable`.
   static let `super` = BinaryCodingKey(stringValue: "super")

@@ -17,7 +17,9 @@
 //               │ C5      │ length: 4 B  │ count: 4 │ item, item, … │ unkeyed container, length is that of count and items
 //               ├─────────┼──────────────┼──────────┴───────────────┘
 //               │ D0…DB   │ 1…16 bytes   │                            a number, see `ScalarCode`
-//               └─────────┴──────────────┘
+//               ├─────────┼──────────────┼──────────────────┐
+//               │ reserved│ length: 4 B  │ length bytes     │         C6…CF, DC…DF, EC…FD: skipped, not decoded
+//               └─────────┴──────────────┴──────────────────┘
 //     entry     ┌─────────┬───────────────────┬───────┐
 //               │ 00…FE   │ 0…254 bytes       │ value │               key in UTF-8, length before it
 //               ├─────────┼─────────────┬─────┴───────┼───────┐
@@ -28,7 +30,9 @@
 //               │ E0…EB   │ count: 4 B   │ count numbers, no tag│      type in the low four bits, see `ScalarCode`
 //               └─────────┴──────────────┴──────────────────────┘
 //
-// A writer uses the shortest form of an integer; a reader takes every form. All other tags are reserved. A container's
+// A writer uses the shortest form of an integer; a reader takes every form. A reserved tag
+// stands for one value or item, whose length makes it possible to add forms: a reader that does not know one can skip it,
+// and refuses to decode it. E0…EB outside of unkeyed containers, FE and FF are errors for good. A container's
 // length makes skipping it one addition; it is four bytes wide so that it can be filled in after the contents.
 
 #if !_endian(little)
@@ -49,7 +53,7 @@ enum Tag {
   static let scalar: UInt8 = 0xD0
   static let run: UInt8 = 0xE0
 
-  /// Never written. A reader's mark for a value that does not fit into its container, or has a reserved tag.
+  /// Never written. A reader's mark for a value that does not fit into its container, or has an invalid tag.
   static let invalid: UInt8 = 0xFF
   /// Never written. A reader's mark for the value of a key that is not there.
   static let absent: UInt8 = 0xFE

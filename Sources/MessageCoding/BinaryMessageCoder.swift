@@ -22,6 +22,12 @@
 /// that a value encodes twice is stored twice, and it is unspecified which of the two a later `decode` finds. There is no
 /// `userInfo`. Where Foundation's coders trap, because a value encodes itself twice in different ways, this one throws.
 ///
+/// An optional of an optional that is `.some(nil)` is `nil` afterwards, as with JSON: there is one form of nil.
+///
+/// **Well formed or refused.** A message with an unknown tag without a length, a length or count that does not fit, or a key
+/// that is too long or not UTF-8, is refused as a whole, whatever of it a type reads. Only the text of strings that nobody
+/// reads is not looked at.
+///
 /// **Hostile bytes** give a `DecodingError`, never a trap, and neither time nor memory beyond a constant factor of their
 /// number (the time and memory of `init(from:)` is the type's own affair).
 ///
@@ -37,6 +43,9 @@ public struct BinaryMessageCoder: MessageCoder {
   /// The default of ``maximumMessageBytes``: one gigabyte.
   public static let defaultMaximumMessageBytes = 1 << 30
 
+  /// The default of ``maximumKeyBytes``.
+  public static let defaultMaximumKeyBytes = 1024
+
   /// How many containers may be inside one another, both when encoding and when decoding.
   ///
   /// This bounds the stack that hostile bytes can make a recursive type use: half a kilobyte to one kilobyte per container
@@ -46,16 +55,35 @@ public struct BinaryMessageCoder: MessageCoder {
   /// The size of the longest message, both when encoding and when decoding.
   public let maximumMessageBytes: Int
 
+  /// The UTF-8 bytes of the longest key, both when encoding and when decoding.
+  ///
+  /// A key becomes a `String`, and `String` takes time in the square of its combining marks to compare: 10,000 of them
+  /// take 7 milliseconds. A dictionary compares a key with several others. At the default, one comparison is microseconds.
+  public let maximumKeyBytes: Int
+
+  /// Whether the entries of each keyed container are in the order of the bytes of their keys.
+  ///
+  /// Two equal values of `[String: …]`, which has no order of its own, are the same bytes then. It takes a second pass.
+  /// Sets, and dictionaries with keys that are not strings or integers, encode themselves as sequences, in any order.
+  public let sortsKeys: Bool
+
   /// Creates a coder.
   ///
   /// - Parameter maximumNestingDepth: 0 (no containers at all) to 65,534. Traps outside of this range.
   /// - Parameter maximumMessageBytes: 1 to 4,294,967,295. Traps outside of this range.
+  /// - Parameter maximumKeyBytes: 0 to 4,294,967,295. Traps outside of this range.
+  /// - Parameter sortsKeys: Whether entries are written in the order of their keys, see ``sortsKeys``.
   public init(
     maximumNestingDepth: Int = Self.defaultMaximumNestingDepth,
-    maximumMessageBytes: Int = Self.defaultMaximumMessageBytes
+    maximumMessageBytes: Int = Self.defaultMaximumMessageBytes,
+    maximumKeyBytes: Int = Self.defaultMaximumKeyBytes,
+    sortsKeys: Bool = false
   ) {
     precondition((0..<Int(UInt16.max)).contains(maximumNestingDepth), "The nesting depth is out of range.")
     precondition((1...Int(UInt32.max)).contains(maximumMessageBytes), "The size of messages is out of range.")
+    precondition((0...Int(UInt32.max)).contains(maximumKeyBytes), "The size of keys is out of range.")
+    self.maximumKeyBytes = maximumKeyBytes
+    self.sortsKeys = sortsKeys
     self.maximumNestingDepth = maximumNestingDepth
     self.maximumMessageBytes = maximumMessageBytes
   }
@@ -72,7 +100,7 @@ public struct BinaryMessageCoder: MessageCoder {
     let session = Self.encodingSessions.take(slot) { EncodingSession() }
     do {
       let bytes = try session.withSession {
-        try $0.encodeMessage(value, maximumDepth: maximumNestingDepth, maximumBytes: maximumMessageBytes)
+        try $0.encodeMessage(value, limits, sortsKeys: sortsKeys)
       }
       Self.finish(session, slot)
       return bytes
@@ -95,8 +123,7 @@ public struct BinaryMessageCoder: MessageCoder {
       let session = Self.decodingSessions.take(slot) { DecodingSession() }
       do {
         let value = try session.withSession {
-          try unsafe $0.decodeMessage(
-            type, ByteReader(borrowing: buffer), maximumDepth: maximumNestingDepth, maximumBytes: maximumMessageBytes)
+          try unsafe $0.decodeMessage(type, ByteReader(borrowing: buffer), limits)
         }
         Self.finish(session, slot)
         return value
@@ -105,6 +132,15 @@ public struct BinaryMessageCoder: MessageCoder {
         throw error
       }
     }
+  }
+
+  /// What the limits are, for a session.
+  struct Limits {
+    let depth, bytes, keyBytes: Int
+  }
+
+  private var limits: Limits {
+    Limits(depth: maximumNestingDepth, bytes: maximumMessageBytes, keyBytes: maximumKeyBytes)
   }
 
   // MARK: Sessions

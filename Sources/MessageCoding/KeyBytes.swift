@@ -7,9 +7,11 @@
   let pointer: UnsafePointer<UInt8>?
   let count: Int
 
-  /// The key as text again.
-  var string: String {
-    unsafe String(decoding: UnsafeBufferPointer(start: pointer, count: count), as: UTF8.self)
+  /// Of the bytes, as keys are equal if their bytes are. That of a `String` would normalize it first.
+  var hash: UInt32 {
+    var hasher = Hasher()
+    unsafe hasher.combine(bytes: UnsafeRawBufferPointer(start: pointer, count: count))
+    return UInt32(truncatingIfNeeded: hasher.finalize())
   }
 }
 

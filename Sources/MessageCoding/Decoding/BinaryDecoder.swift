@@ -28,8 +28,9 @@ struct BinaryDecoder: Decoder {
 
   func container<Key: CodingKey>(keyedBy type: Key.Type) throws -> KeyedDecodingContainer<Key> {
     guard value.tag == Tag.keyed else { throw state.mismatch([String: Any].self, value, at: place) }
-    return try session.container(
-      keyedBy: type, KeyedRange(start: value.start, end: value.end), step: step, depth: innerDepth())
+    let depth = try innerDepth()
+    state.passHeader(value, to: value.start)
+    return session.container(keyedBy: type, KeyedRange(start: value.start, end: value.end), step: step, depth: depth)
   }
 
   func unkeyedContainer() throws -> any UnkeyedDecodingContainer {
@@ -46,7 +47,7 @@ struct BinaryDecoder: Decoder {
   @inline(__always)
   private func innerDepth() throws -> UInt16 {
     guard depth < state.maximumDepth else {
-      throw state.corrupted("The message is nested more than \(state.maximumDepth) containers deep.", place)
+      throw state.corrupted(state.tooDeep, place)
     }
     return depth &+ 1
   }

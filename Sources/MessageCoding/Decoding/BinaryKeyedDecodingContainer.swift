@@ -6,21 +6,8 @@ struct BinaryKeyedDecodingContainer<Key: CodingKey>: KeyedDecodingContainerProto
 
   var codingPath: [any CodingKey] { core.state.path(core.step) }
 
-  /// The keys that are valid for this type. Malformed bytes, which this cannot report, fail the message in the end.
-  var allKeys: [Key] {
-    var keys: [Key] = []
-    var isText = true
-    let isValid = core.state.forEachEntry(in: core.range) { text, _ in
-      if let text {
-        if let key = Key(stringValue: text) { keys.append(key) }
-      } else {
-        isText = false
-      }
-    }
-    if !isValid { core.state.delayedErrors = [core.state.corrupted(place(.none))] }
-    if !isText { core.state.delayedErrors = [core.state.corrupted("A key is not valid UTF-8.", place(.none))] }
-    return keys
-  }
+  /// The keys that are valid for this type, each once.
+  var allKeys: [Key] { core.state.keys(in: core.range).compactMap { Key(stringValue: $0) } }
 
   func contains(_ key: Key) -> Bool {
     // An invalid value is there; decoding it throws.

@@ -28,7 +28,10 @@ extension BinaryUnkeyedDecodingContainer {
     if currentIndex >= itemCount { throw atEnd(type) }
     if runRemaining == 0 {
       let value = state.reader.value(at: offset, before: end)
-      if value.tag != Tag.invalid || !beginRun() { return value }
+      if value.tag != Tag.invalid || !beginRun() {
+        state.pass(UInt32(truncatingIfNeeded: offset), value)
+        return value
+      }
     }
     let byteCount = ScalarCode.byteCount(runCode) ?? 0
     return BinaryValue(tag: Tag.scalar | runCode, start: offset, end: offset &+ byteCount)
@@ -45,13 +48,9 @@ extension BinaryUnkeyedDecodingContainer {
 
   /// Enters the run at the offset, if there is one and it fits.
   private mutating func beginRun() -> Bool {
-    guard end - offset >= Layout.runHeaderBytes else { return false }
-    let tag = state.reader.byte(at: offset)
-    guard tag & 0xF0 == Tag.run, let byteCount = ScalarCode.byteCount(tag & 0x0F) else { return false }
-    let count = Int(state.reader.number(at: offset + 1, as: UInt32.self))
-    let numbers = offset + Layout.runHeaderBytes
-    guard count > 0, count * byteCount <= end - numbers else { return false }
-    (runCode, runRemaining, offset) = (tag & 0x0F, count, numbers)
+    guard let run = state.reader.run(at: offset, before: end), run.count <= itemCount - currentIndex else { return false }
+    if offset == Int(state.frontier) { state.frontier = UInt32(truncatingIfNeeded: run.end) }
+    (runCode, runRemaining, offset) = (run.code, run.count, run.start)
     return true
   }
 

@@ -27,6 +27,7 @@ struct BinaryUnkeyedDecodingContainer: UnkeyedDecodingContainer {
     guard itemCount <= end - offset, itemCount > 0 || offset == end else {
       throw state.corrupted("An unkeyed container has a wrong count.", DecodingStep(parent: step, key: .none))
     }
+    state.passHeader(value, to: value.start &+ 4)
   }
 
   var state: DecodingState { session.state }

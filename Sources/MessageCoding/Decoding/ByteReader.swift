@@ -27,6 +27,12 @@
     unsafe pointer(offset, MemoryLayout<Number>.size).loadUnaligned(as: type)
   }
 
+  /// Like `number`, for bytes that are known to be within the count.
+  @unsafe @inline(__always)
+  func uncheckedNumber<Number: BitwiseCopyable>(at offset: Int, as type: Number.Type = Number.self) -> Number {
+    unsafe (base.unsafelyUnwrapped + offset).loadUnaligned(as: type)
+  }
+
   /// The string with these bytes, or nil if they are not UTF-8.
   @inline(__always)
   func string(from start: Int, to end: Int) -> String? {
@@ -35,6 +41,22 @@
     let utf8 = Span<UInt8>(_bytes: bytes)
     guard let text = try? UTF8Span(validating: utf8) else { return nil }
     return String(copying: text)
+  }
+
+  /// Whether these bytes are UTF-8. Most keys are short and ASCII, which one look at eight bytes shows.
+  @inline(__always)
+  func isText(from start: Int, to end: Int) -> Bool {
+    let (nonASCII, length) = (0x8080_8080_8080_8080 as UInt64, end &- start)
+    guard length <= 8, start &+ 8 <= count else { return isUnicode(start, end) }
+    // What is behind the key is shifted out; for an empty key, too.
+    let unused = UInt64(truncatingIfNeeded: 8 &- length) &* 8
+    return number(at: start, as: UInt64.self) << unused & nonASCII == 0 || isUnicode(start, end)
+  }
+
+  @inline(never)
+  private func isUnicode(_ start: Int, _ end: Int) -> Bool {
+    let bytes = unsafe RawSpan(_unsafeStart: pointer(start, end &- start), byteCount: end &- start)
+    return (try? UTF8Span(validating: Span<UInt8>(_bytes: bytes))) != nil
   }
 
   func array<Number: PackedScalar>(of count: Int, at offset: Int) -> [Number] {
@@ -66,9 +88,17 @@
   /// Whether the bytes at `offset` are those of a key; there must be as many.
   @inline(__always)
   func isEqual(at offset: Int, to key: KeyBytes) -> Bool {
+    guard key.count > 0 else { return true }
+    _ = unsafe pointer(offset, key.count)
+    return unsafe uncheckedIsEqual(at: offset, to: key)
+  }
+
+  /// Like `isEqual`, for bytes that are known to be within the count.
+  @unsafe @inline(__always)
+  func uncheckedIsEqual(at offset: Int, to key: KeyBytes) -> Bool {
     var count = key.count
     guard count > 0, var other = unsafe UnsafeRawPointer(key.pointer) else { return true }
-    var pointer = unsafe pointer(offset, count)
+    var pointer = unsafe base.unsafelyUnwrapped + offset
     // There is no `memcmp` without importing a C library; keys are short.
     while count >= 8 {
       guard unsafe pointer.loadUnaligned(as: UInt64.self) == other.loadUnaligned(as: UInt64.self) else { return false }
@@ -83,6 +113,28 @@
       unsafe (pointer, other) = (pointer + 2, other + 2)
     }
     return unsafe count & 1 == 0 || pointer.load(as: UInt8.self) == other.load(as: UInt8.self)
+  }
+
+  /// The run at `offset` of an unkeyed container that ends at `end`, or nil if there is none, or one that does not fit.
+  @inline(__always)
+  func run(at offset: Int, before end: Int) -> (code: UInt8, count: Int, start: Int, end: Int)? {
+    guard offset < end else { return nil }
+    let tag = byte(at: offset)
+    guard tag & 0xF0 == Tag.run, let byteCount = ScalarCode.byteCount(tag & 0x0F) else { return nil }
+    let start = offset &+ Layout.runHeaderBytes
+    guard start <= end else { return nil }
+    let count = Int(number(at: offset &+ 1, as: UInt32.self))
+    // Neither the product nor the sum overflows: the count has four bytes.
+    guard count > 0, count &* byteCount <= end &- start else { return nil }
+    return (tag & 0x0F, count, start, start &+ count &* byteCount)
+  }
+
+  /// Calls `body` with a key of the message.
+  @inline(__always)
+  func withKey<Result>(from start: Int, to end: Int, _ body: (KeyBytes) -> Result) -> Result {
+    guard start < end else { return unsafe body(KeyBytes(pointer: nil, count: 0)) }
+    let bytes = unsafe pointer(start, end &- start).assumingMemoryBound(to: UInt8.self)
+    return unsafe body(KeyBytes(pointer: bytes, count: end &- start))
   }
 
   @inline(__always)

@@ -10,12 +10,12 @@ final class DecodingSession {
   /// Decodes one message. Afterwards, if nobody else has a reference to the session, `state.close` makes it fit for
   /// another one; else `state.copyBytes` makes it fit for those who have one.
   func decodeMessage<T: Decodable>(
-    _ type: T.Type, _ reader: ByteReader, maximumDepth: Int, maximumBytes: Int
+    _ type: T.Type, _ reader: ByteReader, _ limits: BinaryMessageCoder.Limits
   ) throws -> T {
-    state.open(reader, maximumDepth: maximumDepth)
+    state.open(reader, limits)
     defer { containers.removeUsed { $0.retainSession() } }
-    guard reader.count <= maximumBytes else {
-      throw state.corrupted("The message has \(reader.count) bytes; the limit is \(maximumBytes).", .message)
+    guard reader.count <= limits.bytes else {
+      throw state.corrupted("The message has \(reader.count) bytes; the limit is \(limits.bytes).", .message)
     }
     guard reader.count > 0 else { throw state.corrupted("The message is empty.", .message) }
     let version = reader.byte(at: 0)
@@ -28,9 +28,21 @@ final class DecodingSession {
     guard value.end == reader.count else {
       throw state.corrupted("The message has \(reader.count - Int(value.end)) bytes after its value.", .message)
     }
-    let result = try decode(type, value, at: .message, depth: 0)
-    if let error = state.delayedErrors.first { throw error }
-    return result
+    state.pass(1, value)
+    do {
+      let result = try decode(type, value, at: .message, depth: 0)
+      if Int(state.frontier) != reader.count { try checkStructure(value) }
+      return result
+    } catch {
+      // A message that is none is refused as such, whatever the type noticed first.
+      try checkStructure(value)
+      throw error
+    }
+  }
+
+  @inline(never)
+  private func checkStructure(_ value: BinaryValue) throws {
+    if let fault = state.fault(in: value) { throw state.corrupted(fault, .message) }
   }
 
   /// Decodes a value of any type.

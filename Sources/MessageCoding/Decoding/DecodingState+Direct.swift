@@ -77,6 +77,7 @@ extension DecodingState {
     of type: Number.Type, _ value: BinaryValue, at place: DecodingStep
   ) throws -> [Number] {
     guard value.tag == Tag.unkeyed else { throw mismatch([Any].self, value, at: place) }
+    passHeader(value, to: value.end)
     let count = Int(reader.number(at: Int(value.start), as: UInt32.self))
     return reader.array(of: count, at: Int(value.start) + 4 + Layout.runHeaderBytes)
   }

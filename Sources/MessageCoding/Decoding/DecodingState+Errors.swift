@@ -5,7 +5,7 @@ extension DecodingState {
 
   /// The error for a value that is not one.
   func corrupted(_ place: DecodingStep) -> DecodingError {
-    corrupted("A value has a reserved tag, or does not fit into its container.", place)
+    corrupted(Self.malformed, place)
   }
 
   /// The error for a value that cannot be decoded as that type.
@@ -20,6 +20,7 @@ extension DecodingState {
     case Tag.null:
       return .valueNotFound(type, .init(codingPath: path(place), debugDescription: "Found nil instead of a value."))
     default:
+      if value.isReserved { return corrupted("A value has a form that this version of the format does not have.", place) }
       return .typeMismatch(type, .init(codingPath: path(place), debugDescription: description(of: value)))
     }
   }

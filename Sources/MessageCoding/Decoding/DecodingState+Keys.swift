@@ -5,6 +5,9 @@
 // 2. A search from there to the end, then from the start: a few keys out of order, missing, or additional.
 // 3. An index of the container. Searches of one message may skip a number of entries proportional to its size; from then
 //    on, each container that is searched gets an index, so that no message costs quadratic time.
+//
+// Keys are compared and hashed as bytes everywhere: `String` takes time quadratic in the number of combining marks to
+// compare, and finds texts equal that are two keys here.
 
 /// The place of a keyed container.
 struct KeyedRange: BitwiseCopyable {
@@ -26,13 +29,16 @@ extension DecodingState {
   /// Finds a key, and expects the next one behind its value.
   @inline(never)
   func entry(_ key: KeyBytes, in container: KeyedRange) -> KeyedEntry {
+    let reader = reader  // A copy stays in registers.
     let expected = expectedKeyContainer == container.start ? expectedKeyOffset : container.start
     let (offset, end, length) = (Int(expected), Int(container.end), key.count)
-    if length < Int(Layout.longKeyMark), length < end &- offset, reader.byte(at: offset) == UInt8(length),
-      reader.isEqual(at: offset &+ 1, to: key)
+    precondition(end <= reader.count, "A container out of bounds.")
+    if length <= shortKeyLimit, length < end &- offset, unsafe reader.uncheckedNumber(at: offset) == UInt8(truncatingIfNeeded: length),
+      unsafe reader.uncheckedIsEqual(at: offset &+ 1, to: key)
     {
-      let value = reader.value(at: offset &+ 1 &+ length, before: end)
+      let value = unsafe reader.uncheckedValue(at: offset &+ 1 &+ length, before: end)
       expectKey(after: value, in: container)
+      pass(expected, value)
       return KeyedEntry(keyOffset: expected, value: value)
     }
     return search(key, in: container, from: expected)
@@ -72,8 +78,12 @@ extension DecodingState {
       guard let (keyStart, keyEnd) = reader.key(at: offset, before: Int(container.end)) else { return .invalid }
       let value = reader.value(at: keyEnd, before: Int(container.end))
       if value.tag == Tag.invalid { return .invalid }
-      if keyEnd &- keyStart == key.count && reader.isEqual(at: keyStart, to: key) {
-        return KeyedEntry(keyOffset: UInt32(truncatingIfNeeded: offset), value: value)
+      if keyEnd &- keyStart == key.count {
+        if reader.isEqual(at: keyStart, to: key) {
+          return KeyedEntry(keyOffset: UInt32(truncatingIfNeeded: offset), value: value)
+        }
+        // Long keys may be equal up to the end.
+        remainingSearchSteps &-= key.count / 16
       }
       offset = Int(value.end)
     }
@@ -81,33 +91,47 @@ extension DecodingState {
   }
 
   private func indexed(_ key: KeyBytes, in container: KeyedRange) -> KeyedEntry {
-    if keyIndexes[container.start] == nil {
-      var index: [String: UInt32] = [:]
-      // A key that is not UTF-8 is equal to none.
-      let isValid = forEachEntry(in: container) { key, entry in
-        if let key, index[key] == nil { index[key] = entry.keyOffset }
-      }
-      guard isValid else { return .invalid }
-      keyIndexes[container.start] = index
-    }
-    guard let offset = keyIndexes[container.start]?[key.string] else { return .absent }
-    // This entry was valid when the index was made.
-    guard let (_, keyEnd) = reader.key(at: Int(offset), before: Int(container.end)) else { return .invalid }
-    return KeyedEntry(keyOffset: offset, value: reader.value(at: keyEnd, before: Int(container.end)))
+    guard let offset = index(of: container).offset(of: key, in: reader) else { return .absent }
+    return entry(at: Int(offset), in: container)
   }
 
-  /// Calls `body` for each entry, with nil for a key that is not UTF-8; false if the container is malformed.
-  func forEachEntry(in container: KeyedRange, _ body: (String?, KeyedEntry) -> Void) -> Bool {
+  /// The entry at an offset, which is one of the container.
+  private func entry(at offset: Int, in container: KeyedRange) -> KeyedEntry {
+    guard let key = reader.key(at: offset, before: Int(container.end)) else { return .invalid }
+    return KeyedEntry(
+      keyOffset: UInt32(truncatingIfNeeded: offset), value: reader.value(at: key.end, before: Int(container.end)))
+  }
+
+  private func index(of container: KeyedRange) -> KeyIndex {
+    if let index = keyIndexes[container.start] { return index }
+    var index = KeyIndex()
+    forEachEntry(in: container) { offset, start, end in
+      _ = reader.withKey(from: start, to: end) { index.insert(offset, $0, in: reader) }
+    }
+    keyIndexes[container.start] = index
+    return index
+  }
+
+  /// The text of each key, once.
+  func keys(in container: KeyedRange) -> [String] {
+    var keys: [String] = []
+    var index = KeyIndex()
+    forEachEntry(in: container) { offset, start, end in
+      guard reader.withKey(from: start, to: end, { index.insert(offset, $0, in: reader) }) else { return }
+      if let text = reader.string(from: start, to: end) { keys.append(text) }
+    }
+    return keys
+  }
+
+  /// Calls `body` with the offset of each entry, and where its key begins and ends.
+  private func forEachEntry(in container: KeyedRange, _ body: (UInt32, Int, Int) -> Void) {
     var offset = Int(container.start)
     while offset < Int(container.end) {
-      guard let (keyStart, keyEnd) = reader.key(at: offset, before: Int(container.end)) else { return false }
-      let value = reader.value(at: keyEnd, before: Int(container.end))
-      if value.tag == Tag.invalid { return false }
-      body(
-        reader.string(from: keyStart, to: keyEnd),
-        KeyedEntry(keyOffset: UInt32(truncatingIfNeeded: offset), value: value))
+      guard let key = reader.key(at: offset, before: Int(container.end)) else { return }
+      let value = reader.value(at: key.end, before: Int(container.end))
+      if value.tag == Tag.invalid { return }
+      body(UInt32(truncatingIfNeeded: offset), key.start, key.end)
       offset = Int(value.end)
     }
-    return true
   }
 }

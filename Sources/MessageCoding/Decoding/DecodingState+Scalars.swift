@@ -28,7 +28,7 @@ extension DecodingState {
   private func longInteger<Integer: FixedWidthInteger & Decodable>(
     _ type: Integer.Type, _ value: BinaryValue, at place: DecodingStep
   ) throws -> Integer {
-    guard value.tag & 0xF0 == Tag.scalar else { throw mismatch(type, value, at: place) }
+    guard value.isScalar else { throw mismatch(type, value, at: place) }
     let start = Int(value.start)
     let result: Integer? =
       switch value.tag & 0x0F {

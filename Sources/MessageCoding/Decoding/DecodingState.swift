@@ -13,6 +13,8 @@ final class DecodingState {
   /// How the values that are being decoded were reached: a stack, like the calls of `init(from:)`.
   @safe @exclusivity(unchecked) var steps = Stack<DecodingStep>()
 
+  @safe @exclusivity(unchecked) var pathCache = CodingPathCache()
+
   /// Where the key after the last one that was found is, and in which container. Keys are usually decoded in the order
   /// in which they were encoded, and then each is at that place.
   @safe @exclusivity(unchecked) var expectedKeyOffset: UInt32 = 0
@@ -20,17 +22,23 @@ final class DecodingState {
 
   /// See `DecodingState+Keys.swift`.
   var remainingSearchSteps = 0
-  @safe @exclusivity(unchecked) var keyIndexes: [UInt32: [String: UInt32]] = [:]
+  @safe @exclusivity(unchecked) var keyIndexes: [UInt32: KeyIndex] = [:]
 
-  /// An error that was found by a method that cannot throw; the message fails in the end.
-  @safe @exclusivity(unchecked) var delayedErrors: [DecodingError] = []
+  /// See `StructureCheck.swift`.
+  @safe @exclusivity(unchecked) var frontier: UInt32 = 1
+  @safe @exclusivity(unchecked) var openContainers = Stack<OpenContainer>()
 
   private(set) var maximumDepth = 0
+  private(set) var maximumKeyBytes = 0
+  /// The longest key that is looked for where it is expected.
+  @safe @exclusivity(unchecked) private(set) var shortKeyLimit = 0
 
   /// Begins a message.
-  func open(_ reader: ByteReader, maximumDepth: Int) {
+  func open(_ reader: ByteReader, _ limits: BinaryMessageCoder.Limits) {
     self.reader = reader
-    self.maximumDepth = maximumDepth
+    (maximumDepth, maximumKeyBytes) = (limits.depth, limits.keyBytes)
+    shortKeyLimit = min(maximumKeyBytes, Int(Layout.longKeyMark) - 1)
+    frontier = 1
     remainingSearchSteps = 1024 + 8 * reader.count
   }
 
@@ -38,9 +46,9 @@ final class DecodingState {
   func close() {
     reader = ByteReader()
     steps.removeAll()
+    pathCache.clear()
     expectedKeyContainer = .max
     if !keyIndexes.isEmpty { keyIndexes = [:] }
-    if !delayedErrors.isEmpty { delayedErrors = [] }
   }
 
   /// Makes the state independent of the bytes that it was opened with.

@@ -16,8 +16,25 @@ struct DecodingStep: BitwiseCopyable {
   /// The index of the step to the value around this one, or `UInt32.max`.
   let parent: UInt32
   let key: Key
+  /// How many keys of the last path that was made lead to here, if that was noted, see `CodingPathCache`.
+  var pathCount: UInt16 = 0
 
   static let message = DecodingStep(parent: .max, key: .none)
+}
+
+/// The last path that was made.
+///
+/// Some types try one thing after another, and throw away an error for each. Each error has a whole path, in an array. So
+/// that it does not take longer the deeper a value is, only the keys that differ from those of the last path are made
+/// again: in place, if nobody has kept that.
+struct CodingPathCache {
+  var keys: [any CodingKey] = []
+  /// For each key, the index of the step that has it.
+  var steps: [UInt32] = []
+
+  mutating func clear() {
+    if !keys.isEmpty { (keys, steps) = ([], []) }
+  }
 }
 
 extension DecodingState {
@@ -26,23 +43,39 @@ extension DecodingState {
   /// The steps of a decoder that is kept until after its `init(from:)` may have been replaced by others; the path is of
   /// no use then, but harmless.
   func path(_ place: DecodingStep) -> [any CodingKey] {
-    var path: [any CodingKey] = []
-    var step = place
+    // From the inside out, to the first step that the last path leads to.
+    var (last, lastIndex) = (place, UInt32.max)
+    var new: [(key: any CodingKey, step: UInt32)] = []
+    var known = 0
     while true {
-      switch step.key {
-      case .none: break
-      case .index(let index): path.append(BinaryCodingKey(intValue: Int(index)))
-      case .missingSuper: path.append(BinaryCodingKey.super)
-      case .entry(let offset):
-        if let key = reader.key(at: Int(offset), before: reader.count),
-          let text = reader.string(from: key.start, to: key.end)
-        {
-          path.append(BinaryCodingKey(stringValue: text))
-        }
-      }
+      if let key = codingKey(last.key) { new.append((key, lastIndex)) }
       // Parents come before their parts, also among steps that were replaced: this ends.
-      guard step.parent < steps.count, path.count <= steps.count else { return path.reversed() }
-      step = steps[Int(step.parent)]
+      guard last.parent < steps.count, last.parent < lastIndex else { break }
+      (lastIndex, last) = (last.parent, steps[Int(last.parent)])
+      let count = Int(last.pathCount)
+      if count > 0, count <= pathCache.steps.count, pathCache.steps[count - 1] == lastIndex {
+        known = count
+        break
+      }
+    }
+    pathCache.keys.removeSubrange(known...)
+    pathCache.steps.removeSubrange(known...)
+    for (key, step) in new.reversed() {
+      pathCache.keys.append(key)
+      pathCache.steps.append(step)
+      if step != .max { steps[Int(step)].pathCount = UInt16(clamping: pathCache.keys.count) }
+    }
+    return pathCache.keys
+  }
+
+  private func codingKey(_ key: DecodingStep.Key) -> (any CodingKey)? {
+    switch key {
+    case .none: return nil
+    case .index(let index): return BinaryCodingKey(intValue: Int(index))
+    case .missingSuper: return BinaryCodingKey.super
+    case .entry(let offset):
+      guard let key = reader.key(at: Int(offset), before: reader.count) else { return nil }
+      return reader.string(from: key.start, to: key.end).map(BinaryCodingKey.init(stringValue:))
     }
   }
 

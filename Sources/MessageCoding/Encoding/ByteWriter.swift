@@ -14,10 +14,15 @@
   /// How many bytes may be written without a look at the limit.
   private var capacity = 0
   private var limit = 0
+  private var keyLimit = 0
+  /// The longest key whose length takes one byte, unless the limit is lower.
+  private var shortKeyLimit = 0
   private(set) var count = 0
 
   /// Whether bytes are missing, or `fail` was called. Whatever is written afterwards is of no use.
   private(set) var hasFailed = true
+  /// Whether it failed for a key that is longer than the limit.
+  private(set) var hasLongKey = false
 
   /// Creates a writer that accepts no bytes before it is opened.
   init() {
@@ -28,8 +33,10 @@
   deinit { unsafe base.deallocate() }
 
   /// Begins a message.
-  mutating func open(limit: Int) {
-    self.limit = limit
+  mutating func open(limit: Int, keyLimit: Int) {
+    (self.limit, self.keyLimit) = (limit, keyLimit)
+    shortKeyLimit = Swift.min(keyLimit, Int(Layout.longKeyMark) - 1)
+    hasLongKey = false
     capacity = Swift.min(allocatedBytes, limit)
     hasFailed = false
   }
@@ -120,11 +127,20 @@
   @inline(__always)
   mutating func append(key: KeyBytes) {
     let bytes = unsafe UnsafeRawBufferPointer(start: key.pointer, count: key.count)
-    if key.count < Int(Layout.longKeyMark) {
+    if key.count <= shortKeyLimit {
       unsafe append(UInt8(truncatingIfNeeded: key.count), bytes)
     } else {
-      unsafe append(Layout.longKeyMark, long: bytes)
+      unsafe append(longKey: bytes)
     }
+  }
+
+  @inline(never)
+  private mutating func append(longKey bytes: UnsafeRawBufferPointer) {
+    guard bytes.count <= keyLimit else {
+      if !hasFailed { (hasFailed, hasLongKey) = (true, true) }
+      return
+    }
+    unsafe append(Layout.longKeyMark, long: bytes)
   }
 
   @inline(never)
@@ -198,6 +214,11 @@
     unsafe base.storeBytes(of: byte, toByteOffset: offset, as: UInt8.self)
   }
 
+  mutating func overwrite(at offset: Int, with source: [UInt8]) {
+    guard offset >= 0, source.count <= count - offset else { return }
+    unsafe source.withUnsafeBytes { unsafe UnsafeMutableRawBufferPointer(start: base + offset, count: $0.count).copyMemory(from: $0) }
+  }
+
   mutating func truncate(to newCount: Int) {
     if newCount >= 0 && newCount < count { count = newCount }
   }
@@ -223,8 +244,14 @@
 
   /// The key at this offset, or nil if it was left out.
   func key(at offset: Int) -> String? {
-    let reader = unsafe ByteReader(borrowing: UnsafeRawBufferPointer(start: base, count: count))
-    return reader.key(at: offset, before: count).flatMap { reader.string(from: $0.start, to: $0.end) }
+    withReader { reader in
+      reader.key(at: offset, before: count).flatMap { reader.string(from: $0.start, to: $0.end) }
+    }
+  }
+
+  /// Calls `body` with a reader of the bytes, which is of no use afterwards.
+  func withReader<Result>(_ body: (ByteReader) -> Result) -> Result {
+    unsafe body(ByteReader(borrowing: UnsafeRawBufferPointer(start: base, count: count)))
   }
 
   // MARK: Memory

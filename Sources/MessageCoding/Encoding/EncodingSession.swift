@@ -8,8 +8,10 @@ final class EncodingSession {
   @safe @exclusivity(unchecked) var containers = ContainerCache<KeyedEncodingCore>()
 
   /// Encodes one message. Afterwards, if nobody else has a reference to the session, it can be used for another one.
-  func encodeMessage<T: Encodable>(_ value: T, maximumDepth: Int, maximumBytes: Int) throws -> [UInt8] {
-    state.open(maximumDepth: maximumDepth, maximumBytes: maximumBytes)
+  func encodeMessage<T: Encodable>(
+    _ value: T, _ limits: BinaryMessageCoder.Limits, sortsKeys: Bool
+  ) throws -> [UInt8] {
+    state.open(limits)
     defer {
       state.close()
       containers.removeUsed { $0.retainSession() }
@@ -23,6 +25,7 @@ final class EncodingSession {
       state.finish(0)
     }
     guard !state.bytes.hasFailed else { throw state.failureError(value, path: []) }
+    if sortsKeys { state.bytes.sortKeys() }
     return state.bytes.makeArray()
   }
 

@@ -29,6 +29,14 @@ extension EncodingState {
     case .empty:
       // The frame of a scope is closed only by writes to containers above it, which an empty value does not have.
       try body()
+    case .placeholder where isLast(index):
+      replacePlaceholder(index)
+      do {
+        try body()
+      } catch {
+        restorePlaceholder(index)
+        throw error
+      }
     case .placeholder:
       try insert(into: index, body)
     case .keyed, .unkeyed, .single:
@@ -45,19 +53,39 @@ extension EncodingState {
     guard frames[index].kind == .placeholder else {
       return fail("The value encodes itself more than once.")
     }
-    if frames[index].depth > maximumDepth {
-      return fail("The value is nested more than \(maximumDepth) containers deep.")
+    checkDepth(of: frames[index])
+    guard !bytes.hasFailed else { return }
+    if isLast(index) {
+      replacePlaceholder(index)
+      open(index, as: kind)
+    } else {
+      if kind == .unkeyed { insert(into: index) { bytes.append(Tag.unkeyed, UInt64(0)) } }
+      frames[index].kind = kind
     }
-    if kind == .unkeyed {
-      insert(into: index) { bytes.append(Tag.unkeyed, UInt64(0)) }
-    }
-    frames[index].kind = kind
-    if frames[index].parent == top && frames[index].end == bytes.count {
-      // The usual case: a `superEncoder` is used at once. It grows in place from here.
-      frames[index].end = 0
-      top = index
-      topSerial = frames[index].serial
-    }
+  }
+
+  /// Whether nothing was written behind a placeholder, as if its `superEncoder` is used at once. It need not be moved
+  /// then, and neither do the frames that were made before it, of which there may be many.
+  private func isLast(_ index: Int) -> Bool {
+    Int(frames[index].parent) == top && Int(frames[index].end) == bytes.count
+  }
+
+  /// Makes a placeholder, which is the last value, an empty frame and the top.
+  private func replacePlaceholder(_ index: Int) {
+    bytes.truncate(to: Int(frames[index].start))
+    frames[index].end = 0
+    top = index
+    topSerial = frames[index].serial
+  }
+
+  /// Undoes `replacePlaceholder`, after an error.
+  private func restorePlaceholder(_ index: Int) {
+    guard !bytes.hasFailed else { return }
+    bytes.truncate(to: Int(frames[index].start))
+    bytes.append(Tag.keyed, UInt32(0))
+    frames[index].end = UInt32(truncatingIfNeeded: bytes.count)
+    top = Int(frames[index].parent)
+    topSerial = frames[top].serial
   }
 
   /// Appends an empty container at the end of the bytes, in the place of a value that may follow.

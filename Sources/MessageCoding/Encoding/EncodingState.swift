@@ -27,11 +27,12 @@ final class EncodingState {
 
   private(set) var maximumDepth = 0
   private var maximumBytes = 0
+  private var maximumKeyBytes = 0
 
   /// Begins a message.
-  func open(maximumDepth: Int, maximumBytes: Int) {
-    (self.maximumDepth, self.maximumBytes) = (maximumDepth, maximumBytes)
-    bytes.open(limit: maximumBytes)
+  func open(_ limits: BinaryMessageCoder.Limits) {
+    (maximumDepth, maximumBytes, maximumKeyBytes) = (limits.depth, limits.bytes, limits.keyBytes)
+    bytes.open(limit: maximumBytes, keyLimit: maximumKeyBytes)
     bytes.append(Tag.version)
   }
 
@@ -65,14 +66,18 @@ final class EncodingState {
   @inline(__always)
   func open(_ index: Int, as kind: EncodingFrame.Kind) {
     frames[index].kind = kind
-    if frames[index].depth > maximumDepth {
-      fail("The value is nested more than \(maximumDepth) containers deep.")
-    }
+    checkDepth(of: frames[index])
     if kind == .keyed {
       bytes.append(Tag.keyed, UInt32(0))
     } else {
       bytes.append(Tag.unkeyed, UInt64(0))
     }
+  }
+
+  /// Makes the message fail if a container there would be too deep.
+  @inline(__always)
+  func checkDepth(of frame: EncodingFrame) {
+    if frame.depth > maximumDepth { fail("The value is nested more than \(maximumDepth) containers deep.") }
   }
 
   /// Writes the lengths of a value and of its parts; for a value that ends where the bytes end.
@@ -89,7 +94,8 @@ final class EncodingState {
 
   private func finishParts(_ first: Int) {
     if frames[first].kind == .empty {
-      // As with Foundation's coders, what encodes nothing is an empty container.
+      // As with Foundation's coders, what encodes nothing is an empty container: one that a reader has to accept.
+      checkDepth(of: frames[first])
       return bytes.append(Tag.keyed, UInt32(0))
     }
     for index in first..<frames.count {
@@ -99,6 +105,7 @@ final class EncodingState {
       let length = (frame.isOpen ? bytes.count : Int(frame.end)) - start - 1 - 4
       switch frame.kind {
       case .keyed, .placeholder:
+        if frame.kind == .placeholder { checkDepth(of: frame) }
         bytes.overwrite(at: start + 1, with: UInt32(truncatingIfNeeded: length))
       case .unkeyed:
         bytes.overwrite(at: start + 1, with: UInt32(truncatingIfNeeded: length))
@@ -112,13 +119,17 @@ final class EncodingState {
   // MARK: Errors
 
   /// Makes the next write throw, and the message as a whole.
-  func fail(_ reason: String) {
-    if !bytes.hasFailed { failure = reason }
+  @inline(never)
+  func fail(_ reason: @autoclosure () -> String) {
+    if !bytes.hasFailed { failure = reason() }
     bytes.fail()
   }
 
   func failureError(_ value: Any, path: [any CodingKey]) -> EncodingError {
-    let reason = failure ?? "The message would be longer than \(maximumBytes) bytes."
+    let tooLong =
+      bytes.hasLongKey
+      ? "A key is longer than \(maximumKeyBytes) bytes." : "The message would be longer than \(maximumBytes) bytes."
+    let reason = failure ?? tooLong
     return .invalidValue(value, .init(codingPath: path, debugDescription: reason))
   }
 
