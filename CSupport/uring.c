@@ -3,6 +3,7 @@
 
 #define _GNU_SOURCE
 #include "CSupport.h"
+#include "new_descriptor.h"
 
 #include <errno.h>
 #include <liburing.h>
@@ -44,6 +45,13 @@ static int setup(struct io_uring *ring, unsigned entries, unsigned completion_en
     io_uring_queue_exit(ring);
     return -ENOSYS;
   }
+  int fd = new_descriptor(ring->ring_fd);
+  if (fd < 0) {
+    ring->ring_fd = ring->enter_ring_fd = -1;  // closed; what is left to give back is memory
+    io_uring_queue_exit(ring);
+    return fd;
+  }
+  ring->ring_fd = ring->enter_ring_fd = fd;
   return 0;
 }
 
@@ -198,7 +206,7 @@ static bool futex_wait_works(struct io_uring *ring) {
 }
 
 static bool poll_works(struct io_uring *ring) {
-  int fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+  int fd = new_descriptor(eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK));
   if (fd < 0) return false;
   bool works = queue_poll(ring, 3, fd, CSUPPORT_EVENT_IN) == 0 && completes_with(ring, 3, CSUPPORT_EVENT_IN);
   close(fd);

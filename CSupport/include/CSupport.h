@@ -4,7 +4,8 @@
 // The kernel, for Swift: one thin function per thing we ask of it. No policy, no printing, no global state.
 //
 // Every function returns a value >= 0, or -errno; none of them leaves anything in errno for the caller. None retries
-// on EINTR: the one Swift function that calls them decides. Every descriptor is created close-on-exec.
+// on EINTR: the one Swift function that calls them decides. Every descriptor that is made or received is close-on-exec
+// and above the standard ones, even if the program has closed those.
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -233,6 +234,8 @@ int csupport_epoll_remove(int epoll, int fd);
 /// `timeout_ns` < 0: without limit; 0: do not wait. Returns how many events were stored (at most 256 at a time).
 /// -EINTR does not take a signal: a thread whose io_uring was destroyed gets it once, some time later.
 int csupport_epoll_wait(int epoll, struct csupport_event *events, int capacity, int64_t timeout_ns);
+/// Waits until `fd` is readable. 1: it is, 0: it was not in time; -EINTR. `timeout_ns` as above.
+int csupport_wait_readable(int fd, int64_t timeout_ns);
 /// A counter to wake an epoll with. To signal it again, or to drain it when there was no signal, is no error.
 int csupport_eventfd_create(void);
 int csupport_eventfd_signal(int fd);
@@ -287,17 +290,22 @@ int csupport_uring_enter(struct csupport_uring *ring, bool wait, int64_t timeout
 
 // ---- process.c ------------------------------------------------------------------------------------------------------------------
 
+/// What a new process inherits (`environ`), ended by NULL; NULL after clearenv().
+char *const *csupport_environment(void);
+
 struct csupport_inherited_fd {
   int parent_fd;
   int child_fd;
 };
-/// Starts `path` with exactly the standard descriptors, those of `fds`, and what the caller itself holds without
-/// close-on-exec. Signal mask empty, signals at their defaults. `*pidfd` becomes readable when it exits.
+/// Starts the first of `paths` (ended by NULL) that can be executed, with exactly the standard descriptors, those of
+/// `fds`, and what the caller itself holds without close-on-exec. The signal mask is empty; signals that this process
+/// ignores stay ignored, as through exec. `*pidfd` becomes readable when it exits.
 /// Any `child_fd` may also be somebody's `parent_fd`; no two may be equal. The caller keeps its descriptors, unchanged.
-/// -ENOENT, -EACCES, -ENOEXEC, -E2BIG, -EBADF, -EMFILE, …; -ESRCH if the program ignores SIGCHLD or reaps children that
-/// are not its own, so that this one was gone before it could be referred to.
-int csupport_spawn(const char *path, char *const argv[], char *const envp[], const struct csupport_inherited_fd *fds,
-                   size_t fd_count, pid_t *pid, int *pidfd);
+///
+/// After an error no program has run, and no child is left for anybody to wait for. -ENOENT, -EACCES (also if a later
+/// path does not exist), -ENOEXEC, -E2BIG, -EBADF, -EMFILE, …
+int csupport_spawn(const char *const paths[], char *const argv[], char *const envp[],
+                   const struct csupport_inherited_fd *fds, size_t fd_count, pid_t *pid, int *pidfd);
 
 struct csupport_exit {
   bool was_signalled;
@@ -306,6 +314,12 @@ struct csupport_exit {
 /// Reaps the child behind `pidfd`. 1: done, 0: still running, -ECHILD: no child of this process, or reaped before. Does
 /// not block.
 int csupport_reap(int pidfd, struct csupport_exit *status);
+/// The same of one that somebody else has reaped, if the kernel still knows (Linux 6.15). 1: known, 0: not reaped yet,
+/// -errno: nobody knows.
+int csupport_exit_after_reaping(int pidfd, struct csupport_exit *status);
+/// 1 if the process has begun to end, 0 if it lives; -ENOENT if there is none. Says so from before the moment at which
+/// its descriptors close.
+int csupport_process_is_ending(pid_t pid);
 int csupport_pidfd_open(pid_t pid);
 int csupport_pidfd_signal(int pidfd, int signal);
 

@@ -116,17 +116,23 @@ extension PortCore: LoopWatcher {
       return peerIsGone(.protocolViolation(violation))
     }
     let saidSo = incoming.state.withLock { $0.consumer.wasClosedByProducer }
-    guard !saidSo, let process = binding.withLock({ $0.process }) else {
+    guard !saidSo, let process = binding.withLock({ $0.process }), process.mayBeEnding else {
       return peerIsGone(saidSo ? .closedByPeer : .peerExited(nil))
     }
-    // The socket closes a moment before the process can be reaped. If it is not ending at all, we do not wait for it.
+    // The socket closes a moment before the process can be reaped; see peerExited(_:). The time is for a kernel that
+    // does not say whether the process is ending, or takes long over it.
     let loop = self.loop
     let timer = loop.after(nanoseconds: 1_000_000_000) { [self] in peerIsGone(.peerExited(nil)) }
-    process.whenExited { [self] status in
-      // It would keep the process's descriptor until then.
-      loop.cancel(timer)
-      peerIsGone(.peerExited(status))
-    }
+    process.whenExited { _ in loop.cancel(timer) }
+  }
+
+  /// The process at the other end has ended, whoever else holds its socket.
+  func peerExited(_ status: ExitStatus) {
+    stopWatching()
+    let violation = outgoing.state.withLock { $0.receiverViolation }
+    let saidSo = incoming.state.withLock { $0.consumer.wasClosedByProducer }
+    peerIsGone(violation.map { .protocolViolation($0) } ?? (saidSo ? .closedByPeer : .peerExited(status)))
+    loop.schedule(self)
   }
 
   private func peerIsGone(_ reason: CloseReason) {
