@@ -17,26 +17,6 @@
 #define SCM_PIDFD 0x04
 #endif
 
-int csupport_close(int fd) {
-  // Linux has released the number even when it says EINTR. Passed on, that would invite a second close, and the
-  // number may be another thread's by then.
-  return close(fd) < 0 && errno != EINTR ? -errno : 0;
-}
-
-int new_descriptor(int result) {
-  if (result < 0) return -errno;
-  if (result > STDERR_FILENO) return result;
-  int moved = fcntl(result, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-  int error = errno;
-  close(result);
-  return moved < 0 ? -error : moved;
-}
-
-int fail_closing(int fd, int error) {
-  close(fd);
-  return -error;
-}
-
 // ---- sockets --------------------------------------------------------------------------------------------------------
 
 static const int socket_kind = SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK;

@@ -10,6 +10,12 @@
 /// prints would land in a channel's memory or socket, so the descriptor moves to a number above them.
 int new_descriptor(int result);
 
+/// Closes what new_descriptor returned; as close().
+int close_descriptor(int fd);
+
+/// Before somebody else closes what new_descriptor returned.
+void forget_descriptor(int fd);
+
 /// Closes `fd` and returns the error that made it useless.
 int fail_closing(int fd, int error);
 

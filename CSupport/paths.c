@@ -23,9 +23,7 @@ int csupport_directory_lock(const char *path) {
   int fd = new_descriptor(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (fd < 0) return fd;
   if (flock(fd, LOCK_EX) < 0) {
-    int error = errno;
-    close(fd);
-    return -error;
+    return fail_closing(fd, errno);
   }
   return fd;
 }
@@ -38,5 +36,3 @@ int csupport_directory_make_private(const char *path) {
   if (status.st_uid != geteuid() || (status.st_mode & 077) != 0) return -EPERM;
   return 0;
 }
-
-int csupport_set_close_on_exec(int fd) { return fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ? -errno : 0; }

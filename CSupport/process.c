@@ -187,7 +187,7 @@ int csupport_process_is_ending(pid_t pid) {
   if (fd < 0) return fd;
   ssize_t count = read(fd, line, sizeof line - 1);
   int error = errno;
-  close(fd);
+  close_descriptor(fd);
   if (count < 0) return -error;
   line[count] = 0;
   // The program's name, in brackets, may contain brackets. The flags come six fields later.

@@ -138,8 +138,12 @@ int csupport_file_facts(int fd, struct csupport_file_facts *facts);
 
 // ---- descriptors.c: sockets and what travels through them --------------------------------------------------------------
 
-/// Never -EINTR: the descriptor is gone then too.
+/// Never -EINTR: the descriptor is gone then too. What this library has made, received or adopted is closed this way and
+/// no other: in a child that is forked without an exec, such a number stands for a socket whose other end is gone, so
+/// that the child keeps nothing open.
 int csupport_close(int fd);
+/// Takes over a descriptor that this process was started with: it is not inherited any further.
+int csupport_adopt(int fd);
 /// Two connected SOCK_SEQPACKET Unix sockets, non-blocking.
 int csupport_socket_pair(int *first, int *second);
 /// 1 if `fd` is a connected Unix SOCK_SEQPACKET socket (or was, and the other end has hung up), 0 if it is anything
@@ -203,8 +207,6 @@ int csupport_path_set_mode(const char *path, unsigned mode);
 int csupport_directory_lock(const char *path);
 /// Sees to it that `path` is a directory of this user alone, making it if need be. -EPERM if it is somebody else's.
 int csupport_directory_make_private(const char *path);
-/// Keeps `fd` from being inherited.
-int csupport_set_close_on_exec(int fd);
 
 struct csupport_credentials {
   pid_t pid;

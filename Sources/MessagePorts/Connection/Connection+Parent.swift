@@ -69,7 +69,7 @@ enum ParentSocket {
   }
 
   private static func open(_ socket: CInt, _ options: ChannelOptions) throws(ConnectionError) -> Connection {
-    _ = csupport_set_close_on_exec(socket)
+    _ = csupport_adopt(socket)
     switch Handshake.readHello(socket, options) {
     case .accepted(let memory, let options):
       let channel = SharedChannel(memory: memory, owningSocket: socket)
