@@ -74,9 +74,9 @@ static int make_dead_socket(void) {
   return fds[0];
 }
 
-/// The copies would keep channels open that nobody has, and hide the parent's death. They are closed, but the numbers stay
-/// taken: objects that were copied as well still have them, and a free number would be somebody else's soon. Whoever uses
-/// one finds a socket whose other end is gone. Calls only what is safe after fork().
+/// The copies would keep channels open that nobody has, and hide the parent's death. They are closed, but the numbers
+/// stay taken: objects that were copied as well still have them, and a free number would be somebody else's soon.
+/// Whoever uses one finds a socket whose other end is gone. Calls only what is safe after fork().
 static void give_up_descriptors(void) {
   int saved_errno = errno;
   int dead = make_dead_socket();

@@ -141,8 +141,8 @@ private func close(_ fds: [CInt]) async {
   closeAll(fds)
 }
 
-/// Whether `fd` is something that only this library makes here. Counters, timers and epolls are Dispatch's as well, which
-/// takes more of them when it likes.
+/// Whether `fd` is something that only this library makes here. Counters, timers and epolls are Dispatch's as well,
+/// which takes more of them when it likes.
 private func isOurs(_ fd: CInt) -> Bool {
   isOpen(fd) && !["[eventfd]", "[eventpoll]", "[timerfd]"].contains { target(fd).contains($0) }
 }
