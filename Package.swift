@@ -76,7 +76,7 @@ let package = Package(
     // The example of the README, word for word; a test compares and runs it.
     .executableTarget(
       name: "ReadmeExample", dependencies: ["MessagePorts"], path: "Tests/ReadmeExample", swiftSettings: settings),
-    .testTarget(name: "CSupportTests", dependencies: ["CSupport", "TestSupport"], swiftSettings: settings),
+    .testTarget(name: "CSupportTests", dependencies: ["CSupport", "TestSupport", "CTestSupport"], swiftSettings: settings),
     .testTarget(name: "SharedRingTests", dependencies: ["SharedRing", "CSupport", "TestSupport"], swiftSettings: settings),
     .testTarget(
       name: "MessageCodingTests", dependencies: ["MessageCoding", "MessagePortsFoundation"], swiftSettings: settings),

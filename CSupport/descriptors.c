@@ -2,6 +2,7 @@
 
 #define _GNU_SOURCE
 #include "CSupport.h"
+#include "new_descriptor.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,12 +17,6 @@
 #define SCM_PIDFD 0x04
 #endif
 
-int csupport_close(int fd) {
-  // Linux has released the number even when it says EINTR. Passed on, that would invite a second close, and the
-  // number may be another thread's by then.
-  return close(fd) < 0 && errno != EINTR ? -errno : 0;
-}
-
 // ---- sockets --------------------------------------------------------------------------------------------------------
 
 static const int socket_kind = SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK;
@@ -29,8 +24,12 @@ static const int socket_kind = SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK;
 int csupport_socket_pair(int *first, int *second) {
   int fds[2];
   if (socketpair(AF_UNIX, socket_kind, 0, fds) < 0) return -errno;
-  *first = fds[0];
-  *second = fds[1];
+  int one = new_descriptor(fds[0]);
+  if (one < 0) return fail_closing(fds[1], -one);
+  int other = new_descriptor(fds[1]);
+  if (other < 0) return fail_closing(one, -other);
+  *first = one;
+  *second = other;
   return 0;
 }
 
@@ -85,18 +84,12 @@ static int make_address(const char *path, struct sockaddr_un *address) {
 
 _Static_assert(sizeof(((struct sockaddr_un *)0)->sun_path) == CSUPPORT_MAX_SOCKET_PATH + 1, "room for the zero");
 
-/// Closes `fd` and returns the error that made it useless.
-static int fail_closing(int fd, int error) {
-  close(fd);
-  return -error;
-}
-
 int csupport_socket_listen(const char *path, int backlog) {
   struct sockaddr_un address;
   int result = make_address(path, &address);
   if (result < 0) return result;
-  int fd = socket(AF_UNIX, socket_kind, 0);
-  if (fd < 0) return -errno;
+  int fd = new_descriptor(socket(AF_UNIX, socket_kind, 0));
+  if (fd < 0) return fd;
   // bind() gives the path the socket's own mode, less the umask: so nobody else can ever connect, and the umask,
   // which belongs to the whole process, stays as it is.
   if (fchmod(fd, 0600) < 0) return fail_closing(fd, errno);
@@ -113,15 +106,14 @@ int csupport_socket_connect(const char *path) {
   struct sockaddr_un address;
   int result = make_address(path, &address);
   if (result < 0) return result;
-  int fd = socket(AF_UNIX, socket_kind, 0);
-  if (fd < 0) return -errno;
+  int fd = new_descriptor(socket(AF_UNIX, socket_kind, 0));
+  if (fd < 0) return fd;
   if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) return fail_closing(fd, errno);
   return fd;
 }
 
 int csupport_socket_accept(int fd) {
-  int accepted = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-  return accepted < 0 ? -errno : accepted;
+  return new_descriptor(accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK));
 }
 
 int csupport_socket_peer(int fd, struct csupport_credentials *credentials) {
@@ -157,18 +149,21 @@ ssize_t csupport_send_packet(int fd, const void *bytes, size_t byte_count, const
   return sent < 0 ? -errno : sent;
 }
 
-/// Moves descriptors to `fds` while there is room and closes the rest. Returns how many there were.
+/// Moves descriptors to `fds` while there is room and closes the rest. Returns how many there were. One that cannot get
+/// a number above the standard ones is closed and counts as one that did not arrive.
 static size_t take_descriptors(struct cmsghdr *header, int *fds, size_t capacity, size_t *taken) {
   size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
   for (size_t index = 0; index < count; index += 1) {
     int fd;
     memcpy(&fd, CMSG_DATA(header) + index * sizeof fd, sizeof fd);
-    if (*taken < capacity) {
-      fds[*taken] = fd;
-      *taken += 1;
-    } else {
+    if (*taken >= capacity) {
       close(fd);
+      continue;
     }
+    fd = new_descriptor(fd);
+    if (fd < 0) continue;
+    fds[*taken] = fd;
+    *taken += 1;
   }
   return count;
 }

@@ -2,6 +2,7 @@
 
 #define _GNU_SOURCE
 #include "CSupport.h"
+#include "new_descriptor.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -36,12 +37,6 @@ static bool is_size_allowed(uint64_t bytes) {
   return limit.rlim_cur == RLIM_INFINITY || bytes <= limit.rlim_cur;
 }
 
-/// Closes `fd` and returns the error that made it useless.
-static int fail_closing(int fd, int error) {
-  close(fd);
-  return -error;
-}
-
 /// The error of a call that wants `fd` open for reading and writing. The kernel says EBADF also of descriptors that
 /// were opened with less (read-only, O_PATH). Those come from a peer; EBADF proper is a mistake of our own.
 static int access_error(int fd, int error) {
@@ -53,7 +48,8 @@ int csupport_memory_create_sealed(uint64_t bytes) {
   const char *name = "message-port";  // for people who read /proc/<pid>/maps; need not be unique
   int fd = memfd_create(name, MFD_CLOEXEC | MFD_NOEXEC_SEAL | MFD_ALLOW_SEALING);
   if (fd < 0 && errno == EINVAL) fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-  if (fd < 0) return -errno;
+  fd = new_descriptor(fd);
+  if (fd < 0) return fd;
   if (ftruncate(fd, (off_t)bytes) < 0) return fail_closing(fd, errno);
   if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_SEAL) < 0) return fail_closing(fd, errno);
   return fd;
@@ -62,9 +58,8 @@ int csupport_memory_create_sealed(uint64_t bytes) {
 /// A file in /dev/shm without a name: whoever is killed at the next instruction leaves nothing there.
 static int open_unlinked(void) {
   // O_EXCL: nobody can give it a name later, either.
-  int fd = open("/dev/shm", O_TMPFILE | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
-  if (fd >= 0) return fd;
-  if (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL) return -errno;
+  int fd = new_descriptor(open("/dev/shm", O_TMPFILE | O_EXCL | O_RDWR | O_CLOEXEC, 0600));
+  if (fd != -EOPNOTSUPP && fd != -EISDIR && fd != -EINVAL) return fd;
 
   // Not that kind of file system: it has a name for a moment.
   for (int attempt = 0; attempt < 8; attempt += 1) {
@@ -78,7 +73,8 @@ static int open_unlinked(void) {
     int fd = shm_open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0 && errno == EEXIST) continue;
     if (fd < 0) return -errno;
-    return shm_unlink(name) < 0 ? fail_closing(fd, errno) : fd;
+    if (shm_unlink(name) < 0) return fail_closing(fd, errno);
+    return new_descriptor(fd);
   }
   return -EEXIST;
 }

@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include "CSupport.h"
+#include "new_descriptor.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,12 +20,10 @@ int csupport_path_remove(const char *path) { return unlink(path) < 0 ? -errno : 
 int csupport_path_set_mode(const char *path, unsigned mode) { return chmod(path, mode) < 0 ? -errno : 0; }
 
 int csupport_directory_lock(const char *path) {
-  int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return -errno;
+  int fd = new_descriptor(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (fd < 0) return fd;
   if (flock(fd, LOCK_EX) < 0) {
-    int error = errno;
-    close(fd);
-    return -error;
+    return fail_closing(fd, errno);
   }
   return fd;
 }
@@ -37,5 +36,3 @@ int csupport_directory_make_private(const char *path) {
   if (status.st_uid != geteuid() || (status.st_mode & 077) != 0) return -EPERM;
   return 0;
 }
-
-int csupport_set_close_on_exec(int fd) { return fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ? -errno : 0; }

@@ -2,8 +2,10 @@
 
 #define _GNU_SOURCE
 #include "CSupport.h"
+#include "new_descriptor.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
@@ -19,8 +21,7 @@ _Static_assert((uint32_t)CSUPPORT_EVENT_EDGE == (uint32_t)EPOLLET, "");
 enum { MAX_EVENTS = 256 };
 
 int csupport_epoll_create(void) {
-  int fd = epoll_create1(EPOLL_CLOEXEC);
-  return fd < 0 ? -errno : fd;
+  return new_descriptor(epoll_create1(EPOLL_CLOEXEC));
 }
 
 int csupport_epoll_add(int epoll, int fd, uint32_t events, uint64_t token) {
@@ -50,9 +51,15 @@ int csupport_epoll_wait(int epoll, struct csupport_event *events, int capacity, 
   return count;
 }
 
+int csupport_wait_readable(int fd, int64_t timeout_ns) {
+  struct pollfd entry = {.fd = fd, .events = POLLIN, .revents = 0};
+  struct timespec limit = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
+  int count = ppoll(&entry, 1, timeout_ns < 0 ? NULL : &limit, NULL);
+  return count < 0 ? -errno : count;
+}
+
 int csupport_eventfd_create(void) {
-  int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  return fd < 0 ? -errno : fd;
+  return new_descriptor(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
 }
 
 int csupport_eventfd_signal(int fd) {
@@ -69,12 +76,7 @@ int csupport_timerfd_create(uint64_t after_ns) {
   if (after_ns == 0) after_ns = 1;  // zero would mean: never
   struct itimerspec setting = {
       .it_value = {.tv_sec = (time_t)(after_ns / 1000000000u), .tv_nsec = (long)(after_ns % 1000000000u)}};
-  int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-  if (fd < 0) return -errno;
-  if (timerfd_settime(fd, 0, &setting, NULL) < 0) {
-    int error = errno;
-    close(fd);
-    return -error;
-  }
-  return fd;
+  int fd = new_descriptor(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+  if (fd < 0) return fd;
+  return timerfd_settime(fd, 0, &setting, NULL) < 0 ? fail_closing(fd, errno) : fd;
 }

@@ -3,6 +3,7 @@
 
 #define _GNU_SOURCE
 #include "CSupport.h"
+#include "new_descriptor.h"
 
 #include <errno.h>
 #include <liburing.h>
@@ -44,6 +45,15 @@ static int setup(struct io_uring *ring, unsigned entries, unsigned completion_en
     io_uring_queue_exit(ring);
     return -ENOSYS;
   }
+  int fd = new_descriptor(ring->ring_fd);
+  if (fd < 0) {
+    ring->ring_fd = ring->enter_ring_fd = -1;  // closed; what is left to give back is memory
+    io_uring_queue_exit(ring);
+    return fd;
+  }
+  // A forked child's mapping would keep the ring, and the sockets that it polls.
+  io_uring_ring_dontfork(ring);
+  ring->ring_fd = ring->enter_ring_fd = fd;
   return 0;
 }
 
@@ -70,6 +80,12 @@ static void cancel_everything(struct io_uring *ring) {
   } while (has_more_completions(ring) && io_uring_get_events(ring) >= 0);
 }
 
+static void end(struct io_uring *ring) {
+  cancel_everything(ring);
+  forget_descriptor(ring->ring_fd);
+  io_uring_queue_exit(ring);
+}
+
 int csupport_uring_create(unsigned entries, struct csupport_uring **ring) {
   *ring = NULL;
   struct csupport_uring *made = calloc(1, sizeof *made);
@@ -86,8 +102,7 @@ int csupport_uring_create(unsigned entries, struct csupport_uring **ring) {
 
 void csupport_uring_destroy(struct csupport_uring *ring) {
   if (ring == NULL) return;
-  cancel_everything(&ring->ring);
-  io_uring_queue_exit(&ring->ring);
+  end(&ring->ring);
   free(ring);
 }
 
@@ -198,10 +213,10 @@ static bool futex_wait_works(struct io_uring *ring) {
 }
 
 static bool poll_works(struct io_uring *ring) {
-  int fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+  int fd = new_descriptor(eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK));
   if (fd < 0) return false;
   bool works = queue_poll(ring, 3, fd, CSUPPORT_EVENT_IN) == 0 && completes_with(ring, 3, CSUPPORT_EVENT_IN);
-  close(fd);
+  close_descriptor(fd);
   return works;
 }
 
@@ -213,7 +228,6 @@ int csupport_uring_probe(void) {
   // Poll first: what a futex wait that does not work leaves behind cannot be mistaken for its completion.
   if (poll_works(&ring)) bits |= CSUPPORT_URING_POLL;
   if (futex_wait_works(&ring)) bits |= CSUPPORT_URING_FUTEX_WAIT;
-  cancel_everything(&ring);
-  io_uring_queue_exit(&ring);
+  end(&ring);
   return bits;
 }

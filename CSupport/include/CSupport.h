@@ -5,7 +5,8 @@
 // fact about the processor, which is found out when the program is loaded and never changes.
 //
 // Every function returns a value >= 0, or -errno; none of them leaves anything in errno for the caller. None retries
-// on EINTR: the one Swift function that calls them decides. Every descriptor is created close-on-exec.
+// on EINTR: the one Swift function that calls them decides. Every descriptor that is made or received is close-on-exec
+// and above the standard ones, even if the program has closed those.
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -139,8 +140,12 @@ int csupport_file_facts(int fd, struct csupport_file_facts *facts);
 
 // ---- descriptors.c: sockets and what travels through them --------------------------------------------------------------
 
-/// Never -EINTR: the descriptor is gone then too.
+/// Never -EINTR: the descriptor is gone then too. What this library has made, received or adopted is closed this way and
+/// no other: in a child that is forked without an exec, such a number stands for a socket whose other end is gone, so
+/// that the child keeps nothing open.
 int csupport_close(int fd);
+/// Takes over a descriptor that this process was started with: it is not inherited any further.
+int csupport_adopt(int fd);
 /// Two connected SOCK_SEQPACKET Unix sockets, non-blocking.
 int csupport_socket_pair(int *first, int *second);
 /// 1 if `fd` is a connected Unix SOCK_SEQPACKET socket (or was, and the other end has hung up), 0 if it is anything
@@ -204,8 +209,6 @@ int csupport_path_set_mode(const char *path, unsigned mode);
 int csupport_directory_lock(const char *path);
 /// Sees to it that `path` is a directory of this user alone, making it if need be. -EPERM if it is somebody else's.
 int csupport_directory_make_private(const char *path);
-/// Keeps `fd` from being inherited.
-int csupport_set_close_on_exec(int fd);
 
 struct csupport_credentials {
   pid_t pid;
@@ -235,6 +238,8 @@ int csupport_epoll_remove(int epoll, int fd);
 /// `timeout_ns` < 0: without limit; 0: do not wait. Returns how many events were stored (at most 256 at a time).
 /// -EINTR does not take a signal: a thread whose io_uring was destroyed gets it once, some time later.
 int csupport_epoll_wait(int epoll, struct csupport_event *events, int capacity, int64_t timeout_ns);
+/// Waits until `fd` is readable. 1: it is, 0: it was not in time; -EINTR. `timeout_ns` as above.
+int csupport_wait_readable(int fd, int64_t timeout_ns);
 /// A counter to wake an epoll with. To signal it again, or to drain it when there was no signal, is no error.
 int csupport_eventfd_create(void);
 int csupport_eventfd_signal(int fd);
@@ -289,17 +294,22 @@ int csupport_uring_enter(struct csupport_uring *ring, bool wait, int64_t timeout
 
 // ---- process.c ------------------------------------------------------------------------------------------------------------------
 
+/// What a new process inherits (`environ`), ended by NULL; NULL after clearenv().
+char *const *csupport_environment(void);
+
 struct csupport_inherited_fd {
   int parent_fd;
   int child_fd;
 };
-/// Starts `path` with exactly the standard descriptors, those of `fds`, and what the caller itself holds without
-/// close-on-exec. Signal mask empty, signals at their defaults. `*pidfd` becomes readable when it exits.
+/// Starts the first of `paths` (ended by NULL) that can be executed, with exactly the standard descriptors, those of
+/// `fds`, and what the caller itself holds without close-on-exec. The signal mask is empty; signals that this process
+/// ignores stay ignored, as through exec. `*pidfd` becomes readable when it exits.
 /// Any `child_fd` may also be somebody's `parent_fd`; no two may be equal. The caller keeps its descriptors, unchanged.
-/// -ENOENT, -EACCES, -ENOEXEC, -E2BIG, -EBADF, -EMFILE, …; -ESRCH if the program ignores SIGCHLD or reaps children that
-/// are not its own, so that this one was gone before it could be referred to.
-int csupport_spawn(const char *path, char *const argv[], char *const envp[], const struct csupport_inherited_fd *fds,
-                   size_t fd_count, pid_t *pid, int *pidfd);
+///
+/// After an error no program has run, and no child is left for anybody to wait for. -ENOENT, -EACCES (also if a later
+/// path does not exist), -ENOEXEC, -E2BIG, -EBADF, -EMFILE, …
+int csupport_spawn(const char *const paths[], char *const argv[], char *const envp[],
+                   const struct csupport_inherited_fd *fds, size_t fd_count, pid_t *pid, int *pidfd);
 
 struct csupport_exit {
   bool was_signalled;
@@ -308,6 +318,12 @@ struct csupport_exit {
 /// Reaps the child behind `pidfd`. 1: done, 0: still running, -ECHILD: no child of this process, or reaped before. Does
 /// not block.
 int csupport_reap(int pidfd, struct csupport_exit *status);
+/// The same of one that somebody else has reaped, if the kernel still knows (Linux 6.15). 1: known, 0: not reaped yet,
+/// -errno: nobody knows.
+int csupport_exit_after_reaping(int pidfd, struct csupport_exit *status);
+/// 1 if the process has begun to end, 0 if it lives; -ENOENT if there is none. Says so from before the moment at which
+/// its descriptors close.
+int csupport_process_is_ending(pid_t pid);
 int csupport_pidfd_open(pid_t pid);
 int csupport_pidfd_signal(int pidfd, int signal);
 

@@ -1,3 +1,4 @@
+import CSupport
 import Glibc
 import SharedRing
 
@@ -23,8 +24,24 @@ enum Environment {
     return driver
   }()
 
-  static func value(_ name: String) -> String? {
-    guard let text = unsafe getenv(name) else { return nil }
-    return unsafe String(cString: text)
+  /// A variable's value as text; what is not UTF-8 is repaired.
+  static func value(_ name: String) -> String? { bytes(name).map { String(decoding: $0, as: UTF8.self) } }
+
+  /// A variable's value as it is.
+  static func bytes(_ name: String) -> [UInt8]? { unsafe getenv(name).map { unsafe copy($0) } }
+
+  /// Everything that a new process inherits, as it is: `NAME=value`, usually.
+  static var entries: [[UInt8]] {
+    var entries: [[UInt8]] = []
+    guard var next = unsafe csupport_environment() else { return [] }
+    while let entry = unsafe next.pointee {
+      unsafe entries.append(copy(entry))
+      unsafe next += 1
+    }
+    return entries
+  }
+
+  private static func copy(_ text: UnsafePointer<CChar>) -> [UInt8] {
+    unsafe Array(UnsafeRawBufferPointer(start: text, count: strlen(text)))
   }
 }

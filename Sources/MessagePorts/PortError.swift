@@ -84,11 +84,14 @@ public enum ExitStatus: Sendable, Hashable, CustomStringConvertible {
   case exited(CInt)
   /// This signal ended it.
   case signalled(CInt)
+  /// It ended, and somebody else in this process was told how.
+  case unknown
 
   public var description: String {
     switch self {
     case .exited(let code): "exit code \(code)"
     case .signalled(let signal): "signal \(signal)"
+    case .unknown: "unknown status"
     }
   }
 }

@@ -19,16 +19,23 @@ struct Child {
   }
 }
 
-/// Runs `path`. The child or -errno.
-func spawn(_ path: String, _ arguments: [String], fds: [(CInt, CInt)] = []) -> (result: CInt, child: Child) {
-  var argv: [UnsafeMutablePointer<CChar>?] = unsafe ([path] + arguments).map { unsafe strdup($0) } + [nil]
+/// Runs the first of `paths` that can be run. The child or -errno.
+func spawn(_ paths: String..., arguments: [String], fds: [(CInt, CInt)] = []) -> (result: CInt, child: Child) {
+  var argv: [UnsafeMutablePointer<CChar>?] = unsafe ([paths[0]] + arguments).map { unsafe strdup($0) } + [nil]
   defer { for unsafe string in unsafe argv { unsafe free(string) } }
+  let names: [UnsafeMutablePointer<CChar>?] = unsafe paths.map { unsafe strdup($0) } + [nil]
+  defer { for unsafe string in unsafe names { unsafe free(string) } }
   var envp: [UnsafeMutablePointer<CChar>?] = unsafe [nil]
   let inherited = fds.map { csupport_inherited_fd(parent_fd: $0.0, child_fd: $0.1) }
   var pid: pid_t = -1
   var pidfd: CInt = -1
-  let result = unsafe csupport_spawn(path, &argv, &envp, inherited, inherited.count, &pid, &pidfd)
+  let result = unsafe csupport_spawn(
+    names.map { unsafe UnsafePointer($0) }, &argv, &envp, inherited, inherited.count, &pid, &pidfd)
   return (result, Child(pid: pid, pidfd: pidfd))
+}
+
+func spawn(_ path: String, _ arguments: [String], fds: [(CInt, CInt)] = []) -> (result: CInt, child: Child) {
+  spawn(path, arguments: arguments, fds: fds)
 }
 
 /// The exit code of a shell script, or -1 if it could not be run or was killed.
@@ -107,6 +114,102 @@ struct ProcessTests {
     }
   }
 
+  @Test("13.4 A program that could not be started raises no SIGCHLD; one that has run does")
+  func noSignalWithoutProgram() async {
+    await #expect(processExitsWith: .success) {
+      func isPending() -> Bool {
+        var pending = sigset_t()
+        unsafe sigpending(&pending)
+        return unsafe sigismember(&pending, SIGCHLD) == 1
+      }
+      var child = sigset_t()
+      unsafe sigemptyset(&child)
+      unsafe sigaddset(&child, SIGCHLD)
+      unsafe pthread_sigmask(SIG_BLOCK, &child, nil)
+      // Other threads would take it.
+      signal(SIGCHLD) { _ in _exit(9) }
+      #expect(spawn("/no/such/program", []).result == -ENOENT)
+      #expect(!isPending())
+    }
+    await #expect(processExitsWith: .exitCode(9)) {
+      signal(SIGCHLD) { _ in _exit(9) }
+      _ = exitCode(ofScript: "exit 0")
+      sleep(60)
+    }
+  }
+
+  @Test("13.4 The first path that can be executed is; what is forbidden is told only if nothing can be")
+  func firstPath() {
+    let file = freshPath()
+    _ = csupport_close(unsafe open(file, O_CREAT | O_WRONLY | O_CLOEXEC, 0o600))
+    defer { unsafe unlink(file) }
+    let (result, child) = spawn(
+      "/no/such/true", "/tmp", file, file + "/true", "/bin/true", "/bin/false", arguments: [])
+    #expect(result == 0)
+    #expect(child.end()?.code == 0)
+    #expect(spawn("/no/such/true", "/tmp", "/no/such/either", arguments: []).result == -EACCES)
+    #expect(spawn(file, "/no/such/true", arguments: []).result == -EACCES)
+    #expect(spawn(file + "/true", "/no/such/true", arguments: []).result == -ENOENT)
+    #expect(spawn(file + "/true", arguments: []).result == -ENOTDIR)
+  }
+
+  @Test("13.4 A child is started, and its end known or unknown, whatever its parent does with SIGCHLD")
+  func ignoredChildren() async {
+    await #expect(processExitsWith: .success) {
+      signal(SIGCHLD, SIG_IGN)
+      for code: CInt in 0..<200 {
+        let (result, child) = spawn("/bin/sh", ["-c", "exit \(code)"])
+        #expect(result == 0)
+        #expect(csupport_wait_readable(child.pidfd, patienceNanoseconds) == 1)
+        var status = csupport_exit()
+        #expect(unsafe csupport_reap(child.pidfd, &status) == -ECHILD)
+        var known: CInt = 0
+        #expect(eventually {
+          known = unsafe csupport_exit_after_reaping(child.pidfd, &status)
+          return known != 0
+        })
+        if known == 1 { #expect(!status.was_signalled && status.code == code) }
+        _ = csupport_close(child.pidfd)
+      }
+    }
+  }
+
+  @Test("13.4 What another has reaped is told as if it had not been, where the kernel remembers")
+  func reapedByAnother() {
+    for (script, signal, code) in [("exit 7", false, 7), ("kill -TERM $$", true, SIGTERM)] as [(String, Bool, CInt)] {
+      let child = spawn("/bin/sh", ["-c", script]).child
+      defer { _ = csupport_close(child.pidfd) }
+      var status = csupport_exit()
+      #expect(csupport_wait_readable(child.pidfd, patienceNanoseconds) == 1)
+      #expect(unsafe csupport_exit_after_reaping(child.pidfd, &status) <= 0)
+      #expect(waitpid(child.pid, nil, 0) == child.pid)
+      let known = unsafe csupport_exit_after_reaping(child.pidfd, &status)
+      if known == 1 { #expect(status.was_signalled == signal && status.code == code) }
+      #expect(known != 0)
+    }
+  }
+
+  @Test("13.3 A child that runs is not ending; one that waits to be reaped is")
+  func isEnding() {
+    let child = spawn("/bin/sleep", ["1000"]).child
+    #expect(csupport_process_is_ending(child.pid) == 0)
+    _ = csupport_pidfd_signal(child.pidfd, SIGKILL)
+    #expect(csupport_wait_readable(child.pidfd, patienceNanoseconds) == 1)
+    #expect(csupport_process_is_ending(child.pid) == 1)
+    _ = child.end()
+    #expect(csupport_process_is_ending(0x3fffffff) == -ENOENT)
+  }
+
+  @Test("Waiting for a descriptor ends with it, or with the time")
+  func waitReadable() {
+    let counter = csupport_eventfd_create()
+    defer { _ = csupport_close(counter) }
+    #expect(csupport_wait_readable(counter, 0) == 0)
+    #expect(csupport_wait_readable(counter, 1000) == 0)
+    #expect(csupport_eventfd_signal(counter) == 0)
+    for timeout in [0, 1000, .max, -1] as [Int64] { #expect(csupport_wait_readable(counter, timeout) == 1) }
+  }
+
   /// All orders of `items`.
   static func permutations(_ items: [Int]) -> [[Int]] {
     guard items.count > 1 else { return [items] }
@@ -149,20 +252,32 @@ struct ProcessTests {
     #expect(exitCode(ofScript: "[ -e /proc/self/fd/\(secret) ]", fds: [(secret, secret)]) == 0)
   }
 
-  @Test("The child starts with no signal blocked or ignored, whatever its parent does")
-  func signals() async {
-    await #expect(processExitsWith: .success) {
+  @Test("13.4 The child starts with no signal blocked, and ignores what its parent ignores",
+    arguments: [[], [SIGHUP, SIGPIPE, 40], Array(1..<65)])
+  func signals(ignored: [CInt]) async {
+    await #expect(processExitsWith: .success) { [ignored] in
+      for number in 1..<65 { signal(CInt(number), SIG_DFL) }
       var all = sigset_t()
       unsafe sigfillset(&all)
       unsafe pthread_sigmask(SIG_SETMASK, &all, nil)
-      for number: CInt in 1..<65 where number != SIGCHLD {
-        signal(number, SIG_IGN)
-      }
-      // The C library leaves the two signals ignored that it keeps for itself, 32 and 33.
+      for number in ignored where number != SIGCHLD { signal(number, SIG_IGN) }
+      // (The C library lets nobody change the two signals that it keeps for itself.)
       let script = """
-        grep -q 'SigBlk:.0000000000000000' /proc/self/status && grep -q 'SigIgn:.0000000[018]80000000' /proc/self/status
+        grep -q 'SigBlk:.0000000000000000' /proc/self/status \
+        && [ "$(sed -n s/SigIgn://p /proc/self/status)" = "$(sed -n s/SigIgn://p /proc/$PPID/status)" ]
         """
       #expect(exitCode(ofScript: script) == 0)
+    }
+  }
+
+  @Test("13.4 A signal handler of the parent's is not the child's")
+  func handlers() async {
+    await #expect(processExitsWith: .success) {
+      signal(SIGUSR1) { _ in _exit(8) }
+      let (result, child) = spawn("/bin/sh", ["-c", "kill -USR1 $$; exit 3"])
+      #expect(result == 0)
+      let end = child.end()
+      #expect(end?.was_signalled == true && end?.code == SIGUSR1)
     }
   }
 

@@ -258,7 +258,7 @@ struct ExhaustionTests {
         let before = Resources.now()
         for refusals in [
           [Refusal(.socketpair, ENFILE)], [.sharedMapping(ENOMEM)], [Refusal(.sendmsg, ENOBUFS)],
-          [Refusal(.clone, EAGAIN), Refusal(.clone3, EAGAIN)], [Refusal(.pidfd_open, EMFILE)],
+          [Refusal(.clone, EAGAIN), Refusal(.clone3, EAGAIN)],
         ] {
           #expect(try await Refusal.during(refusals, errnoOfSpawning) == refusals[0].error, "\(refusals)")
           #expect(waitpid(-1, nil, WNOHANG) == -1, "no child is left: \(refusals)")

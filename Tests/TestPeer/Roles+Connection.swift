@@ -7,6 +7,7 @@ let connectionRoles: [String: Role] = [
   "arguments": arguments,
   "connect": connect,
   "exit": exitAtOnce,
+  "forksAndPosts": forksAndPosts,
   "grandchild": grandchild,
   "listen": listen,
   "postAndExit": postAndExit,
@@ -83,6 +84,19 @@ let connectionRoles: [String: Role] = [
   precondition(result == 0)
   try parent.postMessage("grandchild", bitwise: UInt64(pid))
   parent.on("keep") { _ in _ = (channel, worker) }
+}
+
+/// Starts a helper that keeps all of this process's descriptors, posts numbers, and is killed.
+@Sendable private func forksAndPosts(_ arguments: [String], _ parent: Connection) throws {
+  // With the marks off, the helper keeps the connection's socket through exec.
+  for name in entries(of: "/proc/self/fd") { if let fd = CInt(name) { _ = fcntl(fd, F_SETFD, 0) } }
+  var pid: pid_t = 0
+  var argv: [UnsafeMutablePointer<CChar>?] = unsafe [strdup("sleep"), strdup("1000"), nil]
+  let result = unsafe posix_spawnp(&pid, "sleep", nil, nil, &argv, environ)
+  precondition(result == 0)
+  try parent.postMessage("helper", bitwise: UInt64(pid))
+  for number in 0..<UInt64(arguments[0])! { try parent.postMessage("number", bitwise: number) }
+  raise(SIGKILL)
 }
 
 extension ConnectionError {

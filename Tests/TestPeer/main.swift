@@ -1,5 +1,6 @@
-// Plays the other process of a test: `TestPeer [confined] ROLE [ARGUMENTS]`. One role per function, listed in
-// `Roles*.swift`. A confined process has no file system and no network: see `ctest_leave_the_world`.
+// Plays the other process of a test: `TestPeer [confined] [trusting] ROLE [ARGUMENTS]`. One role per function, listed in
+// `Roles*.swift`. A confined process has no file system and no network: see `ctest_leave_the_world`. A trusting one
+// accepts memory that is not sealed.
 
 import CTestSupport
 import Glibc
@@ -20,11 +21,13 @@ if arguments.first == "confined" {
     exit(71)
   }
 }
+let isTrusting = arguments.first == "trusting"
+if isTrusting { arguments = arguments.dropFirst() }
 guard let name = arguments.first, let role = roles[name] else {
   print("TestPeer: no such role; there are \(roles.keys.sorted())")
   exit(64)
 }
-let parent = try Connection.parent
+let parent = try isTrusting ? Connection.parent(options: ChannelOptions(acceptsUnsealedMemory: true)) : Connection.parent
 parent.onClose = { _ in exit(0) }
 try role(Array(arguments.dropFirst()), parent)
 // Not `dispatchMain()`: that takes a descriptor, and some roles have none left.

@@ -59,7 +59,8 @@ struct ToolRun {
     defer { unsafe envp.forEach { unsafe free($0) } }
     var pid: pid_t = 0
     var pidfd: CInt = -1
-    _ = try checked(unsafe csupport_spawn(command[0], &argv, &envp, descriptors, descriptors.count, &pid, &pidfd))
+    let paths = unsafe [UnsafePointer(argv[0]), nil]
+    _ = try checked(unsafe csupport_spawn(paths, &argv, &envp, descriptors, descriptors.count, &pid, &pidfd))
     return pidfd
   }
 

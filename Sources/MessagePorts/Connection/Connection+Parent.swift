@@ -8,10 +8,23 @@ extension Connection {
   ///
   /// The same object each time; the library keeps it for the life of the process.
   ///
-  /// - Throws: ``ConnectionError/noParent`` if there is none, and ``ConnectionError/versionDiffers(ours:theirs:)`` if the
-  ///   parent was built with an incompatible version of this library.
+  /// - Throws: as ``parent(options:)``.
   public static var parent: Connection {
-    get throws(ConnectionError) { try ParentSocket.connection.get() }
+    get throws(ConnectionError) { try parent(options: ChannelOptions()) }
+  }
+
+  /// The same, with options of this end's own.
+  ///
+  /// - Parameter options: of the connection; its limits are what the parent chose. Only the first call that returns, of
+  ///   this or of ``parent``, makes the connection: the options of later ones are without effect.
+  /// - Throws: ``ConnectionError/noParent`` if there is none: a descriptor that is not the parent's stays as it is.
+  ///   ``ConnectionError/versionDiffers(ours:theirs:)`` if the parent was built with an incompatible version of this
+  ///   library; ``ConnectionError/notAMessagePort`` if what it has sent cannot be accepted (unsealed memory, with
+  ///   ``ChannelOptions/acceptsUnsealedMemory`` off); ``ConnectionError/invalidOption(_:)``.
+  ///   ``ConnectionError/system(_:)`` if this process has no descriptor free: ask again when it has.
+  public static func parent(options: ChannelOptions) throws(ConnectionError) -> Connection {
+    do throws(PortError) { try options.validate() } catch { throw .invalidOption("\(error)") }
+    return try ParentSocket.connection(options)
   }
 }
 
@@ -22,25 +35,42 @@ enum ParentSocket {
   /// Says on which descriptor, and which inode that is: a grandchild inherits the variable and not the socket.
   static let variable = "MESSAGEPORTS_PARENT"
 
-  static func environment(_ base: [String: String], socket: CInt) -> [String: String] {
-    var environment = base
-    let inode = (try? ChannelMemory.fileFacts(socket).inode) ?? 0
-    environment[variable] = "\(descriptor):\(inode)"
-    return environment
+  static func value(for socket: CInt) throws(SystemError) -> String {
+    try "\(descriptor):\(ChannelMemory.fileFacts(socket).inode)"
   }
 
-  static let connection: Result<Connection, ConnectionError> = {
-    do throws(ConnectionError) { return .success(try open()) } catch { return .failure(error) }
-  }()
+  /// What came of the parent's hello, which can be read once.
+  private static let outcome = Mutex<Result<Connection, ConnectionError>?>(nil)
 
-  private static func open() throws(ConnectionError) -> Connection {
+  static func connection(_ options: ChannelOptions) throws(ConnectionError) -> Connection {
+    let result = try outcome.withLock { (outcome) throws(ConnectionError) -> Result<Connection, ConnectionError> in
+      if let outcome { return outcome }
+      let socket = try find()
+      let result: Result<Connection, ConnectionError>
+      do throws(ConnectionError) { result = .success(try open(socket, options)) } catch { result = .failure(error) }
+      outcome = result
+      return result
+    }
+    return try result.get()
+  }
+
+  /// The descriptor, if it is what the variable says.
+  private static func find() throws(ConnectionError) -> CInt {
     guard let value = Environment.value(variable) else { throw .noParent }
     let parts = value.split(separator: ":")
     guard parts.count == 2, let socket = CInt(parts[0]), let inode = UInt64(parts[1]), socket > 2,
       let facts = try? ChannelMemory.fileFacts(socket), facts.inode == inode, csupport_socket_is_seqpacket(socket) == 1
     else { throw .noParent }
-    _ = csupport_set_close_on_exec(socket)
-    switch Handshake.readHello(socket, ChannelOptions()) {
+    // The hello's descriptor would be lost without a free number.
+    let free = csupport_eventfd_create()
+    if free < 0 { throw .system(SystemError(call: "eventfd", errno: -free)) }
+    _ = csupport_close(free)
+    return socket
+  }
+
+  private static func open(_ socket: CInt, _ options: ChannelOptions) throws(ConnectionError) -> Connection {
+    _ = csupport_adopt(socket)
+    switch Handshake.readHello(socket, options) {
     case .accepted(let memory, let options):
       let channel = SharedChannel(memory: memory, owningSocket: socket)
       let core = PortCore(newChannel: channel, end: 1, options: options, loop: .default)

@@ -58,6 +58,10 @@ struct Receiver: Sendable {
 }
 
 extension Receiver {
+  mutating func removeWaiter(_ id: UInt64) -> MessageWaiter? {
+    waiters.firstIndex { $0.id == id }.map { waiters.remove(at: $0) }
+  }
+
   /// Something has come, or come to its end: who has to look at it. Under the lane's lock.
   mutating func notify() -> AfterLock {
     var after = AfterLock.none

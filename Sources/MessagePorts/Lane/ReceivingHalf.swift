@@ -80,6 +80,14 @@ extension ReceivingHalf {
     if core.sleepingThreads.load(ordering: .relaxed) > 0 { records.consumer.wakeSleepers() }
   }
 
+  /// The loop has no taker any more. It may have announced itself over a thread that sleeps in a receive, and been rung
+  /// in its place: such a thread announces itself again.
+  func leaveDoorbellToThreads() {
+    guard !receiver.hasTaker, let core = receiver.core else { return }
+    // Relaxed: it goes up under this lock.
+    if core.sleepingThreads.load(ordering: .relaxed) > 0 { wakeThreads(of: core) }
+  }
+
   /// Whoever posts here sleeps on its socket until there is room.
   @inline(never)
   mutating func payOwedRing() {

@@ -59,8 +59,9 @@ extension PortCore {
         loop.schedule(self)
       }
     } onCancel: {
-      let waiter = incoming.state.withLock { lane in
-        lane.receiving.receiver.waiters.firstIndex { $0.id == id }.map { lane.receiving.receiver.waiters.remove(at: $0) }
+      let waiter = incoming.state.withLock { lane -> MessageWaiter? in
+        defer { lane.receiving.leaveDoorbellToThreads() }
+        return lane.receiving.receiver.removeWaiter(id)
       }
       waiter?.resumption.resume(nil)
     }

@@ -88,17 +88,26 @@ extension PortCore: LoopWatcher {
       return peerIsGone(.protocolViolation(what))
     }
     let saidSo = incoming.state.withLock { $0.receiving.records.consumer.wasClosedByProducer }
-    guard !saidSo, let process = binding.withLock({ $0.process }) else {
+    guard !saidSo, let process = binding.withLock({ $0.process }), process.mayBeEnding else {
       return peerIsGone(saidSo ? .closedByPeer : .peerExited(nil))
     }
-    // The socket closes a moment before the process can be reaped. If it is not ending at all, we do not wait for it.
+    // The socket closes a moment before the process can be reaped; see peerExited(_:). The time is for a kernel that
+    // does not say whether the process is ending, or takes long over it.
     let loop = self.loop
     let timer = loop.after(nanoseconds: 1_000_000_000) { [self] in peerIsGone(.peerExited(nil)) }
-    process.whenExited { [self] status in
-      // It would keep the process's descriptor until then.
-      loop.cancel(timer)
-      peerIsGone(.peerExited(status))
+    process.whenExited { _ in loop.cancel(timer) }
+  }
+
+  /// The process at the other end has ended, whoever else holds its socket.
+  func peerExited(_ status: ExitStatus) {
+    stopWatching()
+    let saidSo = incoming.state.withLock { $0.receiving.records.consumer.wasClosedByProducer }
+    if case .violated(let what) = outgoing.state.withLock({ $0.sending.audience }) {
+      peerIsGone(.protocolViolation(what))
+    } else {
+      peerIsGone(saidSo ? .closedByPeer : .peerExited(status))
     }
+    loop.schedule(self)
   }
 
   private func peerIsGone(_ reason: CloseReason) {

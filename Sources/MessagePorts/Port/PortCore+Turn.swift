@@ -190,10 +190,7 @@ extension ReceivingHalf {
   /// No message can be delivered: the port waits for one, or is at its end.
   fileprivate mutating func nextWithoutMessage() -> Delivery {
     guard case .gone(let reason) = receiver.end else {
-      // The loop may have been rung in the place of a thread that sleeps in a receive.
-      if !receiver.hasTaker, records.consumer.isAttached, !records.consumer.isEmpty {
-        receiver.core.map { wakeThreads(of: $0) }
-      }
+      leaveDoorbellToThreads()
       return rest(receiver.hasTaker && records.consumer.isAttached ? .wait : .idle)
     }
     switch lookAhead() {

@@ -54,7 +54,8 @@ extension SandboxFacts {
     var argv = unsafe arguments.map { unsafe strdup($0) } + [nil]
     defer { unsafe argv.forEach { unsafe free($0) } }
     var environment: [UnsafeMutablePointer<CChar>?] = unsafe [nil]
-    return unsafe csupport_spawn(arguments[0], &argv, &environment, descriptors, descriptors.count, &pid, &pidfd)
+    let paths = unsafe [UnsafePointer(argv[0]), nil]
+    return unsafe csupport_spawn(paths, &argv, &environment, descriptors, descriptors.count, &pid, &pidfd)
   }
 
   private static func firstLine(from socket: CInt) -> String? {

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/syscall.h>
+#include <sys/types.h>
 
 /// Refuses a call with an error. With an argument, only if its low 32 bits, masked, are the value; -1: always.
 struct ctest_refusal {
@@ -54,6 +55,11 @@ int ctest_leave_the_world(void);
 
 /// Gives this thread, and what it starts, a /dev/shm of its own with room for so many bytes. Returns 0 or -errno.
 int ctest_make_small_shm(size_t bytes);
+
+/// Forks a child that does nothing until it is killed. Its number, or -errno.
+pid_t ctest_fork_and_pause(void);
+/// Forks a child that writes a byte to `fd`, and exits with 0 or errno. Its number, or -errno.
+pid_t ctest_fork_and_check(int fd);
 
 /// Adds seals to a file. Returns 0 or -errno.
 int ctest_add_seals(int fd, int seals);

@@ -1,0 +1,103 @@
+// Which descriptors are the library's, from when they are made or received until they are closed; and what becomes of
+// them in a process that is forked off without an exec.
+
+#define _GNU_SOURCE
+#include "new_descriptor.h"
+
+#include "CSupport.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+// ---- the library's own ----------------------------------------------------------------------------------------------
+
+enum { TRACKED = 1 << 20 };  // the most that a process may have unless somebody has raised fs.nr_open
+
+/// A bit for each number. Relaxed: whoever forks has seen what its own threads made before, and no other thread runs in
+/// the child.
+static _Atomic uint64_t owned[TRACKED / 64];
+
+static void own(int fd) {
+  if (fd < TRACKED) atomic_fetch_or_explicit(&owned[fd / 64], 1ull << (fd % 64), memory_order_relaxed);
+}
+
+void forget_descriptor(int fd) {
+  if (fd >= 0 && fd < TRACKED) atomic_fetch_and_explicit(&owned[fd / 64], ~(1ull << (fd % 64)), memory_order_relaxed);
+}
+
+int new_descriptor(int result) {
+  if (result < 0) return -errno;
+  if (result <= STDERR_FILENO) {
+    int moved = fcntl(result, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    int error = errno;
+    close(result);
+    if (moved < 0) return -error;
+    result = moved;
+  }
+  own(result);
+  return result;
+}
+
+int close_descriptor(int fd) {
+  forget_descriptor(fd);  // before the number can be somebody else's
+  return close(fd);
+}
+
+int fail_closing(int fd, int error) {
+  close_descriptor(fd);
+  return -error;
+}
+
+int csupport_close(int fd) {
+  // Linux has released the number even when it says EINTR. Passed on, that would invite a second close, and the
+  // number may be another thread's by then.
+  return close_descriptor(fd) < 0 && errno != EINTR ? -errno : 0;
+}
+
+int csupport_adopt(int fd) {
+  if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) return -errno;
+  own(fd);
+  return 0;
+}
+
+// ---- in a forked child ----------------------------------------------------------------------------------------------
+
+/// A socket whose other end has gone, or -1.
+static int make_dead_socket(void) {
+  int fds[2];
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) < 0) return -1;
+  close(fds[1]);
+  return fds[0];
+}
+
+/// The copies would keep channels open that nobody has, and hide the parent's death. They are closed, but the numbers
+/// stay taken: objects that were copied as well still have them, and a free number would be somebody else's soon.
+/// Whoever uses one finds a socket whose other end is gone. Calls only what is safe after fork().
+static void give_up_descriptors(void) {
+  int saved_errno = errno;
+  int dead = make_dead_socket();
+  bool is_placed = false;
+  for (int group = 0; group < TRACKED / 64; group += 1) {
+    uint64_t bits = atomic_load_explicit(&owned[group], memory_order_relaxed);
+    for (; bits != 0; bits &= bits - 1) {
+      int fd = group * 64 + __builtin_ctzll(bits);
+      if (dead < 0) {
+        // There was no number for a pair: this one is enough for something else that says nothing.
+        close(fd);
+        dead = open("/dev/null", O_RDWR | O_CLOEXEC);
+        is_placed = dead == fd;
+      }
+      if (dead >= 0 && dead != fd) dup3(dead, fd, O_CLOEXEC);
+    }
+  }
+  if (dead >= 0 && !is_placed) close(dead);
+  errno = saved_errno;
+}
+
+__attribute__((constructor)) static void give_up_descriptors_in_children(void) {
+  pthread_atfork(NULL, NULL, give_up_descriptors);
+}
