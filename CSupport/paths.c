@@ -15,14 +15,33 @@ int csupport_path_kind(const char *path) {
   return S_ISDIR(status.st_mode) ? CSUPPORT_PATH_DIRECTORY : CSUPPORT_PATH_OTHER;
 }
 
-int csupport_path_remove(const char *path) { return unlink(path) < 0 ? -errno : 0; }
+int csupport_path_identity(const char *path, struct csupport_path_identity *identity) {
+  struct stat status;
+  if (lstat(path, &status) < 0) return -errno;
+  *identity = (struct csupport_path_identity){.device = status.st_dev, .inode = status.st_ino};
+  return 0;
+}
+
+int csupport_path_remove(const char *path, struct csupport_path_identity identity) {
+  struct csupport_path_identity now;
+  int result = csupport_path_identity(path, &now);
+  if (result < 0) return result;
+  if (now.device != identity.device || now.inode != identity.inode) return -ESTALE;
+  return unlink(path) < 0 ? -errno : 0;
+}
+
+int csupport_working_directory(char *path, size_t capacity) {
+  // Outside the root of this process, the kernel names a path that nobody can use.
+  if (getcwd(path, capacity) == NULL) return -errno;
+  return path[0] == '/' ? 0 : -ENOENT;
+}
 
 int csupport_path_set_mode(const char *path, unsigned mode) { return chmod(path, mode) < 0 ? -errno : 0; }
 
 int csupport_directory_lock(const char *path) {
   int fd = new_descriptor(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (fd < 0) return fd;
-  if (flock(fd, LOCK_EX) < 0) {
+  if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
     return fail_closing(fd, errno);
   }
   return fd;

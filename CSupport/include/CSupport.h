@@ -200,12 +200,21 @@ enum {
 };
 /// What is at `path` (a symbolic link is "other"), or -errno.
 int csupport_path_kind(const char *path);
-/// Removes the name.
-int csupport_path_remove(const char *path);
+/// Which file a path names.
+struct csupport_path_identity {
+  uint64_t device;
+  uint64_t inode;
+};
+/// Does not follow a symbolic link.
+int csupport_path_identity(const char *path, struct csupport_path_identity *identity);
+/// Removes the name if it is still that file's; -ESTALE if it is another's.
+int csupport_path_remove(const char *path, struct csupport_path_identity identity);
+/// The working directory, beginning with a slash.
+int csupport_working_directory(char *path, size_t capacity);
 /// Changes the mode of what is at `path`.
 int csupport_path_set_mode(const char *path, unsigned mode);
-/// Waits until nobody else holds the lock on the directory, and takes it; closing the descriptor gives it back.
-/// Leaves nothing behind.
+/// Takes the lock on the directory, which closing the descriptor gives back; -EWOULDBLOCK if somebody else holds it.
+/// Never waits, and leaves nothing behind.
 int csupport_directory_lock(const char *path);
 /// Sees to it that `path` is a directory of this user alone, making it if need be. -EPERM if it is somebody else's.
 int csupport_directory_make_private(const char *path);

@@ -61,18 +61,18 @@ struct TransferLargeTests {
       receiver = try #require(try await agent.call(.give, 0).ports.first)
       header = try poster.core.outgoing.state.withLock { lane in
         try unsafe patternBytes(count: TransferLargeTests.size, seed: 1).withUnsafeBytes { bytes in
-          try unsafe lane.producer.stage(bytes.bytes, policy: lane.policy, contact: lane.sendingChannel!)
+          try unsafe lane.sending.producer.stage(bytes.bytes, policy: lane.sending.policy, contact: lane.sending.transport.channel!)
         }
       }
       guard case .empty = try receiver.tryReceive() else { throw Agent.Failure(description: "too early") }
-      #expect(receiver.core.incoming.state.withLock { $0.assembler.partial != nil })
+      #expect(receiver.core.incoming.state.withLock { $0.receiving.records.partial != nil })
     }
 
     /// The rest of the message is there.
     func complete() {
       poster.core.outgoing.state.withLock { lane in
-        lane.producer.publish(header)
-        lane.wakeReceiver()
+        lane.sending.producer.publish(header)
+        lane.sending.wakeReceiver()
       }
     }
   }
@@ -117,7 +117,7 @@ struct TransferLargeTests {
     try await partly.agent.call(.keep, 0, transfer: [partly.receiver])
     try await partly.agent.call(.expectNothing, 0)
     if isAborted {
-      partly.poster.core.outgoing.state.withLock { $0.producer.abandonStaged(partly.header) }
+      partly.poster.core.outgoing.state.withLock { $0.sending.producer.abandonStaged(partly.header) }
       try partly.poster.postMessage(bitwise: 3 as UInt64)
       try await partly.agent.call(.expect, 0, 3, 1)
     }

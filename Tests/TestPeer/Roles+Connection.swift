@@ -110,6 +110,8 @@ extension ConnectionError {
     case .notPermitted: "notPermitted"
     case .versionDiffers: "versionDiffers"
     case .notAMessagePort: "notAMessagePort"
+    case .timedOut: "timedOut"
+    case .listenerClosed: "listenerClosed"
     case .cancelled: "cancelled"
     case .noParent: "noParent"
     case .executableNotFound: "executableNotFound"

@@ -142,6 +142,7 @@ final class Victim: Sendable {
     // The attacker dies; what it leaves behind costs nothing.
     attacker.kill()
     try waitUntil("the attacker to be dead") { !attacker.isRunning }
+    listener?.close()
     listener = nil
     greeting.cancel()
     isOver.set()

@@ -137,7 +137,7 @@ final class ChildProcess: LoopWatcher {
     while true {
       look()
       if let status = knownStatus { return status }
-      let timeout = PortCore.nanoseconds(until: deadline)
+      let timeout = Deadline.nanoseconds(until: deadline)
       if timeout == 0 { return nil }
       // It may have ended already, and the kernel be about to say how.
       if csupport_wait_readable(pidfd, timeout) == 1 { sched_yield() }

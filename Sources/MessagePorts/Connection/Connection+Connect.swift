@@ -19,7 +19,7 @@ extension Connection {
   ) async throws(ConnectionError) -> Connection {
     do throws(PortError) { try options.validate() } catch { throw .invalidOption("\(error)") }
     let name = try SocketPath(path)
-    let deadline = ContinuousClock.now + timeout
+    let deadline = ContinuousClock.now + timeout.patience
     var pause = Duration.milliseconds(1)
     while true {
       if Task.isCancelled { throw .cancelled }
@@ -35,9 +35,11 @@ extension Connection {
 
   /// A connected socket; `nil` if nobody listens yet.
   private static func attempt(_ name: SocketPath) throws(ConnectionError) -> CInt? {
-    let socket = unsafe csupport_socket_connect(name.path)
+    let socket = name.connect()
     switch -socket {
     case ...0: return socket
+    // What is no socket refuses as a socket without a server does, but no server will come to it.
+    case ECONNREFUSED where name.isForeign: throw .foreignFile(path: name.path)
     case ENOENT, ECONNREFUSED, EAGAIN, EINTR: return nil
     case EPROTOTYPE, ENOTSOCK: throw .notAMessagePort
     default: throw ConnectionError(socket, "connect", path: name.path)
@@ -65,7 +67,7 @@ extension Connection {
       if error.errno != EPIPE && error.errno != ECONNRESET { throw .system(error) }
     }
     crashPoint(.helloSent)
-    switch await WelcomeReader.wait(socket, until: deadline, loop) {
+    switch await WelcomeReader.wait(channel, until: deadline, loop) {
     case .cancelled: throw .cancelled
     case .timedOut: throw .noServer(path: name.path)
     case .gone: return nil
@@ -103,17 +105,18 @@ private final class WelcomeReader: LoopWatcher {
     var timer: LoopTimers.ID?
   }
 
-  private let socket: CInt
+  /// Owns the socket: whoever gives up waiting on another thread must not close what is being read here.
+  private let channel: SharedChannel
   private let loop: EventLoop
   private let state = Mutex(State())
 
-  private init(socket: CInt, loop: EventLoop) {
-    self.socket = socket
+  private init(channel: SharedChannel, loop: EventLoop) {
+    self.channel = channel
     self.loop = loop
   }
 
-  static func wait(_ socket: CInt, until deadline: ContinuousClock.Instant, _ loop: EventLoop) async -> Outcome {
-    let reader = WelcomeReader(socket: socket, loop: loop)
+  static func wait(_ channel: SharedChannel, until deadline: ContinuousClock.Instant, _ loop: EventLoop) async -> Outcome {
+    let reader = WelcomeReader(channel: channel, loop: loop)
     return await withTaskCancellationHandler {
       await Resumption.suspend { resumption in
         let outcome = reader.state.withLock { state in
@@ -132,7 +135,7 @@ private final class WelcomeReader: LoopWatcher {
     let nanoseconds = UInt64(clamping: (deadline - ContinuousClock.now).nanoseconds)
     state.withLock { state in
       guard state.outcome == nil else { return }
-      state.token = loop.watch(socket, self, events: UInt32(CSUPPORT_EVENT_IN))
+      state.token = loop.watch(channel.descriptor, self, events: UInt32(CSUPPORT_EVENT_IN))
       state.timer = loop.after(nanoseconds: nanoseconds) { [weak self] in self?.end(.timedOut) }
     }
   }
@@ -140,7 +143,7 @@ private final class WelcomeReader: LoopWatcher {
   func ready(_ events: UInt32) {
     // Once the outcome is known, the socket is a channel's.
     guard state.withLock({ $0.outcome == nil }) else { return }
-    switch Handshake.readWelcome(socket) {
+    switch Handshake.readWelcome(channel.descriptor) {
     case .pending: if events & UInt32(CSUPPORT_EVENT_HUP) != 0 { end(.gone) }
     case .gone: end(.gone)
     case .verdict(let verdict, let version): end(.verdict(verdict, theirVersion: version))

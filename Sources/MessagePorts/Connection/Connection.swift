@@ -92,7 +92,7 @@ public final class Connection: Sendable {
   /// Lets `handler` have each message with this name, instead of the handler it had.
   ///
   /// The first handler starts the connection: from then on, messages under other names are unhandled until those have
-  /// handlers, too. Set several from the connection's event loop, or in one go before anything else, and none is missed.
+  /// handlers, too. To set several, and miss none of their messages, use ``handle(_:)``.
   public func on(_ name: String, _ handler: @escaping Handler) {
     set { $0.named.updateValue((handler, isOnce: false), forKey: name)?.handler }
   }
@@ -106,13 +106,60 @@ public final class Connection: Sendable {
   public func on<Value: Decodable & SendableMetatype>(
     _ name: String, of type: Value.Type, _ handler: @escaping @Sendable (Value, ConnectionEvent) -> Void
   ) {
-    on(name) { event in
+    on(name, Self.decoding(type, handler))
+  }
+
+  private static func decoding<Value: Decodable & SendableMetatype>(
+    _ type: Value.Type, _ handler: @escaping @Sendable (Value, ConnectionEvent) -> Void
+  ) -> Handler {
+    { event in
       do throws(PortError) {
         handler(try event.decode(Value.self), event)
       } catch {
         event.connection.onMessageError?(.undecodable(error))
       }
     }
+  }
+
+  /// Sets several handlers as one step, so that none of their messages is missed.
+  ///
+  ///     connection.handle {
+  ///       $0.on("question") { event in … }
+  ///       $0.on("answer") { event in … }
+  ///     }
+  ///
+  /// Starts the connection once `register` has returned; nothing is delivered before that. If it throws, nothing was set.
+  /// `register` must not use the connection.
+  public func handle<Failure: Error>(_ register: (inout Registration) throws(Failure) -> Void) throws(Failure) {
+    var registration = Registration()
+    try register(&registration)
+    var replaced: [Handler] = []
+    set { table in
+      for (name, entry) in registration.named {
+        if let old = table.named.updateValue(entry, forKey: name) { replaced.append(old.handler) }
+      }
+      guard let unhandled = registration.onUnhandled else { return nil }
+      defer { table.unhandled = unhandled }
+      return table.unhandled
+    }
+  }
+
+  /// The handlers that ``handle(_:)`` sets.
+  public struct Registration: Sendable {
+    fileprivate var named: [String: (handler: Handler, isOnce: Bool)] = [:]
+    /// See ``Connection/onUnhandled``; `nil` leaves what is set.
+    public var onUnhandled: Handler?
+
+    /// See ``Connection/on(_:_:)``.
+    public mutating func on(_ name: String, _ handler: @escaping Handler) { named[name] = (handler, isOnce: false) }
+
+    /// See ``Connection/once(_:_:)``.
+    public mutating func once(_ name: String, _ handler: @escaping Handler) { named[name] = (handler, isOnce: true) }
+
+    /// See ``Connection/on(_:of:_:)``.
+    public mutating func on<Value: Decodable & SendableMetatype>(
+      _ name: String, of type: Value.Type, _ handler: @escaping @Sendable (Value, ConnectionEvent) -> Void
+    ) { on(name, Connection.decoding(type, handler)) }
   }
 
   /// Takes the name's handler away; its messages are unhandled from then on.

@@ -14,6 +14,10 @@ public enum ConnectionError: Error, Sendable, Hashable {
   case versionDiffers(ours: UInt32, theirs: UInt32)
   /// The other side does not speak this protocol at all.
   case notAMessagePort
+  /// No client has come in time.
+  case timedOut
+  /// The listener was closed, and all its connections are taken.
+  case listenerClosed
   /// The waiting task was cancelled.
   case cancelled
   /// This program was not started by ``WorkerProcess``.

@@ -64,8 +64,9 @@ enum Handshake {
     do throws(AttachError) {
       let memory = try ChannelMemory.attach(owning: fd, trustingUnsealed: options.acceptsUnsealedMemory)
       var agreed = options
-      agreed.queueLimitBytes = words[2] == .max ? nil : Int(words[2])
-      agreed.messageLimitBytes = Int(words[3])
+      // The other side may ask for less than this one allows, and never for more.
+      if words[2] != .max { agreed.queueLimitBytes = min(options.queueLimitBytes ?? .max, Int(words[2])) }
+      agreed.messageLimitBytes = min(options.messageLimitBytes, Int(words[3]))
       return .accepted(memory, agreed)
     } catch {
       if case .versionDiffers(let theirs) = error { return .refused(.versionDiffers, theirVersion: theirs) }

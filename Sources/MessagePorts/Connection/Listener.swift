@@ -17,7 +17,7 @@ import Synchronization
 public final class Listener: Sendable {
   /// Who may connect.
   public enum Access: Sendable, Hashable {
-    /// Processes of this process's effective user.
+    /// Processes of the user who made the name, or whom this process runs as now.
     case sameUser
     /// Processes of these users.
     case users(Set<UInt32>)
@@ -27,8 +27,6 @@ public final class Listener: Sendable {
 
   /// The path it listens on.
   public let path: String
-  /// The connections, as they come. For one task; connections that nobody takes wait here.
-  public let connections: AsyncStream<Connection>
 
   private let acceptor: Acceptor
 
@@ -37,7 +35,7 @@ public final class Listener: Sendable {
   /// - Parameters:
   ///   - path: at most 107 bytes; without a slash, a name in the user's runtime directory.
   ///   - access: who may connect; everybody else gets ``ConnectionError/notPermitted(path:)``.
-  ///   - options: of the connections; their limits are what the connecting side chose.
+  ///   - options: of the connections; of each limit, the stricter of this and the connecting side's holds.
   ///   - loop: serves the connections.
   /// - Throws: ``ConnectionError/nameInUse(path:)``, ``ConnectionError/foreignFile(path:)``,
   ///   ``ConnectionError/notPermitted(path:)``, ``ConnectionError/pathTooLong(path:limit:)`` or
@@ -46,20 +44,18 @@ public final class Listener: Sendable {
     path: String, access: Access = .sameUser, options: ChannelOptions = ChannelOptions(), loop: EventLoop = .default
   ) throws(ConnectionError) {
     let name = try SocketPath(path)
-    let socket = try name.listen(backlog: 1024)
+    let (socket, bound) = try name.listen(backlog: 1024)
     if access != .sameUser {
-      let result = unsafe csupport_path_set_mode(name.path, 0o666)
+      let result = bound.openToAll()
       if result < 0 {
-        name.remove()
+        bound.remove()
         _ = csupport_close(socket)
         throw ConnectionError(result, "chmod", path: name.path)
       }
     }
     self.path = name.path
-    let (stream, continuation) = AsyncStream.makeStream(of: Connection.self)
-    connections = stream
     acceptor = Acceptor(
-      name: name, socket: socket, access: access, options: options, loop: loop, connections: continuation)
+      name: bound, socket: socket, access: access, options: options, loop: loop, welcomed: WelcomedClients(loop: loop))
     crashPoint(.listening)
     acceptor.start()
   }
@@ -68,16 +64,21 @@ public final class Listener: Sendable {
 
   /// Stops listening and removes the name. ``connections`` ends after those that were accepted. Idempotent.
   public func close() { acceptor.close() }
+
+  /// Those that were let in, until somebody takes them.
+  var welcomed: WelcomedClients { acceptor.welcomed }
 }
 
 /// Accepts and greets, on the loop.
 private final class Acceptor: LoopWatcher {
-  private let name: SocketPath
+  private let name: BoundName
   private let socket: CInt
   private let access: Listener.Access
   private let options: ChannelOptions
   private let loop: EventLoop
-  private let connections: AsyncStream<Connection>.Continuation
+  let welcomed: WelcomedClients
+  /// The user who made the name; the process may become another one later.
+  private let maker = geteuid()
 
   private enum State: Sendable {
     case idle
@@ -87,15 +88,15 @@ private final class Acceptor: LoopWatcher {
   private let state = Mutex(State.idle)
 
   init(
-    name: SocketPath, socket: CInt, access: Listener.Access, options: ChannelOptions, loop: EventLoop,
-    connections: AsyncStream<Connection>.Continuation
+    name: BoundName, socket: CInt, access: Listener.Access, options: ChannelOptions, loop: EventLoop,
+    welcomed: WelcomedClients
   ) {
     self.name = name
     self.socket = socket
     self.access = access
     self.options = options
     self.loop = loop
-    self.connections = connections
+    self.welcomed = welcomed
   }
 
   deinit { _ = csupport_close(socket) }
@@ -121,7 +122,7 @@ private final class Acceptor: LoopWatcher {
     guard wasOpen else { return }
     name.remove()
     _ = csupport_socket_shutdown(socket)
-    connections.finish()
+    welcomed.finish()
   }
 
   func ready(_ events: UInt32) {
@@ -161,16 +162,16 @@ private final class Acceptor: LoopWatcher {
       _ = csupport_close(accepted)
       return
     }
-    HelloReader(socket: accepted, options: options, loop: loop) { [connections, loop] memory, options, socket in
+    HelloReader(socket: accepted, options: options, loop: loop) { [welcomed, loop] memory, options, socket in
       let channel = SharedChannel(memory: memory, owningSocket: socket)
       let core = PortCore(newChannel: channel, end: 1, options: options, loop: loop)
-      connections.yield(Connection(port: MessagePort(core), peer: peer))
+      welcomed.add(Connection(port: MessagePort(core), peer: peer))
     }.start()
   }
 
   private func mayConnect(_ peer: PeerCredentials) -> Bool {
     switch access {
-    case .sameUser: peer.userIdentifier == geteuid()
+    case .sameUser: peer.userIdentifier == geteuid() || peer.userIdentifier == maker
     case .users(let users): users.contains(peer.userIdentifier)
     case .anyone: true
     }

@@ -7,62 +7,51 @@ import SharedRing
 /// A path without a slash lies in the user's runtime directory: `$XDG_RUNTIME_DIR`, else `/run/user/<uid>`, else a
 /// directory of the user's own in `/tmp`.
 struct SocketPath: Sendable {
+  /// For people: what is not UTF-8 is replaced.
   let path: String
+  /// For the kernel, byte for byte, with a zero at the end.
+  let bytes: [CChar]
 
   init(_ name: String) throws(ConnectionError) {
-    path = name.utf8.contains(UInt8(ascii: "/")) ? name : try Self.runtimeDirectory() + "/" + name
     guard !name.isEmpty, !name.utf8.contains(0) else { throw .invalidOption("a socket's path is not empty") }
+    var bytes: [UInt8] = []
+    if !name.utf8.contains(UInt8(ascii: "/")) {
+      bytes += try Self.runtimeDirectory()
+      bytes.append(UInt8(ascii: "/"))
+    }
+    bytes += name.utf8
+    path = String(decoding: bytes, as: UTF8.self)
     let limit = Int(CSUPPORT_MAX_SOCKET_PATH)
-    guard path.utf8.count <= limit else { throw .pathTooLong(path: path, limit: limit) }
+    guard bytes.count <= limit else { throw .pathTooLong(path: path, limit: limit) }
+    self.bytes = (bytes + [0]).map(CChar.init(bitPattern:))
   }
 
-  private static func runtimeDirectory() throws(ConnectionError) -> String {
-    if let directory = Environment.value("XDG_RUNTIME_DIR"), directory.hasPrefix("/") { return directory }
+  private static func runtimeDirectory() throws(ConnectionError) -> [UInt8] {
+    if let text = unsafe getenv("XDG_RUNTIME_DIR"), unsafe text[0] == CChar(bitPattern: UInt8(ascii: "/")) {
+      let count = unsafe strlen(text)
+      return unsafe UnsafeBufferPointer(start: text, count: count).map(UInt8.init(bitPattern:))
+    }
     let user = geteuid()
-    if unsafe csupport_path_kind("/run/user/\(user)") == CInt(CSUPPORT_PATH_DIRECTORY) { return "/run/user/\(user)" }
+    let system = "/run/user/\(user)"
+    if unsafe csupport_path_kind(system) == CInt(CSUPPORT_PATH_DIRECTORY) { return Array(system.utf8) }
     let directory = "/tmp/messageports-\(user)"
     let result = unsafe csupport_directory_make_private(directory)
     if result < 0 { throw ConnectionError(result, "mkdir", path: directory) }
-    return directory
+    return Array(directory.utf8)
   }
 
-  /// The directory that the path lies in.
-  private var directory: String {
-    guard let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")) else { return "." }
-    return slash == path.startIndex ? "/" : String(path[..<slash])
+  /// What is there now; negative: why that cannot be told.
+  var kind: CInt { unsafe csupport_path_kind(bytes) }
+
+  /// There is something that is no socket. A link may lead to one.
+  var isForeign: Bool {
+    var status = stat()
+    guard unsafe stat(bytes, &status) == 0 else { return false }
+    return status.st_mode & S_IFMT != S_IFSOCK
   }
 
-  /// Binds a listening socket. A name left behind by a dead server is taken over; anything else is left alone.
-  func listen(backlog: CInt) throws(ConnectionError) -> CInt {
-    // Of two that find the same dead name, one must not remove the other's live one.
-    let lock = unsafe csupport_directory_lock(directory)
-    if lock < 0 { throw ConnectionError(lock, "open", path: path) }
-    defer { _ = csupport_close(lock) }
-    let kind = unsafe csupport_path_kind(path)
-    switch kind {
-    case CInt(CSUPPORT_PATH_ABSENT): break
-    case CInt(CSUPPORT_PATH_SOCKET):
-      if try isLive() { throw .nameInUse(path: path) }
-      _ = unsafe csupport_path_remove(path)
-    case ..<0: throw ConnectionError(kind, "lstat", path: path)
-    default: throw .foreignFile(path: path)
-    }
-    let socket = unsafe csupport_socket_listen(path, backlog)
-    if socket < 0 { throw ConnectionError(socket, "bind", path: path) }
-    return socket
-  }
-
-  private func isLive() throws(ConnectionError) -> Bool {
-    let socket = unsafe csupport_socket_connect(path)
-    if socket >= 0 { _ = csupport_close(socket) }
-    switch -socket {
-    case ECONNREFUSED, ENOENT: return false
-    case EACCES, EPERM: throw .notPermitted(path: path)
-    default: return true  // connected, too busy to answer, or a server of another kind
-    }
-  }
-
-  func remove() { _ = unsafe csupport_path_remove(path) }
+  /// A connected socket, or a negative `errno`.
+  func connect() -> CInt { unsafe csupport_socket_connect(bytes) }
 }
 
 extension ConnectionError {

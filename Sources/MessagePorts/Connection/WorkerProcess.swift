@@ -66,7 +66,7 @@ public final class WorkerProcess: Sendable {
     do throws(SystemError) {
       (ours, theirs) = try SharedChannel.makePair(options: options)
       try Handshake.sayHello(ours, options)
-      program.setVariable(ParentSocket.variable, to: try ParentSocket.value(for: theirs.socket))
+      program.setVariable(ParentSocket.variable, to: try ParentSocket.value(for: theirs.descriptor))
     } catch {
       throw .system(error)
     }

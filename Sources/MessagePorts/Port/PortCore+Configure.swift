@@ -8,13 +8,13 @@ extension PortCore {
   func configure(_ owner: any AnyObject & Sendable, _ change: (inout Receiver) -> Void) {
     let after = incoming.state.withLock { lane -> AfterLock in
       defer { lane.receiving.leaveDoorbellToThreads() }
-      return change(&lane.receiving.receiver, owner, change)
+      return update(&lane.receiving.receiver, owner, change)
     }
     if after.scheduled != nil { watchIfShared() }
     after.perform()
   }
 
-  private func change(
+  private func update(
     _ receiver: inout Receiver, _ owner: any AnyObject & Sendable, _ change: (inout Receiver) -> Void
   ) -> AfterLock {
     // After a transfer within the process, the lane is another port's.

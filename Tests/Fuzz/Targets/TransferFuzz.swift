@@ -125,13 +125,16 @@ enum TransferFuzz {
 
   private struct Victim: ~Copyable {
     let lane = Lane(
-      options, consumer: RingConsumer(memory: carrier.memory.memory, lane: 0), channel: carrier.channel)
+      options, records: RecordReader(RingConsumer(memory: carrier.memory.memory, lane: 0)), channel: carrier.channel)
     var ports: [MessagePort] = []
     var isOver = false
 
     mutating func take() {
       for _ in 0..<16 where !isOver {
-        switch lane.state.withLock({ $0.take(loop: loop) }) {
+        var after = AfterLock.none
+        let taken = lane.state.withLock { $0.take(&after, loop: loop) }
+        after.perform()
+        switch taken {
         case .nothing, .blocked: return
         case .failed: break
         case .violation: isOver = true
@@ -146,7 +149,8 @@ enum TransferFuzz {
     /// Nothing has become a port but memory that cannot shrink and a connected socket.
     private func check(_ port: MessagePort) {
       let channels = [
-        port.core.outgoing.state.withLock { $0.sendingChannel }, port.core.incoming.state.withLock { $0.receivingChannel },
+        port.core.outgoing.state.withLock { $0.sending.transport.channel },
+        port.core.incoming.state.withLock { $0.receiving.transport.channel },
       ]
       for case let channel? in channels {
         demand(csupport_memory_is_shrink_sealed(channel.memory.fd) == 1, "memory without a seal")
