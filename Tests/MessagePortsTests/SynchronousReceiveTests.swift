@@ -41,6 +41,16 @@ struct SynchronousReceiveTests {
     guard case .closed = try puppet.port.tryReceive() else { Issue.record("closed no more"); return }
   }
 
+  @Test("3.8 `tryReceive` says closed as soon as `isPeerClosed` does")
+  func tryReceiveAfterPeerClosed() throws {
+    for _ in 0..<50 {
+      let puppet = try Puppet(.anotherProcess)
+      try puppet.close()
+      try waitUntil("the peer to be closed") { puppet.port.isPeerClosed }
+      guard case .closed(.closedByPeer) = try puppet.port.tryReceive() else { Issue.record("not closed"); return }
+    }
+  }
+
   @Test("3.8 `receive` tells timed out from closed", arguments: Place.allCases)
   func receiveOutcomes(_ place: Place) throws {
     let puppet = try Puppet(place)
@@ -213,6 +223,30 @@ struct SynchronousReceiveTests {
         try port.postMessage(bitwise: 100)
         #expect(try receiver.join() == 100)
       }
+    }
+  }
+
+  @Test("3.8 A thread that sleeps in a receive gets what comes after a handler that removed itself", arguments: EventLoop.Driver.allCases)
+  func handlerThatRemovesItself(_ driver: EventLoop.Driver) throws {
+    let loop = EventLoop(name: "self", driver: driver)
+    defer { loop.stop() }
+    let puppet = try Puppet(.anotherProcess, options: ChannelOptions(spinPolicy: .never))
+    let port = puppet.port
+    port.setEventLoop(loop)
+    for round in 0..<20 {
+      let receiver = TestThread { try port.receiveNumber() }
+      usleepBriefly(2000)
+      // The loop announces itself in the place of the thread.
+      let taken = Promise<Int>()
+      port.onMessage = { [weak port] event in
+        port?.onMessage = nil
+        taken.fulfil((try? event.load(as: Int.self)) ?? -1)
+      }
+      usleepBriefly(2000)
+      try puppet.post(round..<round + 1)
+      try waitUntil("somebody to take the message") { taken.value != nil || receiver.isFinished }
+      if taken.value != nil { try puppet.post(100..<101) } else { port.onMessage = nil }
+      #expect(try receiver.join() == (taken.value == nil ? round : 100))
     }
   }
 

@@ -1,4 +1,5 @@
 import MessagePorts
+import Synchronization
 import TestSupport
 import Testing
 
@@ -77,6 +78,32 @@ struct TransferListTests {
     expectInvalid(.isListedTwice, at: 2, carrier.near, [one.port1, other.port1, one.port1])
     try await expectUsable([one, other])
     try await carrier.agent.call(.processIdentifier)
+  }
+
+  @Test("6.2 What is wrong with the list alone is found before the value is encoded")
+  func listComesFirst() throws {
+    let encodings = Mutex(0)
+    let channel = try MessageChannel()
+    let (closed, listed) = (try MessageChannel().port1, try MessageChannel().port1)
+    closed.close()
+    let tooMany = try (0..<200).map { _ in try MessageChannel().port1 }
+    for list in [[listed, listed], [closed], [channel.port1], [channel.port2], tooMany] {
+      #expect(throws: PortError.self) {
+        try channel.port1.postMessage(Counted(count: { encodings.withLock { $0 += 1 } }), transfer: list)
+      }
+      #expect(throws: PortError.self) {
+        try channel.port1.postMessage(byteCount: 8, transfer: list) { _ in encodings.withLock { $0 += 1 } }
+      }
+    }
+    #expect(encodings.withLock { $0 } == 0)
+    try channel.port1.postMessage(Counted(count: { encodings.withLock { $0 += 1 } }), transfer: [listed])
+    #expect(encodings.withLock { $0 } == 1)
+  }
+
+  /// Counts how often it is encoded.
+  private struct Counted: Encodable {
+    let count: @Sendable () -> Void
+    func encode(to encoder: any Encoder) throws { count() }
   }
 
   @Test("6.2 A transfer list with a closed port is refused, and nothing changes", arguments: Place.allCases)

@@ -191,6 +191,11 @@ public struct PortReader: ~Copyable, Sendable {
   @usableFromInline @inline(never)
   mutating func isStillOpen() -> Bool {
     records.consumer.letProducerGetAhead()
+    // A reader that polls never sleeps, where it would tell: so that an overflow that was read can be given back.
+    if records.consumer.capacity > GrowthPolicy().steadyCapacity, records.consumer.hasUnreleased {
+      records.consumer.release()
+      payOwedRing()
+    }
     return !isClosing
   }
 

@@ -135,8 +135,17 @@ extension LaneState {
 extension ReceivingHalf {
   fileprivate mutating func takeFromRing(loop: @autoclosure () -> EventLoop) -> Taken {
     var event = MessageEvent(payload: MessagePayload(), ports: [])
-    if takePlain(into: &event) { return .message(event) }
-    return takeUncommon(loop: loop())
+    let taken = takePlain(into: &event) ? .message(event) : takeUncommon(loop: loop())
+    if hasOverflowed { tellWhenAllIsRead() }
+    return taken
+  }
+
+  private var hasOverflowed: Bool { records.consumer.capacity > GrowthPolicy().steadyCapacity }
+
+  /// Whoever takes by hand may never look again: the poster hears at once when all of an overflow was read.
+  @inline(never)
+  private mutating func tellWhenAllIsRead() {
+    if records.consumer.isEmpty, records.consumer.hasUnreleased { release() }
   }
 
   /// The common case: a whole message without ports on the ring. `event` has none, either.
@@ -155,11 +164,7 @@ extension ReceivingHalf {
   private mutating func takeUncommon(loop: EventLoop) -> Taken {
     defer { payOwedRing() }
     switch seekEnd() {
-    case .nothing:
-      // Whoever only looks, and never sleeps, has to tell as well when all of an overflow was read.
-      let hasOverflow = records.consumer.capacity > GrowthPolicy().steadyCapacity
-      if hasOverflow, records.consumer.hasUnreleased { records.consumer.release() }
-      return .nothing
+    case .nothing: return .nothing
     case .unfinished: return .nothing  // for this time; the ring is not empty, so nobody goes to sleep
     case .blocked(let error): return .blocked(error)
     case .violation(let what): return .violation(what)

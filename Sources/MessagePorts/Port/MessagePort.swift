@@ -33,7 +33,8 @@ public final class MessagePort: Sendable {
   /// The port was transferred, or split: this object does not stand for its end of the channel any more.
   public var isDetached: Bool { core.lifecycle.state == .detached }
 
-  /// The other end is closed or gone. Messages that it had posted may still wait here. At most one system call.
+  /// The other end is closed or gone. Messages that it had posted may still wait here. One system call,
+  /// and a few more when that finds the other end gone.
   public var isPeerClosed: Bool { core.isPeerClosed }
 
   /// How many bytes of messages wait to be received here, counting eight bytes and the rounding to eight for each
@@ -54,6 +55,7 @@ public final class MessagePort: Sendable {
   ///   - ports: they move with the message: once this returns, they are detached.
   /// - Throws: ``PortError``; the ports are then still the caller's.
   public func postMessage<Value: Encodable>(_ value: Value, transfer ports: [MessagePort] = []) throws(PortError) {
+    try core.check(transfer: ports)
     let bytes: [UInt8]
     do { bytes = try MessageCoders.current.encode(value) } catch { throw .encodingFailed(error) }
     try unsafe core.post(bytes.span.bytes, transfer: ports)
@@ -97,6 +99,7 @@ public final class MessagePort: Sendable {
     guard byteCount >= 0, byteCount <= core.options.messageLimitBytes else {
       throw .messageTooLarge(byteCount: byteCount, limit: core.options.messageLimitBytes)
     }
+    try core.check(transfer: ports)
     // The room is taken on the ring only once the bytes are there, so that a message posted by `fill` can be first.
     guard let bytes = OwnedBytes(byteCount: byteCount) else {
       throw .system(SystemError(call: "malloc", errno: ENOMEM))

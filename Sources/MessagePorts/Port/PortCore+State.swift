@@ -16,7 +16,11 @@ extension PortCore {
     guard let (isKnown, channel) = ifUsable({ ($0.receiving.receiver.peerClosed != nil, $0.receiving.transport.channel) }) else {
       return false
     }
-    return isKnown || channel?.isHungUp == true
+    if isKnown { return true }
+    guard channel?.isHungUp == true else { return false }
+    // What this says, whoever receives by hand is to hear as well, whether or not the loop has heard it.
+    peerHungUp()
+    return true
   }
 
   var queuedByteCount: Int { ifUsable { $0.receiving.queue.byteCount + $0.receiving.records.consumer.waitingBytes } ?? 0 }

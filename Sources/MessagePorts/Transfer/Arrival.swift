@@ -92,6 +92,9 @@ extension MessagePort {
     let channel = SharedChannel(memory: memory, owningSocket: socket)
     var partial: (bytes: OwnedBytes, filled: Int)?
     if let (byteCount, filled) = port.partial {
+      guard byteCount <= options.messageLimitBytes else {
+        throw .message(.badPort("a partial message of \(byteCount) bytes, over the limit"))
+      }
       guard let file = fds.take() else { throw .violation("fewer descriptors than ports need") }
       let bytes = PartialFile.read(
         file, byteCount: byteCount, filled: filled, acceptsUnsealed: options.acceptsUnsealedMemory)
@@ -101,8 +104,9 @@ extension MessagePort {
       partial = (bytes, filled)
     }
     var portOptions = options
-    portOptions.queueLimitBytes = port.queueLimitBytes
-    portOptions.messageLimitBytes = port.messageLimitBytes
+    // The stricter of one's own limits and the channel's: a peer must not choose how much memory it can take here.
+    portOptions.queueLimitBytes = [options.queueLimitBytes, port.queueLimitBytes].compactMap(\.self).min()
+    portOptions.messageLimitBytes = min(options.messageLimitBytes, port.messageLimitBytes)
     do throws(ResumeError) {
       let core = try PortCore(
         channel: channel, end: port.end, sending: port.outgoing,

@@ -9,9 +9,7 @@ extension PortCore {
   /// Posts a message that carries ports: either all of it happens, or nothing.
   func post(_ bytes: RawSpan, transfer ports: [MessagePort]) throws(PortError) {
     if ports.isEmpty { return try post(bytes) }
-    guard ports.count <= TransferPacket.maximumPorts else {
-      throw .tooManyPorts(count: ports.count, limit: TransferPacket.maximumPorts)
-    }
+    try checkCount(of: ports)
     guard bytes.byteCount <= options.messageLimitBytes else {
       throw .messageTooLarge(byteCount: bytes.byteCount, limit: options.messageLimitBytes)
     }
@@ -54,6 +52,24 @@ extension PortCore {
   }
 
   // MARK: The list
+
+  /// Throws what is wrong with the list alone, or with this port: found before user code runs that encodes a value, and
+  /// looked at again when the message is posted.
+  func check(transfer ports: [MessagePort]) throws(PortError) {
+    if ports.isEmpty { return }
+    try checkCount(of: ports)
+    let cores = ports.map(\.core)
+    try TransferLock.exclusively { () throws(PortError) in
+      try lifecycle.checkUsable()
+      try checkTransferList(cores)
+    }
+  }
+
+  private func checkCount(of ports: [MessagePort]) throws(PortError) {
+    guard ports.count <= TransferPacket.maximumPorts else {
+      throw .tooManyPorts(count: ports.count, limit: TransferPacket.maximumPorts)
+    }
+  }
 
   private func checkTransferList(_ cores: [PortCore]) throws(PortError) {
     // Of a shared channel both of whose ends are here, only the memory tells that they belong together.
