@@ -103,7 +103,10 @@ struct TransferListTests {
   /// Counts how often it is encoded.
   private struct Counted: Encodable {
     let count: @Sendable () -> Void
-    func encode(to encoder: any Encoder) throws { count() }
+    func encode(to encoder: any Encoder) throws {
+      count()
+      try true.encode(to: encoder)
+    }
   }
 
   @Test("6.2 A transfer list with a closed port is refused, and nothing changes", arguments: Place.allCases)
