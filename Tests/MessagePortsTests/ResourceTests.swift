@@ -15,8 +15,10 @@ struct ResourceTests {
         let far = try await agent.call(.descriptors).value
         for isClosedHere in [true, false] {
           let channels = try await makeChannels(100, agent, firstKey: 0)
-          #expect(Resources.now().descriptors >= before.descriptors + 190)
-          #expect(Resources.now().mappings >= before.mappings + 100)
+          let shared = Resources.now()
+          guard shared.descriptors >= before.descriptors + 190, shared.mappings >= before.mappings + 100 else {
+            throw Agent.Failure(description: "\(before) before, \(shared) with a hundred channels")
+          }
           for (key, port) in channels.enumerated() {
             if isClosedHere { port.close() } else { try agent.begin(.close, UInt64(key)) }
           }
