@@ -15,7 +15,8 @@ struct Receiver: Sendable {
   var core: PortCore?
   var handlers = PortHandlers()
   var isStarted = false
-  /// Counts the changes to the two above: a turn keeps the handler it has as long as this stays the same.
+  /// Counts the changes to the two above, and the tasks that come to wait: a turn keeps the handler it has as long as
+  /// this stays the same.
   var configuration: UInt32 = 0
   /// Tasks that wait for the next message, in the order they came.
   var waiters: [MessageWaiter] = []
@@ -58,6 +59,14 @@ struct Receiver: Sendable {
 }
 
 extension Receiver {
+  /// Whom every message goes to, as long as no task waits for one.
+  var plainHandler: (@Sendable (MessageEvent) -> Void)? { isStarted && waiters.isEmpty ? handlers.onMessage : nil }
+
+  mutating func addWaiter(_ waiter: MessageWaiter) {
+    waiters.append(waiter)
+    configuration &+= 1
+  }
+
   mutating func removeWaiter(_ id: UInt64) -> MessageWaiter? {
     waiters.firstIndex { $0.id == id }.map { waiters.remove(at: $0) }
   }

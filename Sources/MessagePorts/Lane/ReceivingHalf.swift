@@ -134,6 +134,12 @@ extension LaneState {
 
 extension ReceivingHalf {
   fileprivate mutating func takeFromRing(loop: @autoclosure () -> EventLoop) -> Taken {
+    // What most turns of a port end with.
+    if records.consumer.isEmpty {
+      if hasOverflowed { tellWhenAllIsRead() }
+      if records.consumer.owesRing { payOwedRing() }
+      return .nothing
+    }
     var event = MessageEvent(payload: MessagePayload(), ports: [])
     let taken = takePlain(into: &event) ? .message(event) : takeUncommon(loop: loop())
     if hasOverflowed { tellWhenAllIsRead() }

@@ -50,7 +50,7 @@ extension PortCore {
         let mayWait = incoming.state.withLock { lane in
           guard lane.receiving.receiver.core === self, !Task.isCancelled else { return false }
           if case .delivered = lane.receiving.receiver.end { return false }
-          lane.receiving.receiver.waiters.append(MessageWaiter(id: id, resumption: resumption))
+          lane.receiving.receiver.addWaiter(MessageWaiter(id: id, resumption: resumption))
           return true
         }
         guard mayWait else { return resumption.resume(nil) }

@@ -1,6 +1,12 @@
 // The front door: a message without ports.
 
 extension PortCore {
+  /// The way in for every message; those with ports go through another door from here.
+  @inline(__always)
+  func post(_ bytes: RawSpan, transfer ports: [MessagePort]) throws(PortError) {
+    if ports.isEmpty { try post(bytes) } else { try postWithPorts(bytes, ports) }
+  }
+
   /// Posts a message without ports.
   @inline(__always)
   func post(_ bytes: RawSpan) throws(PortError) {

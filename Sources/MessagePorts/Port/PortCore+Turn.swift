@@ -33,6 +33,7 @@ extension PortCore {
   func turn(budget: Int, on runner: EventLoop) -> TurnResult {
     // A port can be moved to another loop while a handler runs here; that loop has to wait, so that calls never overlap.
     guard turns.begin() else { return .idle }
+    turnThread.store(csupport_thread_id(), ordering: .relaxed)
     let result = deliver(upTo: budget, on: runner)
     let wasAwaited = turns.end()
     guard let result, !wasAwaited else {
@@ -44,17 +45,17 @@ extension PortCore {
 
   /// `nil`: the port has been moved to another loop.
   private func deliver(upTo budget: Int, on runner: EventLoop) -> TurnResult? {
-    let thread = csupport_thread_id()
     var remaining = budget
     while remaining > 0 {
       guard loop === runner else { return nil }
-      remaining -= deliverPlain(upTo: remaining, on: thread)
+      remaining -= deliverPlain(upTo: remaining)
       guard remaining > 0 else { break }
       guard loop === runner else { return nil }
       remaining -= 1
-      let (delivery, after) = nextDelivery(on: thread)
+      var after = AfterLock.none
+      let delivery = nextDelivery(&after)
       // [about-to-call] Release: pairs with the acquire in `waitForCallToBegin`; the call has begun.
-      threadAboutToCall.store(0, ordering: .releasing)
+      isAboutToCall.store(false, ordering: .releasing)
       after.perform()
       switch delivery {
       case .message(let handler, let event): handler(event)
@@ -78,21 +79,22 @@ extension PortCore {
   /// The common case, made short: whole messages without ports on the ring, and a handler that stays the same. The lock
   /// is taken for each message all the same, because the handler may close or transfer the port, and what is still
   /// queued then is not for it.
-  private func deliverPlain(upTo limit: Int, on thread: UInt64) -> Int {
-    let (handler, configuration) = withReceiver { ($0.isStarted ? $0.handlers.onMessage : nil, $0.configuration) }
+  private func deliverPlain(upTo limit: Int) -> Int {
+    let (handler, configuration) = withReceiver { ($0.plainHandler, $0.configuration) }
     guard let handler else { return 0 }
     var event = MessageEvent(payload: MessagePayload(), ports: [])
     for delivered in 0..<limit {
       let wasTaken = incoming.state.withLock { lane in
+        // Once there is a ring, nothing waits in the local queue.
         guard lifecycle.isOpen, lane.receiving.receiver.configuration == configuration,
-          lane.receiving.receiver.waiters.isEmpty, lane.receiving.queue.isEmpty, lane.receiving.takePlain(into: &event)
+          lane.receiving.takePlain(into: &event)
         else { return false }
-        threadAboutToCall.store(thread, ordering: .relaxed)
+        isAboutToCall.store(true, ordering: .relaxed)
         return true
       }
       guard wasTaken else { return delivered }
       // [about-to-call] Release: pairs with the acquire in `waitForCallToBegin`; the call has begun.
-      threadAboutToCall.store(0, ordering: .releasing)
+      isAboutToCall.store(false, ordering: .releasing)
       handler(event)
     }
     return limit
@@ -105,24 +107,19 @@ extension PortCore {
     // lock since. It is up for some instructions only, unless the loop's thread is preempted.
     // [about-to-call] Acquire: pairs with the releases in `deliver` and `deliverPlain`.
     let mine = csupport_thread_id()
-    while true {
-      let thread = threadAboutToCall.load(ordering: .acquiring)
-      if thread == 0 || thread == mine { return }
-      csupport_cpu_relax()
-    }
+    // Relaxed, of the thread: it was written before the flag, under the same lock.
+    while isAboutToCall.load(ordering: .acquiring), turnThread.load(ordering: .relaxed) != mine { csupport_cpu_relax() }
   }
 
-  private func nextDelivery(on thread: UInt64) -> (Delivery, AfterLock) {
-    var after = AfterLock.none
-    let delivery = incoming.state.withLock { lane -> Delivery in
+  private func nextDelivery(_ after: inout AfterLock) -> Delivery {
+    incoming.state.withLock { lane -> Delivery in
       guard lifecycle.isOpen else {
         lane.receiving.receiver.isScheduled = false
         return .nothing(.idle)
       }
-      threadAboutToCall.store(thread, ordering: .relaxed)
+      isAboutToCall.store(true, ordering: .relaxed)
       return lane.nextDelivery(&after, loop: loop)
     }
-    return (delivery, after)
   }
 
   /// Says on the doorbell that the loop is going to sleep, unless there is something to deliver after all.

@@ -18,8 +18,10 @@ final class PortCore: Sendable {
   /// This end waits, inside a message, in another port's local queue. Set under the ``TransferLock``, for others who have
   /// it, and taken back by whoever takes the message: relaxed, since a look that is out of date costs another look at most.
   let isInMessage = Atomic<Bool>(false)
-  /// The thread of the loop that has taken something for a handler, and is about to call it; 0: there is none.
-  let threadAboutToCall = Atomic<UInt64>(0)
+  /// A loop has taken something for a handler, and is about to call it.
+  let isAboutToCall = Atomic<Bool>(false)
+  /// The thread of the turn that is under way, or was the last: another loop's, perhaps, than the port has now.
+  let turnThread = Atomic<UInt64>(0)
   /// Which loop runs the handlers, and how it knows this port.
   let binding: Mutex<LoopBinding>
   let turns = TurnGuard()

@@ -7,8 +7,8 @@ import Synchronization
 
 extension PortCore {
   /// Posts a message that carries ports: either all of it happens, or nothing.
-  func post(_ bytes: RawSpan, transfer ports: [MessagePort]) throws(PortError) {
-    if ports.isEmpty { return try post(bytes) }
+  @inline(never)
+  func postWithPorts(_ bytes: RawSpan, _ ports: [MessagePort]) throws(PortError) {
     try checkCount(of: ports)
     guard bytes.byteCount <= options.messageLimitBytes else {
       throw .messageTooLarge(byteCount: bytes.byteCount, limit: options.messageLimitBytes)
