@@ -40,7 +40,7 @@ extension PortCore {
     guard let channel else { return }
     binding.withLock { binding in
       guard binding.token == nil, lifecycle.state == .open else { return }
-      binding.token = binding.loop.watch(channel.socket, self)
+      binding.token = binding.loop.watch(channel.socket, client: self)
       isWatched.store(true, ordering: .relaxed)
     }
   }
@@ -98,7 +98,7 @@ extension PortCore.LoopBinding {
 
 // MARK: - The other end is gone
 
-extension PortCore: LoopWatcher {
+extension PortCore: LoopClient {
   /// The socket has something to say. On the loop's thread.
   func ready(_ events: UInt32) {
     if events & UInt32(CSUPPORT_EVENT_IN) != 0 { drainDoorbells() }

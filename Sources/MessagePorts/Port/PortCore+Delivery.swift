@@ -15,18 +15,6 @@ private enum Delivery {
   case nothing(TurnResult)
 }
 
-/// What a port's turn on its loop came to.
-enum TurnResult {
-  /// There may be more to deliver: another turn, after the others had theirs.
-  case more
-  /// Everything was delivered; arm the doorbell.
-  case wait
-  /// Everything was delivered, and nothing needs to be armed.
-  case idle
-  /// Something waits and cannot be taken for want of resources: try again soon.
-  case blocked
-}
-
 /// References whose release may run code of the program, and must not do so under a lock.
 struct Leftovers: Sendable {
   var handlers: PortHandlers?
@@ -142,26 +130,10 @@ extension PortCore {
     }
   }
 
-  @safe
-  enum SleepPreparation: @unchecked Sendable {  // the word lies in the memory
-    case ready(UnsafeMutableRawPointer, ChannelMemory)
-    case hasWork
-    case notNeeded
-  }
-
   /// Whether a message has come, for a loop that looks around before it sleeps. Claims the port's next turn if so.
   func claimTurnIfReady() -> Bool {
     incoming.state.withLock { lane in
       guard !lane.receiver.isScheduled, !lane.consumer.isEmpty else { return false }
-      lane.receiver.isScheduled = true
-      return true
-    }
-  }
-
-  /// Claims the port's next turn, unless it is claimed already.
-  func claimTurn() -> Bool {
-    incoming.state.withLock { lane in
-      guard !lane.receiver.isScheduled else { return false }
       lane.receiver.isScheduled = true
       return true
     }

@@ -181,7 +181,7 @@ extension PortCore {
 
 extension LaneState {
   /// The word on which this end sleeps, if the channel is shared.
-  var doorbell: PortCore.SleepPreparation {
+  var doorbell: SleepPreparation {
     consumer.memory.map { unsafe .ready(consumer.doorbellWord, $0) } ?? .notNeeded
   }
 

@@ -67,10 +67,10 @@ final class KeptPort: Sendable {
   init?(_ core: PortCore, of owner: any AnyObject & Sendable, on loop: EventLoop) {
     self.owner = owner
     self.loop = loop
-    guard loop.register(self, core) else { return nil }
+    guard loop.keep(core, for: self) else { return nil }
   }
 
-  deinit { loop.unregister(self) }
+  deinit { loop.giveUp(self) }
 }
 
 /// A task that waits for the next message: `nil` means that there will be none.
