@@ -61,7 +61,8 @@ extension EventLoop {
         name, { unsafe Unmanaged<EventLoop>.fromOpaque($0!).takeRetainedValue().runThread() }, loop.toOpaque())
     }
     guard result < 0 else {
-      state.life = .starting
+      // Here and now, if they can be had: whoever starts a loop need not fear that another takes the last descriptors.
+      state.life = .starting(try? EpollDriver())
       return nil
     }
     unsafe loop.release()
@@ -90,7 +91,8 @@ extension EventLoop {
     var hasComplained = false
     while true {
       do throws(SystemError) {
-        let driver = try DriverChoice.open(requestedDriver)
+        let epoll = if let opened = epollOpenedAtStart { opened } else { try EpollDriver() }
+        let driver = DriverChoice.open(requestedDriver, on: epoll)
         return begin(driver) ? driver : nil
       } catch {
         if !hasComplained { complain(error) }
@@ -99,6 +101,10 @@ extension EventLoop {
       guard state.withLock({ $0.takesWork }) else { return nil }
       usleep(Self.patienceMicroseconds)
     }
+  }
+
+  private var epollOpenedAtStart: EpollDriver? {
+    state.withLock { if case .starting(let epoll) = $0.life { epoll } else { nil } }
   }
 
   /// `false`: the loop was stopped.

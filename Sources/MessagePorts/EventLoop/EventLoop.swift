@@ -58,8 +58,8 @@ public final class EventLoop: Sendable {
 
   /// Ends the loop's thread after what it is doing now. For loops that a program has made itself.
   ///
-  /// Ports that it serves receive nothing any more until they are given to another loop (``MessagePort/setEventLoop(_:)``),
-  /// and are not kept alive for their handlers: those that the program does not hold close, so that the other end hears
+  /// Ports that it serves receive nothing any more until they are given to another loop
+  /// (``MessagePort/setEventLoop(_:)``), and are not kept alive for their handlers: those that the program does not hold close, so that the other end hears
   /// of it. Tasks and actors whose executor it is go on, on a thread that all stopped loops share.
   public func stop() {
     let (hadThread, sleeper) = state.withLock { state -> (Bool, (any LoopDriver)?) in

@@ -6,8 +6,9 @@ struct LoopState: Sendable {
   enum Life: Sendable {
     /// Nothing was given to it yet, or there was no thread for it.
     case unstarted
-    /// The thread opens what it sleeps on, as soon as the system has descriptors for that.
-    case starting
+    /// The thread opens what it sleeps on. If the system had no descriptors for epoll, which every driver needs, the
+    /// thread begins with that, as soon as there are some.
+    case starting(EpollDriver?)
     case awake(any LoopDriver)
     /// The thread sleeps, or is about to: whoever adds something has to wake it.
     case asleep(any LoopDriver)

@@ -54,10 +54,9 @@ struct DriverChoice: Equatable {
       requested: requested, environment: Environment.driver, probed: probe(), kernel: KernelRelease.running)
   }
 
-  /// Opens what a loop sleeps on. On the thread that will sleep.
-  static func open(_ requested: EventLoop.Driver?) throws(SystemError) -> any LoopDriver {
+  /// Opens what a loop sleeps on, given the epoll that every loop has. On the thread that will sleep.
+  static func open(_ requested: EventLoop.Driver?, on epoll: EpollDriver) -> any LoopDriver {
     let choice = now(requested)
-    let epoll = try EpollDriver()
     switch choice.driver {
     case .uring:
       do throws(SystemError) {
