@@ -41,7 +41,7 @@ public final class EventLoop: Sendable {
 
   /// Makes a loop; its thread starts when it is first needed.
   ///
-  /// If the system has no descriptors for it then, the thread waits until there are some, and nothing is lost meanwhile.
+  /// If the system has no descriptors for it then, the thread waits until there are some. Nothing is lost meanwhile.
   ///
   /// - Parameters:
   ///   - name: for the thread; up to 15 bytes are shown by the system.
@@ -59,8 +59,9 @@ public final class EventLoop: Sendable {
   /// Ends the loop's thread after what it is doing now. For loops that a program has made itself.
   ///
   /// Ports that it serves receive nothing any more until they are given to another loop
-  /// (``MessagePort/setEventLoop(_:)``), and are not kept alive for their handlers: those that the program does not hold close, so that the other end hears
-  /// of it. Tasks and actors whose executor it is go on, on a thread that all stopped loops share.
+  /// (``MessagePort/setEventLoop(_:)``), and are not kept alive for their handlers: those that the program does not
+  /// hold close, so that the other end hears of it. Tasks and actors whose executor it is go on, on a thread that all
+  /// stopped loops share.
   public func stop() {
     let (hadThread, sleeper) = state.withLock { state -> (Bool, (any LoopDriver)?) in
       let sleeper = state.endSleep()
@@ -77,8 +78,8 @@ public final class EventLoop: Sendable {
     if hadThread { sleeper?.wake() } else { letGo() }
   }
 
-  /// Returns once no port of this loop is left that is started, has a message handler, and is open at both ends; or when
-  /// the task is cancelled.
+  /// Returns once no port of this loop is left that is started, has a message handler, and is open at both ends; or
+  /// when the task is cancelled.
   ///
   /// For programs that do nothing but serve ports: open ports by themselves do not keep a process alive.
   public func waitUntilIdle() async {

@@ -9,7 +9,7 @@ protocol LoopWatcher: AnyObject, Sendable {
 protocol LoopClient: LoopWatcher {
   /// The loop that it belongs to now.
   var loop: EventLoop { get }
-  /// Does up to `budget` things, on `runner`'s thread. If that is not the client's loop any more, that loop is asked to.
+  /// Does up to `budget` things, on `runner`'s thread. If the client has another loop by now, that one is asked to.
   func turn(budget: Int, on runner: EventLoop) -> TurnResult
   /// Whether something has come, for a loop that looks around before it sleeps. Claims the next turn if so.
   func claimTurnIfReady() -> Bool

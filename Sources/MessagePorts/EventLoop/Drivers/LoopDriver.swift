@@ -22,8 +22,8 @@ protocol LoopDriver: AnyObject, Sendable {
   var kind: EventLoop.Driver { get }
   /// Ends the sleep of the loop's thread, or the one that it is about to begin.
   func wake()
-  /// Begins to tell of `events` on a descriptor, of its hang-up in any case, and of rings if it is a client's socket and
-  /// this driver is rung there. Returns 0, or a negative error.
+  /// Begins to tell of `events` on a descriptor, of its hang-up in any case, and of rings if it is a client's socket
+  /// and this driver is rung there. Returns 0, or a negative error.
   func watch(_ fd: CInt, events: UInt32, isClient: Bool, _ token: EventLoop.Token) -> CInt
   /// Takes effect at once.
   func unwatch(_ fd: CInt)
