@@ -5,12 +5,13 @@
 #include "new_descriptor.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/timerfd.h>
 #include <time.h>
-#include <unistd.h>
 
 _Static_assert((uint32_t)CSUPPORT_EVENT_IN == (uint32_t)EPOLLIN, "");
 _Static_assert((uint32_t)CSUPPORT_EVENT_OUT == (uint32_t)EPOLLOUT, "");
@@ -33,17 +34,28 @@ int csupport_epoll_remove(int epoll, int fd) {
   return epoll_ctl(epoll, EPOLL_CTL_DEL, fd, NULL) < 0 ? -errno : 0;
 }
 
+/// epoll_pwait2 came with Linux 5.11; kernels before, and sandboxes that know only those, refuse it.
+static atomic_bool has_no_pwait2;
+
+static int wait_for_nanoseconds(int epoll, struct epoll_event *ready, int capacity, int64_t timeout_ns) {
+  // Relaxed: who does not know yet asks once more.
+  if (!atomic_load_explicit(&has_no_pwait2, memory_order_relaxed)) {
+    const struct timespec limit = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
+    const int count = epoll_pwait2(epoll, ready, capacity, &limit, NULL);
+    if (count >= 0 || (errno != ENOSYS && errno != EPERM && errno != EACCES)) return count;
+    atomic_store_explicit(&has_no_pwait2, true, memory_order_relaxed);
+  }
+  // The older form counts milliseconds: rounded up, so that the wait does not end before its time.
+  const int64_t milliseconds = timeout_ns / 1000000 + (timeout_ns % 1000000 != 0);
+  return epoll_wait(epoll, ready, capacity, milliseconds > INT_MAX ? INT_MAX : (int)milliseconds);
+}
+
 int csupport_epoll_wait(int epoll, struct csupport_event *events, int capacity, int64_t timeout_ns) {
   // Not the caller's array: on x86 the kernel's struct is packed, which Swift cannot see.
   struct epoll_event ready[MAX_EVENTS];
   if (capacity > MAX_EVENTS) capacity = MAX_EVENTS;
-  int count;
-  if (timeout_ns <= 0) {
-    count = epoll_wait(epoll, ready, capacity, timeout_ns < 0 ? -1 : 0);
-  } else {
-    struct timespec limit = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
-    count = epoll_pwait2(epoll, ready, capacity, &limit, NULL);
-  }
+  const int count = timeout_ns > 0 ? wait_for_nanoseconds(epoll, ready, capacity, timeout_ns)
+                                   : epoll_wait(epoll, ready, capacity, timeout_ns < 0 ? -1 : 0);
   if (count < 0) return -errno;
   for (int index = 0; index < count; index += 1) {
     events[index] = (struct csupport_event){.token = ready[index].data.u64, .events = ready[index].events};
@@ -70,13 +82,4 @@ int csupport_eventfd_signal(int fd) {
 int csupport_eventfd_drain(int fd) {
   eventfd_t count;
   return eventfd_read(fd, &count) < 0 && errno != EAGAIN ? -errno : 0;
-}
-
-int csupport_timerfd_create(uint64_t after_ns) {
-  if (after_ns == 0) after_ns = 1;  // zero would mean: never
-  struct itimerspec setting = {
-      .it_value = {.tv_sec = (time_t)(after_ns / 1000000000u), .tv_nsec = (long)(after_ns % 1000000000u)}};
-  int fd = new_descriptor(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
-  if (fd < 0) return fd;
-  return timerfd_settime(fd, 0, &setting, NULL) < 0 ? fail_closing(fd, errno) : fd;
 }

@@ -212,9 +212,10 @@ static bool futex_wait_works(struct io_uring *ring) {
   return csupport_futex_wake_all(&word) == 1 && completes_with(ring, 2, 0);
 }
 
-static bool poll_works(struct io_uring *ring) {
+/// 1, 0, or `-errno` if it could not be tried.
+static int poll_works(struct io_uring *ring) {
   int fd = new_descriptor(eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (fd < 0) return false;
+  if (fd < 0) return fd;
   bool works = queue_poll(ring, 3, fd, CSUPPORT_EVENT_IN) == 0 && completes_with(ring, 3, CSUPPORT_EVENT_IN);
   close_descriptor(fd);
   return works;
@@ -226,8 +227,9 @@ int csupport_uring_probe(void) {
   if (result < 0) return result;
   int bits = CSUPPORT_URING_SETUP;
   // Poll first: what a futex wait that does not work leaves behind cannot be mistaken for its completion.
-  if (poll_works(&ring)) bits |= CSUPPORT_URING_POLL;
+  const int polls = poll_works(&ring);
+  if (polls > 0) bits |= CSUPPORT_URING_POLL;
   if (futex_wait_works(&ring)) bits |= CSUPPORT_URING_FUTEX_WAIT;
   end(&ring);
-  return bits;
+  return polls < 0 ? polls : bits;
 }

@@ -227,7 +227,7 @@ struct csupport_credentials {
 /// Who was at the other end when the connection was made (SO_PEERCRED).
 int csupport_socket_peer(int fd, struct csupport_credentials *credentials);
 
-// ---- epoll, eventfd, timerfd --------------------------------------------------------------------------------------------
+// ---- epoll, eventfd -----------------------------------------------------------------------------------------------------
 
 enum {
   CSUPPORT_EVENT_IN = 0x001,
@@ -253,8 +253,6 @@ int csupport_wait_readable(int fd, int64_t timeout_ns);
 int csupport_eventfd_create(void);
 int csupport_eventfd_signal(int fd);
 int csupport_eventfd_drain(int fd);
-/// A timer that becomes readable once, `after_ns` from now (CLOCK_MONOTONIC).
-int csupport_timerfd_create(uint64_t after_ns);
 
 // ---- uring.c: io_uring -----------------------------------------------------------------------------------------------------
 

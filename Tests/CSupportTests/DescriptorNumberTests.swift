@@ -7,7 +7,6 @@ import Testing
 struct DescriptorNumberTests {
   /// Everything here that makes a descriptor.
   enum Maker: String, CaseIterable, Codable, Sendable {
-    case sealedMemory, unlinkedMemory, listener, client, directoryLock, epoll, eventfd, timerfd, pidfd, child
 
     func make() -> CInt {
       let path = freshPath()
@@ -23,7 +22,6 @@ struct DescriptorNumberTests {
       case .directoryLock: return unsafe csupport_directory_lock("/tmp")
       case .epoll: return csupport_epoll_create()
       case .eventfd: return csupport_eventfd_create()
-      case .timerfd: return csupport_timerfd_create(1_000_000_000)
       case .pidfd: return csupport_pidfd_open(getpid())
       case .child: return spawn("/bin/true", []).child.pidfd
       }
@@ -147,7 +145,6 @@ private func close(_ fds: [CInt]) async {
 /// Whether `fd` is something that only this library makes here. Counters, timers and epolls are Dispatch's as well,
 /// which takes more of them when it likes.
 private func isOurs(_ fd: CInt) -> Bool {
-  isOpen(fd) && !["[eventfd]", "[eventpoll]", "[timerfd]"].contains { target(fd).contains($0) }
 }
 
 /// What the kernel calls `fd`.

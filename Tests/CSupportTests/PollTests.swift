@@ -2,7 +2,7 @@ import CSupport
 import Glibc
 import Testing
 
-@Suite("epoll, eventfd, timerfd")
+@Suite("epoll, eventfd")
 struct PollTests {
   let epoll = csupport_epoll_create()
 
@@ -90,20 +90,6 @@ struct PollTests {
     let start = csupport_monotonic_ns()
     #expect(wait(nanoseconds).isEmpty)
     #expect(csupport_monotonic_ns() - start >= UInt64(nanoseconds))
-  }
-
-  @Test("A timer becomes readable once, not early", arguments: [0, 1, 20_000_000] as [UInt64])
-  func timer(nanoseconds: UInt64) {
-    defer { _ = csupport_close(epoll) }
-    let start = csupport_monotonic_ns()
-    let timer = csupport_timerfd_create(nanoseconds)
-    defer { _ = csupport_close(timer) }
-    #expect(isCloseOnExec(timer))
-    #expect(csupport_epoll_add(epoll, timer, UInt32(CSUPPORT_EVENT_IN), 3) == 0)
-    #expect(wait(patienceNanoseconds).first?.token == 3)
-    #expect(csupport_monotonic_ns() - start >= nanoseconds)
-    #expect(csupport_eventfd_drain(timer) == 0, "a timer is drained as an eventfd is")
-    #expect(wait(5_000_000).isEmpty)
   }
 
   @Test("More events than there is room for come with the next call")

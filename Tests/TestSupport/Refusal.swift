@@ -4,7 +4,8 @@ import Glibc
 /// A system call that the kernel is to refuse, with which error.
 public struct Refusal: Sendable, CustomStringConvertible {
   public enum Call: String, Sendable {
-    case chmod, clone, clone3, epoll_ctl, fallocate, ftruncate, io_uring_enter, io_uring_register, io_uring_setup
+    case chmod, clone, clone3, epoll_ctl, epoll_pwait2, fallocate, ftruncate
+    case io_uring_enter, io_uring_register, io_uring_setup
     case membarrier, memfd_create, mmap, pidfd_open, recvmsg, sendmsg, setsockopt, socket, socketpair
 
     fileprivate var number: CInt {
@@ -14,6 +15,7 @@ public struct Refusal: Sendable, CustomStringConvertible {
         case .clone: CTEST_CLONE
         case .clone3: CTEST_CLONE3
         case .epoll_ctl: CTEST_EPOLL_CTL
+        case .epoll_pwait2: CTEST_EPOLL_PWAIT2
         case .fallocate: CTEST_FALLOCATE
         case .ftruncate: CTEST_FTRUNCATE
         case .io_uring_enter: CTEST_IO_URING_ENTER

@@ -125,8 +125,11 @@ private final class Acceptor: LoopWatcher {
     welcomed.finish()
   }
 
+  /// How many clients are greeted before others on the loop have their turn. The socket says again that more wait.
+  private static let mostAtOnce = 32
+
   func ready(_ events: UInt32) {
-    while true {
+    for _ in 0..<Self.mostAtOnce {
       let accepted = csupport_socket_accept(socket)
       switch -accepted {
       case ...0: greet(accepted)

@@ -1,6 +1,5 @@
 import CSupport
 import DequeModule
-import Logging
 import SharedRing
 
 /// What an event loop's thread does. Belongs to that thread.
@@ -8,35 +7,30 @@ struct LoopRunner {
   private let loop: EventLoop
   private var driver: any LoopDriver
   /// Ports whose turn it is, in order.
-  private var ready = Deque<PortCore>()
+  private var ready = Deque<any LoopClient>()
   /// Ports that have just run dry: looked at for a moment longer before their doorbells are armed, which costs the
   /// peer a system call for its next message.
-  private var hot: [PortCore] = []
+  private var hot: [any LoopClient] = []
   private var jobs = Deque<LoopJob>()
   private var events: [LoopEvent] = []
   private var spin: LoopSpin
+  /// Ports that lacked resources, and when they try again.
+  private var blocked: [ObjectIdentifier: any LoopClient] = [:]
+  private var retryDeadline = UInt64.max
   /// How often there was something to do again instead of going to sleep.
   private var timesBusyAgain: UInt32 = 0
 
-  init(_ loop: EventLoop) {
+  init(_ loop: EventLoop, _ driver: any LoopDriver) {
     self.loop = loop
+    self.driver = driver
     spin = LoopSpin(loop.spinPolicy)
-    let (wanted, epoll) = loop.state.withLock { ($0.driver, $0.epoll) }
-    let epollDriver = EpollDriver(epoll: epoll, waker: loop.waker)
-    // Registered in any case: should io_uring be refused later, there is still epoll.
-    _ = csupport_epoll_add(epoll, loop.waker.descriptor, UInt32(CSUPPORT_EVENT_IN), 0)
-    if wanted == .uring, let uring = UringDriver(epollDriver, epoll: epoll, waker: loop.waker) {
-      driver = uring
-    } else {
-      driver = epollDriver
-      if wanted == .uring { loop.fallBackToEpoll() }
-    }
   }
 
   /// How many events a port may have before the others get their turn.
   private static let turnBudget = 64
-  /// How many ports are looked at in each round of a busy loop.
+  /// How many ports are looked at in each round of a busy loop, and of one that spins.
   private static let mostHot = 32
+  private static let mostSpunOn = 4096
   /// How soon a port that lacked resources tries again.
   private static let retryNanoseconds: UInt64 = 10_000_000
 
@@ -64,51 +58,62 @@ struct LoopRunner {
   /// in each round, which costs their peers nothing; if there are many, their doorbells are armed.
   private mutating func lookAtHot() {
     guard hot.count <= Self.mostHot else { return armHot() }
-    var claimed: [PortCore] = []
-    hot.removeAll { core in
-      guard core.claimTurnIfReady() else { return false }
-      claimed.append(core)
+    claimHot()
+  }
+
+  /// Gives a turn to those hot ports that have something; the others stay hot.
+  private mutating func claimHot() {
+    var claimed: [any LoopClient] = []
+    hot.removeAll { client in
+      guard client.claimTurnIfReady() else { return false }
+      claimed.append(client)
       return true
     }
     ready.append(contentsOf: claimed)
   }
 
-  private var inboxIsEmpty: Bool {
-    loop.state.withLock { $0.scheduled.isEmpty && $0.jobs.isEmpty && $0.abandoned.isEmpty && !$0.isStopped }
-  }
+  private var inboxIsEmpty: Bool { loop.state.withLock { $0.mayWait } }
 
   /// `false`: the loop was stopped.
   private mutating func takeFromInbox() -> Bool {
-    var scheduled: [PortCore] = []
+    var scheduled: [any LoopClient] = []
     var added = Deque<LoopJob>()
     var abandoned: [EventLoop.Token] = []
     var due: [@Sendable () -> Void] = []
-    let isStopped = loop.state.withLock { state in
+    let goesOn = loop.state.withLock { state in
+      // What waits in the inbox is not the runner's any more.
+      guard state.takesWork else { return false }
       if state.timers.nextDeadline != nil { due = state.timers.takeDue(now: csupport_monotonic_ns()) }
       swap(&scheduled, &state.scheduled)
       swap(&added, &state.jobs)
       swap(&abandoned, &state.abandoned)
-      return state.isStopped
+      return true
+    }
+    if retryDeadline != .max, retryDeadline <= csupport_monotonic_ns() {
+      ready.append(contentsOf: blocked.values)
+      blocked.removeAll(keepingCapacity: true)
+      retryDeadline = .max
     }
     ready.append(contentsOf: scheduled)
     if jobs.isEmpty { jobs = added } else { jobs.append(contentsOf: added) }
     jobs.append(contentsOf: due.lazy.map { .closure($0) })
     for token in abandoned { driver.disarm(token) }
-    return !isStopped
+    return goesOn
   }
 
   /// One turn for each port that is ready now; those that have more to do get another one after all the others.
   private mutating func runTurns() {
     for _ in 0..<ready.count {
-      let core = ready.removeFirst()
-      switch core.turn(budget: Self.turnBudget, on: loop) {
-      case .more: ready.append(core)
-      case .wait: hot.append(core)
+      let client = ready.removeFirst()
+      switch client.turn(budget: Self.turnBudget, on: loop) {
+      case .more: ready.append(client)
+      case .wait: hot.append(client)
       case .idle: break
-      // For want of resources; there may be some again soon.
-      case .blocked: loop.after(nanoseconds: Self.retryNanoseconds) { core.loop.schedule(core) }
+      case .blocked:
+        if blocked.isEmpty { retryDeadline = EventLoop.deadline(in: Self.retryNanoseconds) }
+        blocked[ObjectIdentifier(client)] = client
       }
-      prepareSpace(core)
+      prepareSpace(client)
     }
   }
 
@@ -116,38 +121,37 @@ struct LoopRunner {
     for _ in 0..<jobs.count { loop.perform(jobs.removeFirst()) }
   }
 
-  private mutating func prepareSpace(_ core: PortCore) {
-    switch core.spaceTurn(driver.doorbell, on: loop) {
+  private mutating func prepareSpace(_ client: any LoopClient) {
+    switch client.spaceTurn(driver.doorbell, on: loop) {
     case .notNeeded: break
-    case .hasWork: ready.append(core)
+    case .hasWork: ready.append(client)
     case .ready(let word, let memory):
-      if let token = core.tokenForDoorbell(on: loop) { unsafe driver.arm(.space, token, word, in: memory) }
+      if let token = client.tokenForDoorbell(on: loop) { unsafe driver.arm(.space, token, word, in: memory) }
     }
   }
 
   // MARK: Sleeping
 
+  /// Waits for the hot ports by looking at them, and hears meanwhile all that a loop hears asleep.
   private mutating func spinOnHot() {
-    guard !hot.isEmpty, let remaining = spin.begin() else { return }
+    guard !hot.isEmpty, hot.count <= Self.mostSpunOn, var remaining = spin.begin() else { return }
     while remaining.goesOn() {
-      for core in hot where core.claimTurnIfReady() { ready.append(core) }
-      if !ready.isEmpty || !inboxIsEmpty {
-        spin.succeeded()
-        // The others stay hot: they are armed before the loop sleeps.
-        hot.removeAll { core in ready.contains { $0 === core } }
-        return
-      }
+      claimHot()
+      if remaining.isVisitDue() { collect(sleepingSince: nil) }
+      // The others stay hot: they are armed before the loop sleeps.
+      if !ready.isEmpty || !inboxIsEmpty { return spin.succeeded() }
+      if let deadline = nextDeadline, deadline <= remaining.now { return }
     }
     spin.failed()
   }
 
   private mutating func armHot() {
-    for core in hot {
-      switch core.prepareToSleep(driver.doorbell, on: loop) {
+    for client in hot {
+      switch client.prepareToSleep(driver.doorbell, on: loop) {
       case .notNeeded: break
-      case .hasWork: ready.append(core)
+      case .hasWork: ready.append(client)
       case .ready(let word, let memory):
-        if let token = core.tokenForDoorbell(on: loop) { unsafe driver.arm(.message, token, word, in: memory) }
+        if let token = client.tokenForDoorbell(on: loop) { unsafe driver.arm(.message, token, word, in: memory) }
       }
     }
     hot.removeAll(keepingCapacity: true)
@@ -156,35 +160,46 @@ struct LoopRunner {
   private mutating func sleep() {
     armHot()
     guard ready.isEmpty else { return }
-    let ticket = loop.waker.count
+    let ticket = driver.ticket
     let maySleep = loop.state.withLock { state in
-      guard state.scheduled.isEmpty, state.jobs.isEmpty, state.abandoned.isEmpty, !state.isStopped else { return false }
-      state.isAsleep = true
+      guard state.mayWait else { return false }
+      state.life = .asleep(driver)
       return true
     }
     collect(sleepingSince: maySleep ? ticket : nil)
-    loop.state.withLock { $0.isAsleep = false }
+    _ = loop.state.withLock { $0.endSleep() }
+  }
+
+  private var nextDeadline: UInt64? {
+    let timer = loop.state.withLock { $0.timers.nextDeadline }
+    return retryDeadline == .max ? timer : min(timer ?? .max, retryDeadline)
   }
 
   /// -1: there is none.
   private var nanosecondsToNextTimer: Int64 {
-    guard let deadline = loop.state.withLock({ $0.timers.nextDeadline }) else { return -1 }
+    guard let deadline = nextDeadline else { return -1 }
     let now = csupport_monotonic_ns()
     return deadline <= now ? 0 : Int64(clamping: deadline - now)
   }
 
   private mutating func collect(sleepingSince ticket: UInt32?) {
     events.removeAll(keepingCapacity: true)
-    if !driver.collect(sleepingSince: ticket, timeoutNanoseconds: nanosecondsToNextTimer, into: &events) {
-      Log.logger.notice("event loop goes over to epoll: io_uring is refused")
-      driver = EpollDriver(epoll: loop.state.withLock { $0.epoll }, waker: loop.waker)
-      loop.fallBackToEpoll()
+    let successor = driver.collect(
+      sleepingSince: ticket, timeoutNanoseconds: ticket == nil ? 0 : nanosecondsToNextTimer, into: &events)
+    if let successor {
+      driver = successor
+      loop.goOver(to: successor)
     }
     for event in events {
       switch event {
       case .message(let token), .space(let token):
-        if let core = loop.watcher(token) as? PortCore { ready.append(core) }
-      case .descriptor(let token, let events): loop.watcher(token)?.ready(events)
+        if case .client(let client) = loop.watcher(token) { ready.append(client) }
+      case .descriptor(let token, let events):
+        switch loop.watcher(token) {
+        case .client(let client): client.ready(events)
+        case .watcher(let watcher): watcher.ready(events)
+        case nil: break
+        }
       }
     }
   }

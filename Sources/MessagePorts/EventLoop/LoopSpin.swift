@@ -25,17 +25,33 @@ struct LoopSpin {
   /// One look around; `nil`: none, sleep at once.
   func begin() -> Remaining? {
     guard nanoseconds > 0 else { return nil }
-    return Remaining(end: csupport_monotonic_ns().addingReportingOverflow(nanoseconds))
+    return Remaining(lasting: nanoseconds)
   }
 
   struct Remaining {
+    /// How long a thread that spins may be deaf for what only the kernel tells: hang-ups, descriptors, armed doorbells.
+    private static let deafNanoseconds: UInt64 = 50_000
+
     private let end: UInt64
+    private(set) var now = csupport_monotonic_ns()
+    private var nextVisit: UInt64
 
-    init(end: (partialValue: UInt64, overflow: Bool)) { self.end = end.overflow ? .max : end.partialValue }
+    init(lasting nanoseconds: UInt64) {
+      end = EventLoop.deadline(in: nanoseconds)
+      nextVisit = now + Self.deafNanoseconds
+    }
 
-    func goesOn() -> Bool {
+    mutating func goesOn() -> Bool {
       for _ in 0..<8 { csupport_cpu_relax() }
-      return csupport_monotonic_ns() < end
+      now = csupport_monotonic_ns()
+      return now < end
+    }
+
+    /// Whether it is time to ask the kernel. Never during the short looks of ``SpinPolicy/adaptive``.
+    mutating func isVisitDue() -> Bool {
+      guard now >= nextVisit else { return false }
+      nextVisit = now + Self.deafNanoseconds
+      return true
     }
   }
 

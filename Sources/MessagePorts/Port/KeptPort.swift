@@ -8,8 +8,8 @@ final class KeptPort: Sendable {
   init?(_ core: PortCore, of owner: any AnyObject & Sendable, on loop: EventLoop) {
     self.owner = owner
     self.loop = loop
-    guard loop.register(self, core) else { return nil }
+    guard loop.keep(core, for: self) else { return nil }
   }
 
-  deinit { loop.unregister(self) }
+  deinit { loop.giveUp(self) }
 }

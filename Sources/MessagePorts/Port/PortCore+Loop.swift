@@ -13,7 +13,7 @@ extension PortCore {
     guard let channel else { return }
     binding.withLock { binding in
       guard binding.token == nil, lifecycle.state == .open else { return }
-      binding.token = binding.loop.watch(channel.descriptor, self)
+      binding.token = binding.loop.watch(channel.descriptor, client: self)
       isWatched.store(true, ordering: .relaxed)
     }
   }
@@ -70,7 +70,7 @@ extension PortCore.LoopBinding {
 
 // MARK: - The other end is gone
 
-extension PortCore: LoopWatcher {
+extension PortCore: LoopClient {
   /// The socket has something to say. On the loop's thread.
   func ready(_ events: UInt32) {
     if events & UInt32(CSUPPORT_EVENT_IN) != 0 { drainDoorbells() }

@@ -15,18 +15,6 @@ private enum Delivery {
   case nothing(TurnResult)
 }
 
-/// What a port's turn on its loop came to.
-enum TurnResult {
-  /// There may be more to deliver: another turn, after the others had theirs.
-  case more
-  /// Everything was delivered; arm the doorbell.
-  case wait
-  /// Everything was delivered, and nothing needs to be armed.
-  case idle
-  /// Something waits and cannot be taken for want of resources: try again soon.
-  case blocked
-}
-
 extension PortCore {
   /// Delivers up to `budget` events, on `runner`'s thread. If that is not the port's loop any more, the port's loop is
   /// asked to do it.

@@ -29,6 +29,7 @@ enum {
   CTEST_CLONE = SYS_clone,
   CTEST_CLONE3 = SYS_clone3,
   CTEST_EPOLL_CTL = SYS_epoll_ctl,
+  CTEST_EPOLL_PWAIT2 = SYS_epoll_pwait2,
   CTEST_FALLOCATE = SYS_fallocate,
   CTEST_FTRUNCATE = SYS_ftruncate,
   CTEST_IO_URING_ENTER = SYS_io_uring_enter,

@@ -9,10 +9,11 @@ import SharedRing
 /// port that has moved on would not be seen dying by its peer until the poll was taken down by this thread.
 /// `EPOLL_CTL_DEL` takes effect at once, from any thread.
 @safe
-final class UringDriver: LoopDriver {  // the pointer is the ring that this owns
+final class UringDriver: LoopDriver, @unchecked Sendable {
+  // The pointer is the ring that this owns. What changes belongs to the loop's thread.
   private let ring: OpaquePointer
-  private let epoll: CInt
-  private let waker: LoopWaker
+  private let waker = LoopWaker()
+  /// Watches the sockets, and takes over should io_uring be refused.
   private let epollDriver: EpollDriver
   /// The waits that the kernel has, and the memory that each needs to stay mapped.
   private var armed: [UInt64: ChannelMemory] = [:]
@@ -23,18 +24,28 @@ final class UringDriver: LoopDriver {  // the pointer is the ring that this owns
   private var isEpollArmed = false
   private var completions = [csupport_completion](repeating: csupport_completion(), count: 256)
 
-  init?(_ epollDriver: EpollDriver, epoll: CInt, waker: LoopWaker) {
+  init(_ epollDriver: EpollDriver) throws(SystemError) {
     var ring: OpaquePointer?
-    guard unsafe csupport_uring_create(256, &ring) >= 0, let ring = unsafe ring else { return nil }
+    try checkOnce("io_uring_setup", unsafe csupport_uring_create(256, &ring))
+    guard let ring = unsafe ring else { throw SystemError(call: "io_uring_setup", errno: ENOMEM) }
     unsafe self.ring = unsafe ring
-    self.epoll = epoll
-    self.waker = waker
     self.epollDriver = epollDriver
   }
 
   deinit { unsafe csupport_uring_destroy(ring) }
 
+  var kind: EventLoop.Driver { .uring }
+  func wake() { waker.wake() }
+
+  func watch(_ fd: CInt, events: UInt32, isClient: Bool, _ token: EventLoop.Token) -> CInt {
+    // Rings come by futex.
+    epollDriver.watch(fd, events: events, isClient: false, token)
+  }
+
+  func unwatch(_ fd: CInt) { epollDriver.unwatch(fd) }
+
   var doorbell: UInt32 { Doorbell.asleepOnFutex }
+  var ticket: UInt32 { waker.count }
 
   /// What a completion is of: the two low bits of its user data, with a port's token above them.
   private enum Tag {
@@ -69,12 +80,14 @@ final class UringDriver: LoopDriver {  // the pointer is the ring that this owns
     if unsafe csupport_uring_cancel(ring, Tag.ignored, key) < 0 { uncancelled.append(key) }
   }
 
-  func collect(sleepingSince ticket: UInt32?, timeoutNanoseconds: Int64, into events: inout [LoopEvent]) -> Bool {
+  func collect(
+    sleepingSince ticket: UInt32?, timeoutNanoseconds: Int64, into events: inout [LoopEvent]
+  ) -> (any LoopDriver)? {
     if let ticket, !isWakerArmed {
       isWakerArmed = unsafe csupport_uring_futex_wait(ring, Tag.waker, waker.address, ticket) >= 0
     }
     if !isEpollArmed {
-      isEpollArmed = unsafe csupport_uring_poll(ring, Tag.epoll, epoll, UInt32(CSUPPORT_EVENT_IN)) >= 0
+      isEpollArmed = unsafe csupport_uring_poll(ring, Tag.epoll, epollDriver.epoll, UInt32(CSUPPORT_EVENT_IN)) >= 0
     }
     // What the thread does not wait for in the kernel would not wake it.
     let maySleep = ticket != nil && isWakerArmed && isEpollArmed && unarmed.isEmpty && uncancelled.isEmpty
@@ -87,13 +100,15 @@ final class UringDriver: LoopDriver {  // the pointer is the ring that this owns
     case ..<0: for completion in completions[..<Int(count)] { note(completion, into: &events) }
     // Nothing, an interruption, or a moment without memory: the loop comes again.
     case 0, EINTR, EAGAIN, EBUSY, ENOMEM: break
-    default: return false
+    default:
+      Log.logger.notice("event loop goes over to epoll: \(SystemError(call: "io_uring_enter", errno: -count))")
+      return epollDriver
     }
     // The queue has room again.
     let late = uncancelled
     uncancelled.removeAll(keepingCapacity: true)
     for key in late where armed[key] != nil { cancel(key) }
-    return true
+    return nil
   }
 
   private func note(_ completion: csupport_completion, into events: inout [LoopEvent]) {

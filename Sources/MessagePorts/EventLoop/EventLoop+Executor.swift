@@ -1,0 +1,38 @@
+extension EventLoop: SerialExecutor, TaskExecutor {
+  /// Runs a task's next step on this loop, or, once it was stopped, on the thread that all stopped loops share.
+  ///
+  /// Thread-safe; one system call, and only if the loop sleeps.
+  public func enqueue(_ job: consuming ExecutorJob) {
+    let job = UnownedJob(job)
+    if add({ $0.jobs.append(.job(job)) }) { return }
+    let isOver = state.withLock { state in
+      if case .stopped = state.life { return true }
+      // The thread may be at another step of the same actor: to pass this on is the last thing that it does.
+      state.jobs.append(.job(job))
+      return false
+    }
+    if isOver { passOn(job) }
+  }
+
+  /// Whether the caller runs on this loop's thread, or, once the loop was stopped, on the one that took over its tasks.
+  public func isIsolatingCurrentContext() -> Bool? { isCurrent || isStopped && Self.heir.isCurrent }
+
+  /// Traps unless ``isIsolatingCurrentContext()``.
+  public func checkIsolated() { precondition(isIsolatingCurrentContext() == true, "not on the event loop \(name)") }
+
+  private var isStopped: Bool { state.withLock { if case .stopped = $0.life { true } else { false } } }
+
+  /// Runs the tasks of stopped loops. Nobody can stop it.
+  private static let heir = EventLoop(name: "stopped loops")
+
+  func passOn(_ job: UnownedJob) { Self.heir.run { self.perform(.job(job)) } }
+
+  func perform(_ job: LoopJob) {
+    switch job {
+    case .closure(let body): body()
+    case .job(let job):
+      unsafe job.runSynchronously(
+        isolatedTo: asUnownedSerialExecutor(), taskExecutor: asUnownedTaskExecutor())
+    }
+  }
+}

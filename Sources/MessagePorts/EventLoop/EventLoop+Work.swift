@@ -1,0 +1,151 @@
+import CSupport
+import Glibc
+import SharedRing
+
+extension EventLoop {
+  /// Gives a client a turn.
+  func schedule(_ client: any LoopClient) {
+    add { $0.scheduled.append(client) }
+  }
+
+  /// Runs `body` on the loop's thread.
+  func run(_ body: @escaping @Sendable () -> Void) {
+    add { $0.jobs.append(.closure(body)) }
+  }
+
+  /// Runs `body` on the loop's thread once so much time has passed. Returns what cancels it.
+  @discardableResult
+  func after(nanoseconds: UInt64, _ body: @escaping @Sendable () -> Void) -> LoopTimers.ID {
+    let deadline = Self.deadline(in: nanoseconds)
+    var id: LoopTimers.ID = 0
+    add { id = $0.timers.add(deadline: deadline, body) }
+    return id
+  }
+
+  func cancel(_ timer: LoopTimers.ID) {
+    // What the timer holds is released without the lock.
+    let body = state.withLock { $0.timers.cancel(timer) }
+    _ = consume body
+  }
+
+  /// A time that the clock never reaches, if it has no room for the sum.
+  static func deadline(in nanoseconds: UInt64) -> UInt64 {
+    let (sum, overflows) = csupport_monotonic_ns().addingReportingOverflow(nanoseconds)
+    return overflows ? .max : sum
+  }
+
+  /// `false`: a loop that was stopped takes nothing.
+  @discardableResult
+  func add(_ change: (inout LoopState) -> Void) -> Bool {
+    var sleeper: (any LoopDriver)?
+    var problem: SystemError?
+    let isTaken = state.withLock { state in
+      guard state.takesWork else { return false }
+      change(&state)
+      sleeper = state.endSleep()
+      if case .unstarted = state.life { problem = start(&state) }
+      return true
+    }
+    sleeper?.wake()
+    if let problem { complain(problem) }
+    return isTaken
+  }
+
+  // MARK: The thread
+
+  /// Starts the thread. Without one, everything waits, and whoever adds something next tries again.
+  func start(_ state: inout LoopState) -> SystemError? {
+    let loop = unsafe Unmanaged.passRetained(self)
+    let result = unsafe name.withCString { name in
+      unsafe csupport_thread_start(
+        name, { unsafe Unmanaged<EventLoop>.fromOpaque($0!).takeRetainedValue().runThread() }, loop.toOpaque())
+    }
+    guard result < 0 else {
+      // Here and now, if they can be had: whoever starts a loop need not fear that another takes the last descriptors.
+      state.life = .starting(try? EpollDriver())
+      return nil
+    }
+    unsafe loop.release()
+    return SystemError(call: "pthread_create", errno: -result)
+  }
+
+  func complain(_ problem: SystemError) { Log.logger.error("an event loop cannot start yet: \(problem)") }
+
+  private func runThread() {
+    threadID.store(csupport_thread_id(), ordering: .relaxed)
+    if let driver = openDriver() {
+      var runner = LoopRunner(self, driver)
+      runner.run()
+    }
+    letGo()
+    // Another thread may get the same number.
+    threadID.store(0, ordering: .relaxed)
+  }
+
+  /// How soon a thread without descriptors asks for them again.
+  private static let patienceMicroseconds: UInt32 = 10_000
+
+  /// Opens what the thread sleeps on. The thread is there already, and so needs nothing to wait for descriptors with.
+  /// `nil`: the loop was stopped meanwhile.
+  private func openDriver() -> (any LoopDriver)? {
+    var hasComplained = false
+    while true {
+      do throws(SystemError) {
+        let epoll = if let opened = epollOpenedAtStart { opened } else { try EpollDriver() }
+        let driver = DriverChoice.open(requestedDriver, on: epoll)
+        return begin(driver) ? driver : nil
+      } catch {
+        if !hasComplained { complain(error) }
+        hasComplained = true
+      }
+      guard state.withLock({ $0.takesWork }) else { return nil }
+      usleep(Self.patienceMicroseconds)
+    }
+  }
+
+  private var epollOpenedAtStart: EpollDriver? {
+    state.withLock { if case .starting(let epoll) = $0.life { epoll } else { nil } }
+  }
+
+  /// `false`: the loop was stopped.
+  private func begin(_ driver: any LoopDriver) -> Bool {
+    let (mayBegin, problems) = state.withLock { state -> (Bool, [SystemError]) in
+      guard case .starting = state.life else { return (false, []) }
+      state.life = .awake(driver)
+      state.lastDriver = driver.kind
+      return (true, state.watches.compactMap { token, watch in register(watch, token, &state) })
+    }
+    report(problems)
+    return mayBegin
+  }
+
+  /// Goes over to another driver: the sockets are the doorbells from now on, say, and every client has to announce
+  /// itself anew. On the loop's thread.
+  func goOver(to driver: any LoopDriver) {
+    let problems = state.withLock { state -> [SystemError] in
+      state.life = state.takesWork ? .awake(driver) : .stopping(driver)
+      state.lastDriver = driver.kind
+      return state.watches.compactMap { token, watch in
+        if case .client(let client) = watch.watcher { state.scheduled.append(client) }
+        driver.unwatch(watch.fd)
+        return register(watch, token, &state)
+      }
+    }
+    report(problems)
+  }
+
+  /// Gives up what nobody will ever do, and passes on what others wait for. The loop has no thread any more.
+  func letGo() {
+    let (scheduled, jobs, timers, kept, driver) = state.withLock { state in
+      defer {
+        (state.scheduled, state.jobs, state.timers) = ([], [], LoopTimers())
+        state.life = .stopped
+      }
+      return (state.scheduled, state.jobs, state.timers, state.kept, state.driver)
+    }
+    for case .job(let job) in jobs { passOn(job) }
+    // They hold ports, which hold the loop; released here, without the lock.
+    withExtendedLifetime((scheduled, jobs, timers, driver)) {}
+    for client in kept.values { client.letGo(of: self) }
+  }
+}
