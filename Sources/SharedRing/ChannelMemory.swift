@@ -65,9 +65,10 @@ package final class ChannelMemory: @unchecked Sendable {  // immutable, and the 
 
   private static func verified(_ fd: CInt, trustingUnsealed: Bool) throws(AttachError) -> ChannelMemory {
     do {
+      // Seals first: what has none may shrink after it was measured, and asking for them never blocks.
+      if !trustingUnsealed, csupport_memory_is_shrink_sealed(fd) != 1 { throw AttachError.notSealed }
       let facts = try fileFacts(fd)
       guard facts.is_regular else { throw AttachError.notAFile }
-      if !trustingUnsealed, csupport_memory_is_shrink_sealed(fd) != 1 { throw AttachError.notSealed }
       guard facts.size_bytes >= UInt64(RingLayout.pageBytes) else {
         throw AttachError.tooShort(byteCount: facts.size_bytes)
       }

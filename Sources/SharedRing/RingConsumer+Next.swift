@@ -92,7 +92,7 @@ extension RingConsumer {
       switch error {
       case .outsideRegion: return .violation("link to \(place.capacity) bytes at \(place.offset)")
       case .beyondFile: return .violation("link beyond the end of the file")
-      case .system(let error): return .blocked(error)
+      case .system(let error): return error.mayPass ? .blocked(error) : .violation("link to memory: \(error)")
       }
     }
     crashPoint(.linkMapped)

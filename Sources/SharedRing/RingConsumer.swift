@@ -22,7 +22,7 @@ import CSupport
   @usableFromInline package var owesRing: Bool
 
   /// What this side last said in its doorbell.
-  var announced: UInt32
+  package internal(set) var announced: UInt32
 
   package let laneIndex: Int
   package let memory: ChannelMemory?
