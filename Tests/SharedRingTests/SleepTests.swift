@@ -362,7 +362,7 @@ struct SleepTests {
     }
   }
 
-  @Test("What a peer writes into a doorbell makes no barrier and ends no promise: what was said is remembered here")
+  @Test("What a peer writes into a doorbell ends no promise and no announcement: what was said is remembered here")
   func scribbledDoorbell() throws {
     let memory = try ChannelMemory.fresh()
     let words = memory.words(lane: 0)
@@ -388,6 +388,17 @@ struct SleepTests {
     #expect(consumer.announced == Doorbell.polling)
     consumer.takeAnnouncementBack()
     #expect(words.loadDoorbell(.message) == Doorbell.awake)
+  }
+
+  @Test("Where barriers are denied, a peer that says for us that we poll keeps nobody from sleeping")
+  func scribbledPromise() async throws {
+    let maySleep = try await Refusal.during([Refusal(.membarrier, EPERM)]) {
+      let memory = try ChannelMemory.fresh()
+      var consumer = RingConsumer(memory: memory, lane: 0)
+      memory.words(lane: 0).storeDoorbell(.message, Doorbell.polling)
+      return consumer.prepareToSleep(Doorbell.asleepOnFutex)
+    }
+    #expect(maySleep)
   }
 
   @Test("A sleeper is woken when its announcement is taken back for another's sake, whatever the peer has written over it")
