@@ -44,7 +44,7 @@ struct csupport_lane_consumer {
 };
 
 struct csupport_lane_doorbells {
-  uint32_t message;          // what the consumer is doing: see RingWaiter.swift
+  uint32_t message;          // what the consumer is doing: see Doorbell.swift
   uint32_t space;            // the same for a producer that waits for space
   uint8_t unused[CSUPPORT_GROUP_BYTES - 8];
 };

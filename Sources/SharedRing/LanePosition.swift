@@ -1,6 +1,6 @@
 /// Where a producer or consumer stands in its lane: what moves to the new owner when the end is transferred.
 ///
-/// The previous owner wrote it, so the new one believes none of it before ``isPlausible(in:lane:)``. A lie that passes
+/// The previous owner wrote it, so the new one believes none of it before ``segment(of:lane:)``. A lie that passes
 /// can make a mess of the liar's own channel only.
 package struct LanePosition: Hashable, Sendable {
   /// Where the segment lies in the file; 0: the initial data.
@@ -27,30 +27,27 @@ package struct LanePosition: Hashable, Sendable {
   /// sums of them cannot overflow.
   private static var limit: UInt64 { 1 << 62 }
 
-  func isPlausible(in memory: ChannelMemory, lane: Int) -> Bool {
-    guard RingLayout.isPlausibleCapacity(capacity), cursorOffset % 8 == 0, cursorOffset <= capacity - 8,
-      segmentPosition <= position, position <= Self.limit
-    else { return false }
-    if segmentOffset == 0 { return capacity == UInt64(memory.laneCapacity) }
-    let regionStart = RingLayout.regionOffset(lane: lane)
-    let page = UInt64(RingLayout.pageBytes)
-    guard segmentOffset >= regionStart, segmentOffset <= regionStart + RingLayout.regionBytes - capacity,
-      segmentOffset % page == 0, capacity % page == 0
-    else { return false }
-    guard let facts = try? ChannelMemory.fileFacts(memory.fd) else { return false }
-    return facts.size_bytes >= segmentOffset + capacity
+  var isPlausible: Bool {
+    RingLayout.isPlausibleCapacity(capacity) && cursorOffset % 8 == 0 && cursorOffset <= capacity - 8
+      && segmentPosition <= position && position <= Self.limit
   }
-}
 
-extension LanePosition {
-  /// The mapping of the segment, unless it is the initial data.
-  func mapSegment(of memory: ChannelMemory, lane: Int) throws(ResumeError) -> Mapping? {
-    guard isPlausible(in: memory, lane: lane) else { throw .implausible }
-    guard segmentOffset != 0 else { return nil }
-    do throws(SystemError) {
-      return try Mapping(fd: memory.fd, fileOffset: segmentOffset, byteCount: Int(capacity))
+  /// The segment, with its lap; nothing of what the previous owner says is believed before this has succeeded.
+  func segment(of memory: ChannelMemory, lane: Int) throws(ResumeError) -> Segment {
+    guard isPlausible else { throw .implausible }
+    let lapPosition = position &- cursorOffset
+    if segmentOffset == 0 {
+      guard capacity == UInt64(memory.laneCapacity) else { throw .implausible }
+      return Segment(initialOf: memory, lane: lane, lapPosition: lapPosition)
+    }
+    let place = Segment.Place(offset: segmentOffset, capacity: capacity)
+    do throws(Segment.Refusal) {
+      return try Segment(at: place, of: memory, lane: lane, lapPosition: lapPosition)
     } catch {
-      throw .system(error)
+      switch error {
+      case .outsideRegion, .beyondFile: throw .implausible
+      case .system(let error): throw .system(error)
+      }
     }
   }
 }
@@ -64,64 +61,44 @@ package enum ResumeError: Error, Hashable {
 extension RingProducer {
   /// Where this producer stands. Nothing may be staged.
   package var lanePosition: LanePosition {
-    LanePosition(
-      segmentOffset: segmentOffset, capacity: UInt64(capacity), cursorOffset: UInt64(unsafe cursor - start),
-      position: position, segmentPosition: segmentPosition)
+    unsafe segment.lanePosition(cursor: cursor, segmentPosition: segmentPosition)
   }
 
   /// The producer of an end that arrived here: it goes on where the previous owner stopped.
   package static func resume(
     memory: ChannelMemory, lane: Int, at saved: LanePosition
   ) throws(ResumeError) -> RingProducer {
-    let segment = try saved.mapSegment(of: memory, lane: lane)
     var producer = RingProducer(memory: memory, lane: lane)
-    producer.enter(segment, at: saved)
+    producer.segment = try saved.segment(of: memory, lane: lane)
+    unsafe producer.cursor = unsafe producer.segment.start + Int(saved.cursorOffset)
+    producer.segmentPosition = saved.segmentPosition
+    unsafe producer.limit = unsafe producer.cursor  // room is found out with the first message
     return producer
-  }
-
-  private mutating func enter(_ mapping: consuming Mapping?, at saved: LanePosition) {
-    if let mapping = consume mapping {
-      unsafe start = unsafe mapping.address
-      segment = consume mapping
-    }
-    unsafe end = unsafe start + Int(saved.capacity)
-    unsafe cursor = unsafe start + Int(saved.cursorOffset)
-    segmentOffset = saved.segmentOffset
-    segmentPosition = saved.segmentPosition
-    lapPosition = saved.position &- saved.cursorOffset
-    unsafe limit = unsafe cursor  // room is found out with the first message
   }
 }
 
 extension RingConsumer {
   /// Where this consumer stands. Everything read has been released.
-  package var lanePosition: LanePosition {
-    LanePosition(
-      segmentOffset: segmentOffset, capacity: UInt64(capacity), cursorOffset: UInt64(unsafe cursor - start),
-      position: position, segmentPosition: 0)
-  }
+  package var lanePosition: LanePosition { unsafe segment.lanePosition(cursor: cursor, segmentPosition: 0) }
 
   /// The consumer of an end that arrived here: it goes on where the previous owner stopped.
   package static func resume(
     memory: ChannelMemory, lane: Int, at saved: LanePosition
   ) throws(ResumeError) -> RingConsumer {
-    let segment = try saved.mapSegment(of: memory, lane: lane)
     var consumer = RingConsumer(memory: memory, lane: lane)
-    consumer.enter(segment, at: saved)
+    consumer.segment = try saved.segment(of: memory, lane: lane)
+    unsafe consumer.cursor = unsafe consumer.segment.start + Int(saved.cursorOffset)
+    unsafe consumer.emptyCursor = unsafe consumer.cursor
+    consumer.released = saved.position
+    consumer.setReleasePoint()
     return consumer
   }
+}
 
-  private mutating func enter(_ mapping: consuming Mapping?, at saved: LanePosition) {
-    if let mapping = consume mapping {
-      unsafe start = unsafe mapping.address
-      segment = consume mapping
-    }
-    unsafe end = unsafe start + Int(saved.capacity)
-    unsafe cursor = unsafe start + Int(saved.cursorOffset)
-    unsafe emptyCursor = unsafe cursor
-    segmentOffset = saved.segmentOffset
-    lapPosition = saved.position &- saved.cursorOffset
-    released = saved.position
-    setReleasePoint()
+extension Segment {
+  fileprivate func lanePosition(cursor: UnsafeMutableRawPointer, segmentPosition: UInt64) -> LanePosition {
+    LanePosition(
+      segmentOffset: offset, capacity: UInt64(capacity), cursorOffset: UInt64(unsafe cursor - start),
+      position: unsafe position(of: cursor), segmentPosition: segmentPosition)
   }
 }

@@ -30,7 +30,7 @@ extension RingConsumer {
       let header = RecordHeader(rawValue: unsafe RecordHeader.load(at: cursor))
       if header.rawValue == 0 { return .empty }
       guard let kind = header.kind else { return .violation("unknown record \(header.rawValue)") }
-      let room = unsafe end - cursor
+      let room = unsafe segment.room(from: cursor)
       switch kind {
       case .message, .firstFragment, .middleFragment, .lastFragment, .abort:
         guard RecordHeader.recordBytes(payloadBytes: header.byteCount) <= room - RecordHeader.byteCount else {
@@ -46,19 +46,13 @@ extension RingConsumer {
         return .record(RingRecord(header: first, kind: .message, run: run))
       case .pad:
         guard header.byteCount == room - RecordHeader.byteCount else { return .violation("pad of a wrong size") }
-        lapPosition &+= UInt64(capacity)
-        unsafe cursor = unsafe start
-        unsafe releaseAt = unsafe start  // the next advance tells the producer of the lap
+        unsafe cursor = unsafe segment.startLap()
+        unsafe releaseAt = unsafe segment.start  // the next advance tells the producer of the lap
       case .link:
         guard header.byteCount == 16, RecordHeader.recordBytes(payloadBytes: 16) <= room else {
           return .violation("link of a wrong size")
         }
-        do throws(LinkError) { try follow() } catch {
-          switch error {
-          case .violation(let what): return .violation(what)
-          case .system(let error): return .blocked(error)
-          }
-        }
+        if let step = follow() { return step }
       }
     }
     return .violation("pads and links without end")
@@ -85,45 +79,31 @@ extension RingConsumer {
     advance(by: RecordHeader.recordBytes(payloadBytes: record.byteCount))
   }
 
-  private enum LinkError: Error {
-    case violation(String)
-    case system(SystemError)
-  }
-
-  /// Goes on in the segment that the link at the cursor names, and gives the old one's memory back.
-  private mutating func follow() throws(LinkError) {
-    guard let memory else { throw .violation("link in nothing") }
-    let offset = unsafe Self.loadOnce(cursor + 8)
-    let capacity = unsafe Self.loadOnce(cursor + 16)
-    let regionStart = RingLayout.regionOffset(lane: laneIndex)
-    guard capacity >= UInt64(RingLayout.pageBytes), capacity <= UInt64(RingLayout.largestCapacity),
-      capacity % UInt64(RingLayout.pageBytes) == 0, offset % UInt64(RingLayout.pageBytes) == 0,
-      offset >= regionStart, offset <= regionStart + RingLayout.regionBytes - capacity
-    else { throw .violation("link to \(capacity) bytes at \(offset)") }
-    let mapping: Mapping
-    do throws(SystemError) {
-      // The file cannot shrink, so what is inside now stays inside.
-      guard try ChannelMemory.fileFacts(memory.fd).size_bytes >= offset + capacity else {
-        throw SystemError(call: "segment", errno: 0)
-      }
-      mapping = try Mapping(fd: memory.fd, fileOffset: offset, byteCount: Int(capacity))
+  /// Goes on in the segment that the link at the cursor names, and gives the old one's memory back. What it returns is
+  /// why it could not.
+  private mutating func follow() -> RingStep? {
+    guard let memory else { return .violation("link in nothing") }
+    let place = Segment.Place(offset: unsafe Self.loadOnce(cursor + 8), capacity: unsafe Self.loadOnce(cursor + 16))
+    let next: Segment
+    do throws(Segment.Refusal) {
+      let position = self.position &+ UInt64(RecordHeader.recordBytes(payloadBytes: 16))
+      next = try Segment(at: place, of: memory, lane: laneIndex, lapPosition: position)
     } catch {
-      if error.errno == 0 { throw .violation("link beyond the end of the file") }
-      throw .system(error)
+      switch error {
+      case .outsideRegion: return .violation("link to \(place.capacity) bytes at \(place.offset)")
+      case .beyondFile: return .violation("link beyond the end of the file")
+      case .system(let error): return error.mayPass ? .blocked(error) : .violation("link to memory: \(error)")
+      }
     }
     crashPoint(.linkMapped)
-    let position = self.position &+ UInt64(RecordHeader.recordBytes(payloadBytes: 16))
-    let old = (offset: segmentOffset, capacity: self.capacity)
-    unsafe start = unsafe mapping.address
-    unsafe cursor = unsafe mapping.address
-    unsafe emptyCursor = unsafe mapping.address
-    unsafe end = unsafe mapping.address + Int(capacity)
-    lapPosition = position
-    segmentOffset = offset
-    segment = consume mapping
-    if old.offset != 0 { _ = csupport_memory_discard(memory.fd, old.offset, UInt64(old.capacity)) }
+    let old = (isInitial: segment.isInitial, offset: segment.offset, capacity: capacity)
+    segment = next
+    unsafe cursor = unsafe segment.start
+    unsafe emptyCursor = unsafe segment.start
+    if !old.isInitial { _ = csupport_memory_discard(memory.fd, old.offset, UInt64(old.capacity)) }
     release()
     crashPoint(.linkFollowed)
+    return nil
   }
 
   /// Reads a word that the peer may be changing, once.

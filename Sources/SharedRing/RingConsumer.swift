@@ -4,62 +4,53 @@ import CSupport
 ///
 /// It distrusts everything it reads: each header is fetched once, checked against the segment's bounds, and only then
 /// used. A record that cannot be right ends the lane (``RingStep/violation(_:)``), and nothing else happens.
-@safe  // The pointers stay inside `start ..< end`, a mapping that `memory` or `segment` keeps.
+@safe  // The pointers stay inside `segment`, a mapping that it or `memory` keeps.
 @usableFromInline package struct RingConsumer: ~Copyable, @unchecked Sendable {  // owned by one thread at a time
-  /// The next header. Always a multiple of eight from `start`, with room for a header before `end`.
+  /// The next header. Always a multiple of eight from the segment's start, with room for a header before its end.
   @usableFromInline var cursor: UnsafeMutableRawPointer
-  @usableFromInline var start: UnsafeMutableRawPointer
-  @usableFromInline var end: UnsafeMutableRawPointer
+  @usableFromInline var segment: Segment
   /// How much is read before the producer is told: an eighth of the ring unless it is set to less.
   package var releaseStride: Int
-  /// Passing this means that so much was read. `start` as long as nothing of this lap was.
+  /// Passing this means that so much was read. The segment's start as long as nothing of this lap was.
   @usableFromInline var releaseAt: UnsafeMutableRawPointer
-  @usableFromInline var words: LaneWords
+  @usableFromInline var words: SharedWords
   /// Where the cursor was when the ring was last found empty, or began to be read.
   @usableFromInline var emptyCursor: UnsafeMutableRawPointer
-  /// The lane position of `start` in this lap.
-  @usableFromInline var lapPosition: UInt64
   /// What the producer was told.
   var released: UInt64
-  /// The producer was found asleep on its socket while something was released; see ``takeOwedRing()``.
+  /// The producer was found asleep on its socket when something was released; see ``takeOwedRing()``.
   @usableFromInline package var owesRing: Bool
+
+  /// What this side last said in its doorbell.
+  package internal(set) var announced: UInt32
 
   package let laneIndex: Int
   package let memory: ChannelMemory?
-  var segmentOffset: UInt64
-  var segment: Mapping?
 
   /// A consumer attached to nothing: it is always empty.
   package init() {
     unsafe self.init(
-      data: Self.emptyHeader, capacity: 16,
-      words: LaneWords(base: LaneWords.nowhere), lane: 0, memory: nil)
+      segment: Segment(start: Self.emptyHeader, capacity: 16), words: SharedWords(base: SharedWords.nowhere), lane: 0,
+      memory: nil)
   }
 
   /// The consumer of a lane from which nothing has been read yet.
   package init(memory: ChannelMemory, lane: Int) {
-    unsafe self.init(
-      data: memory.initialData(lane: lane), capacity: memory.laneCapacity, words: memory.words(lane: lane), lane: lane,
-      memory: memory)
+    self.init(segment: Segment(initialOf: memory, lane: lane), words: memory.words(lane: lane), lane: lane, memory: memory)
   }
 
-  @unsafe private init(
-    data: UnsafeMutableRawPointer, capacity: Int, words: LaneWords, lane: Int, memory: ChannelMemory?
-  ) {
-    unsafe cursor = data
-    unsafe start = data
-    unsafe end = data + capacity
+  private init(segment: consuming Segment, words: SharedWords, lane: Int, memory: ChannelMemory?) {
+    unsafe cursor = unsafe segment.start
     releaseStride = .max
-    unsafe releaseAt = data + capacity / 8
-    unsafe emptyCursor = data
+    unsafe releaseAt = unsafe segment.start + segment.capacity / 8
+    unsafe emptyCursor = unsafe segment.start
+    self.segment = segment
     self.words = words
-    lapPosition = 0
     released = 0
     owesRing = false
+    announced = Doorbell.awake
     laneIndex = lane
     self.memory = memory
-    segmentOffset = 0
-    segment = nil
   }
 
   /// Sixteen zero bytes, never written: "not yet", for ever.
@@ -70,9 +61,9 @@ import CSupport
   }()
 
   package var isAttached: Bool { memory != nil }
-  @inlinable package var capacity: Int { unsafe end - start }
+  @inlinable package var capacity: Int { segment.capacity }
   /// The lane position of the next record.
-  @inlinable package var position: UInt64 { unsafe lapPosition &+ UInt64(truncatingIfNeeded: cursor - start) }
+  @inlinable package var position: UInt64 { unsafe segment.position(of: cursor) }
 }
 
 // MARK: - Hot path
@@ -113,7 +104,7 @@ extension RingConsumer {
     guard header >> 32 == RecordHeader.plainMessage else { return nil }
     let payloadBytes = Int(truncatingIfNeeded: header & 0xffff_ffff)
     let next = RecordHeader.recordBytes(payloadBytes: payloadBytes)
-    guard unsafe next <= (end - cursor) &- RecordHeader.byteCount else { return nil }
+    guard unsafe next <= segment.room(from: cursor) &- RecordHeader.byteCount else { return nil }
     defer { advance(by: next) }
     let payload = unsafe UnsafeRawBufferPointer(start: cursor + RecordHeader.byteCount, count: payloadBytes)
     return try unsafe body(payload.bytes)
@@ -126,7 +117,7 @@ extension RingConsumer {
     guard header >> 32 == RecordHeader.plainMessage else { return false }
     let payloadBytes = Int(truncatingIfNeeded: header & 0xffff_ffff)
     let next = RecordHeader.recordBytes(payloadBytes: payloadBytes)
-    guard unsafe next <= (end - cursor) &- RecordHeader.byteCount else { return false }
+    guard unsafe next <= segment.room(from: cursor) &- RecordHeader.byteCount else { return false }
     let payload = unsafe UnsafeRawBufferPointer(start: cursor + RecordHeader.byteCount, count: payloadBytes)
     guard unsafe body(payload.bytes) else { return false }
     advance(by: next)
@@ -147,7 +138,7 @@ extension RingConsumer {
   /// record was read, the producer has no business there.
   @usableFromInline @inline(never)
   mutating func releaseRead() {
-    if unsafe releaseAt == start { unsafe RecordHeader.terminate(at: start) }
+    if unsafe releaseAt == segment.start { unsafe RecordHeader.terminate(at: segment.start) }
     release()
   }
 }
@@ -171,28 +162,7 @@ extension RingConsumer {
   }
 
   mutating func setReleasePoint() {
-    unsafe releaseAt = unsafe min(cursor + min(max(capacity / 8, 8), releaseStride), end)
-  }
-
-  /// Wakes a producer that waits for space, or notes that its socket has to be rung.
-  package mutating func wakeProducer() {
-    guard isAttached else { return }
-    let doorbell = words.loadDoorbell(.space)
-    guard doorbell == Doorbell.asleepOnFutex || doorbell == Doorbell.asleepOnSocket,
-      words.takeDoorbell(.space, doorbell)
-    else { return }
-    crashPoint(.spaceWakeTaken)
-    if doorbell == Doorbell.asleepOnSocket {
-      owesRing = true
-    } else {
-      _ = unsafe csupport_futex_wake_all(words.doorbellWord(.space))
-    }
-  }
-
-  /// Whether the producer's socket has to be rung since the last time this was asked.
-  package mutating func takeOwedRing() -> Bool {
-    defer { owesRing = false }
-    return owesRing
+    unsafe releaseAt = unsafe min(cursor + min(max(capacity / 8, 8), releaseStride), segment.end)
   }
 
   /// Whether something was read that the producer has not been told of.

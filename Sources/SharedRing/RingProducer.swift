@@ -4,17 +4,14 @@ public import CSupport
 ///
 /// The hot path, ``tryWrite(_:)``, touches the ring and this value and nothing else. A producer that is not attached to
 /// a lane has no room, so that "nothing attached", "full" and "must wrap" are one comparison away from the hot path.
-@safe  // The pointers stay inside `start ..< end`, a mapping that `memory` or `segment` keeps.
+@safe  // The pointers stay inside `segment`, a mapping that it or `memory` keeps.
 @usableFromInline package struct RingProducer: ~Copyable, @unchecked Sendable {  // owned by one thread at a time
-  /// Where the next header goes. Always a multiple of eight from `start`, with room for a header before `end`.
+  /// Where the next header goes. Always a multiple of eight from the segment's start, with room for a header before its end.
   @usableFromInline var cursor: UnsafeMutableRawPointer
   /// A record may be written if it, and the header behind it, end at or before this.
   @usableFromInline var limit: UnsafeMutableRawPointer
-  @usableFromInline var start: UnsafeMutableRawPointer
-  @usableFromInline var end: UnsafeMutableRawPointer
-  @usableFromInline var words: LaneWords
-  /// The lane position of `start` in this lap.
-  @usableFromInline var lapPosition: UInt64
+  @usableFromInline var segment: Segment
+  @usableFromInline var words: SharedWords
   /// The lane position at which this segment began: the consumer is not in it before it released that much.
   var segmentPosition: UInt64
   /// The last released position seen: it never goes back.
@@ -30,33 +27,25 @@ public import CSupport
 
   package let laneIndex: Int
   package let memory: ChannelMemory?
-  /// Where this segment lies in the file; 0 for the initial data in the first pages.
-  var segmentOffset: UInt64
-  var segment: Mapping?
 
   /// A producer attached to nothing: it never has room.
   package init() {
     unsafe self.init(
-      data: LaneWords.nowhere, capacity: 0, words: LaneWords(base: LaneWords.nowhere), lane: 0, memory: nil)
+      segment: Segment(start: SharedWords.nowhere, capacity: 0), words: SharedWords(base: SharedWords.nowhere), lane: 0,
+      memory: nil)
   }
 
   /// The producer of a lane in which nothing has been written yet.
   package init(memory: ChannelMemory, lane: Int) {
-    unsafe self.init(
-      data: memory.initialData(lane: lane), capacity: memory.laneCapacity, words: memory.words(lane: lane), lane: lane,
-      memory: memory)
+    self.init(segment: Segment(initialOf: memory, lane: lane), words: memory.words(lane: lane), lane: lane, memory: memory)
     recomputeLimit(released: 0)
   }
 
-  @unsafe private init(
-    data: UnsafeMutableRawPointer, capacity: Int, words: LaneWords, lane: Int, memory: ChannelMemory?
-  ) {
-    unsafe cursor = data
-    unsafe limit = data
-    unsafe start = data
-    unsafe end = data + capacity
+  private init(segment: consuming Segment, words: SharedWords, lane: Int, memory: ChannelMemory?) {
+    unsafe cursor = unsafe segment.start
+    unsafe limit = unsafe segment.start
+    self.segment = segment
     self.words = words
-    lapPosition = 0
     segmentPosition = 0
     seenReleased = 0
     unsafe withheldAddress = nil
@@ -66,14 +55,12 @@ public import CSupport
     isRegisteredForMembarrier = false
     laneIndex = lane
     self.memory = memory
-    segmentOffset = 0
-    segment = nil
   }
 
   package var isAttached: Bool { memory != nil }
-  @inlinable package var capacity: Int { unsafe end - start }
+  @inlinable package var capacity: Int { segment.capacity }
   /// The lane position of the next record.
-  @inlinable package var position: UInt64 { unsafe lapPosition &+ UInt64(truncatingIfNeeded: cursor - start) }
+  @inlinable package var position: UInt64 { unsafe segment.position(of: cursor) }
 
   /// The largest message that ``tryWrite(_:)`` ever takes: with a quarter of the ring, there is always a way to fit it
   /// in once the consumer has caught up, wherever the wrap happens to be.
@@ -149,24 +136,6 @@ extension RingProducer {
     crashPoint(.batchCommitted)
     return true
   }
-
-  /// Whether the consumer sleeps and has to be woken, after something was published.
-  ///
-  /// The fence puts our commit before our look at the doorbell; the consumer announces, fences, and looks at the ring.
-  /// One of the two sees the other. No fence is needed while the consumer says that it polls: before it stops doing so
-  /// it puts a fence into this process itself, if this process registered for that.
-  @inlinable @inline(__always)
-  package mutating func consumerSleeps() -> Bool {
-    if isRegisteredForMembarrier {
-      // [polling-barrier] The fence that this leaves out, `RingConsumer.prepareToSleep` puts into this process.
-      csupport_compiler_barrier()
-      if words.loadDoorbell(.message) == Doorbell.polling { return false }
-    }
-    // [message-sleep] Our commit before our look; pairs with the fence in `RingConsumer.prepareToSleep`.
-    csupport_store_load_fence()
-    let doorbell = words.loadDoorbell(.message)
-    return doorbell == Doorbell.asleepOnFutex || doorbell == Doorbell.asleepOnSocket
-  }
 }
 
 // MARK: - Room
@@ -181,7 +150,8 @@ extension RingProducer {
     recomputeLimit(released: released)
     if unsafe needed <= limit - cursor { return true }
     // It may fit at the start, if what is left here is given up.
-    guard unsafe needed > end - cursor, freeBytes(released: released) >= (unsafe end - cursor) + needed else { return false }
+    let left = unsafe segment.room(from: cursor)
+    guard needed > left, freeBytes(released: released) >= left + needed else { return false }
     wrap()
     recomputeLimit(released: released)
     return unsafe needed <= limit - cursor
@@ -206,17 +176,16 @@ extension RingProducer {
 
   mutating func recomputeLimit(released: UInt64) {
     let free = freeBytes(released: released)
-    unsafe limit = unsafe free <= 0 ? cursor : cursor + min(free, end - cursor)
+    unsafe limit = unsafe free <= 0 ? cursor : cursor + min(free, segment.room(from: cursor))
   }
 
-  /// Gives up what is left before `end`, and goes on at `start`. There must be free space there for a header.
+  /// Gives up what is left of this lap, and begins the next. There must be free space there for a header.
   mutating func wrap() {
-    let pad = RecordHeader(kind: .pad, byteCount: unsafe end - cursor - RecordHeader.byteCount)
-    unsafe RecordHeader.terminate(at: start)
+    let pad = RecordHeader(kind: .pad, byteCount: unsafe segment.room(from: cursor) - RecordHeader.byteCount)
+    unsafe RecordHeader.terminate(at: segment.start)
     if isBatching { unsafe withhold(pad, at: cursor) } else { unsafe pad.commit(at: cursor) }
     crashPoint(.wrapped)
-    lapPosition &+= UInt64(capacity)
-    unsafe cursor = unsafe start
+    unsafe cursor = unsafe segment.startLap()
   }
 
   /// How many bytes of records the consumer has not released yet.
@@ -227,9 +196,4 @@ extension RingProducer {
 
   /// Tells inspectors how much was posted.
   package func publishPosition() { words.storePosted(position) }
-}
-
-extension LaneWords {
-  /// A place for pointers that point nowhere: never read, never written.
-  @unsafe static var nowhere: UnsafeMutableRawPointer { unsafe UnsafeMutableRawPointer(bitPattern: 8)! }
 }

@@ -99,6 +99,7 @@ extension RingConsumer {
 extension RunHeader {
   /// Whether the segment has room for it, and for the header behind it.
   func isInside(_ consumer: borrowing RingConsumer) -> Bool {
-    unsafe RecordHeader.recordBytes(payloadBytes: byteCount) <= consumer.end - consumer.cursor - RecordHeader.byteCount
+    let room = unsafe consumer.segment.room(from: consumer.cursor)
+    return RecordHeader.recordBytes(payloadBytes: byteCount) <= room - RecordHeader.byteCount
   }
 }

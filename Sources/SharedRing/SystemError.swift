@@ -20,6 +20,11 @@ public struct SystemError: Error, Hashable, CustomStringConvertible {
   public var description: String { "\(call) failed: \(unsafe String(cString: csupport_error_name(errno)))" }
 }
 
+extension SystemError {
+  /// Whether the same call may succeed later, though nothing about it changes: something was used up.
+  var mayPass: Bool { [ENOMEM, EAGAIN, ENFILE, EMFILE, EINTR].contains(errno) }
+}
+
 /// Turns the shim's "value or `-errno`" into a value or a thrown ``SystemError``.
 ///
 /// A call interrupted by a signal is made again: signals disturb no operation. Callers that must look at the clock

@@ -1,7 +1,7 @@
 /* Sleeping without a lost wake-up: the [sleep] protocol. See README.md for what is abstracted.
  *
- * RingWaiter.swift, RingProducer.consumerSleeps, RingProducer+Message.swift (wakeConsumer), RingConsumer.release and
- * wakeProducer. Records are counted, not stored (records.pml has them): `committed` is the commit of a header.
+ * Doorbell.swift (both sleepers and both wakers) and RingConsumer.release. Records are counted, not stored
+ * (records.pml has them): `committed` is the commit of a header.
  *
  * Own: futexWait, wakeMessageWaiters, sendPacket, ringOwed, sleepOnBoth, wakeDoorbell, ringPrivateWord, localEvent.
  *

@@ -9,6 +9,7 @@ private let O_PATH: CInt = 0x20_0000
 private let F_ADD_SEALS: CInt = 1033
 private let F_SEAL_SHRINK: CInt = 2
 private let F_SEAL_WRITE: CInt = 8
+private let F_SEAL_FUTURE_WRITE: CInt = 16
 
 /// A memory file that takes seals, without any.
 private func makeUnsealedMemory() -> CInt {
@@ -152,6 +153,25 @@ struct HostileMemoryTests {
       let after = Resources.now()
       // The test's own machinery opens and closes some meanwhile.
       #expect(after.descriptors < before.descriptors + 20 && after.mappings < before.mappings + 20)
+    }
+  }
+
+  @Test("Memory that its owner sealed against writing since then ends the lane: it can never be mapped again")
+  func sealedLater() throws {
+    let fd = makeUnsealedMemory()
+    #expect(ftruncate(fd, 4096) == 0)
+    #expect(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) == 0)
+    let page = try Mapping(fd: fd, fileOffset: 0, byteCount: 4096)
+    unsafe page.address.storeBytes(of: RingLayout.magic, toByteOffset: CSUPPORT_IDENTITY_MAGIC, as: UInt64.self)
+    unsafe page.address.storeBytes(of: RingLayout.version, toByteOffset: CSUPPORT_IDENTITY_VERSION, as: UInt32.self)
+    unsafe page.address.storeBytes(of: 1536, toByteOffset: CSUPPORT_IDENTITY_LANE_CAPACITY, as: UInt64.self)
+    let memory = try ChannelMemory.attach(owning: fd, trustingUnsealed: false)
+    var producer = RingProducer(memory: memory, lane: 0)
+    var consumer = RingConsumer(memory: memory, lane: 0)
+    try producer.grow(capacity: 64 << 10)
+    #expect(fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE) == 0)
+    for _ in 0..<3 {
+      guard case .violation = consumer.next() else { throw Failure("no violation") }
     }
   }
 

@@ -362,6 +362,66 @@ struct SleepTests {
     }
   }
 
+  @Test("What a peer writes into a doorbell ends no promise and no announcement: what was said is remembered here")
+  func scribbledDoorbell() throws {
+    let memory = try ChannelMemory.fresh()
+    let words = memory.words(lane: 0)
+    var consumer = RingConsumer(memory: memory, lane: 0)
+    words.storeDoorbell(.message, Doorbell.polling)
+    consumer.stayAwake()
+    #expect(consumer.announced == Doorbell.awake)
+    let maySleep = consumer.prepareToSleep(Doorbell.asleepOnFutex)
+    #expect(maySleep && consumer.announced == Doorbell.asleepOnFutex)
+    #expect(words.loadDoorbell(.message) == Doorbell.asleepOnFutex)
+    // The announcement is taken back, whatever is in the word by now.
+    for scribble in [Doorbell.polling, Doorbell.asleepOnSocket, 77] {
+      words.storeDoorbell(.message, scribble)
+      consumer.stayAwake()
+      #expect(words.loadDoorbell(.message) == Doorbell.awake)
+      let maySleep = consumer.prepareToSleep(Doorbell.asleepOnFutex)
+      #expect(maySleep)
+    }
+    // A promise outlives what is written over it, until it is taken back.
+    consumer.startPolling()
+    words.storeDoorbell(.message, Doorbell.awake)
+    consumer.stayAwake()
+    #expect(consumer.announced == Doorbell.polling)
+    consumer.takeAnnouncementBack()
+    #expect(words.loadDoorbell(.message) == Doorbell.awake)
+  }
+
+  @Test("Where barriers are denied, a peer that says for us that we poll keeps nobody from sleeping")
+  func scribbledPromise() async throws {
+    let maySleep = try await Refusal.during([Refusal(.membarrier, EPERM)]) {
+      let memory = try ChannelMemory.fresh()
+      var consumer = RingConsumer(memory: memory, lane: 0)
+      memory.words(lane: 0).storeDoorbell(.message, Doorbell.polling)
+      return consumer.prepareToSleep(Doorbell.asleepOnFutex)
+    }
+    #expect(maySleep)
+  }
+
+  @Test("A sleeper is woken when its announcement is taken back for another's sake, whatever the peer has written over it")
+  func takenBackUnderScribbles() async throws {
+    let memory = try ChannelMemory.fresh()
+    var consumer = RingConsumer(memory: memory, lane: 0)
+    var producer = RingProducer(memory: memory, lane: 0)
+    let maySleep = consumer.prepareToSleep(Doorbell.asleepOnFutex)
+    #expect(maySleep)
+    let woken = Collected<Int>()
+    startThread {
+      let other = RingConsumer(memory: memory, lane: 0)
+      other.sleep(timeoutNanoseconds: 5_000_000_000)
+      woken.append(0)
+    }
+    usleepBriefly(50_000)
+    memory.words(lane: 0).storeDoorbell(.message, Doorbell.polling)
+    let wrote = producer.write(1, 8)
+    let maySleepToo = consumer.prepareToSleep(Doorbell.asleepOnSocket)
+    #expect(wrote && !maySleepToo)
+    try await woken.wait(for: 1, within: .seconds(4))
+  }
+
   private final class Shared: Sendable {
     /// The number of the last message, once that is decided.
     let last = Atomic<UInt64>(.max)

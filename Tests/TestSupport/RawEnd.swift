@@ -100,8 +100,8 @@ package final class RawEnd: @unchecked Sendable {  // each is used by one thread
   }
 
   /// The words that the victim reads of this end: what was released, whether somebody sleeps.
-  package var theirLane: LaneWords { memory.words(lane: 1 - end) }
-  package var ourLane: LaneWords { memory.words(lane: end) }
+  package var theirLane: SharedWords { memory.words(lane: 1 - end) }
+  package var ourLane: SharedWords { memory.words(lane: end) }
 
   // MARK: Socket
 

@@ -23,10 +23,11 @@ enum PartialFile {
 
   /// Reads such a file into a message of `byteCount` bytes; `nil` if it is not one, or there is no memory for it.
   static func read(_ fd: CInt, byteCount: Int, filled: Int, acceptsUnsealed: Bool) -> OwnedBytes? {
+    // Seals first: what has none may shrink after it was measured.
     // A hole would be filled by reading it: a peer could make us allocate memory that it never had itself.
-    guard let facts = try? ChannelMemory.fileFacts(fd), facts.is_regular, facts.size_bytes >= UInt64(max(filled, 1)),
-      facts.allocated_bytes >= UInt64(filled),
-      acceptsUnsealed || csupport_memory_is_shrink_sealed(fd) == 1, let bytes = OwnedBytes(byteCount: byteCount),
+    guard acceptsUnsealed || csupport_memory_is_shrink_sealed(fd) == 1,
+      let facts = try? ChannelMemory.fileFacts(fd), facts.is_regular, facts.size_bytes >= UInt64(max(filled, 1)),
+      facts.allocated_bytes >= UInt64(filled), let bytes = OwnedBytes(byteCount: byteCount),
       let mapping = try? Mapping(fd: fd, fileOffset: 0, byteCount: max(filled, 1))
     else { return nil }
     unsafe bytes.write(UnsafeRawBufferPointer(start: mapping.address, count: filled).bytes, at: 0)

@@ -59,7 +59,7 @@ enum ProducerFuzz {
 
   private struct Victim: ~Copyable {
     let memory: ChannelMemory
-    let words: LaneWords
+    let words: SharedWords
     var producer: RingProducer
     let policy: GrowthPolicy
     private(set) var writtenBytes = 0
@@ -81,7 +81,8 @@ enum ProducerFuzz {
     func checkPlace() {
       let place = producer.lanePosition
       demand(place.cursorOffset % 8 == 0 && place.cursorOffset <= place.capacity - 8, "cursor at \(place)")
-      demand(unsafe producer.limit <= producer.end && producer.limit >= producer.start, "limit beyond the ring")
+      let isInside = unsafe producer.limit >= producer.segment.start && producer.limit <= producer.segment.end
+      demand(isInside, "limit beyond the ring")
       demand(place.segmentOffset != 0 || place.capacity == UInt64(memory.laneCapacity), "\(place)")
     }
 

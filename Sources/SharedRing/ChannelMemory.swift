@@ -1,45 +1,5 @@
 import CSupport
 
-/// One mapping of a part of a file, unmapped when this goes away.
-@safe
-@usableFromInline package struct Mapping: ~Copyable, @unchecked Sendable {  // owns a fixed range of addresses, no state
-  package let address: UnsafeMutableRawPointer
-  package let byteCount: Int
-  /// Where in the file it begins.
-  package let fileOffset: UInt64
-
-  package init(fd: CInt, fileOffset: UInt64, byteCount: Int) throws(SystemError) {
-    var address: UnsafeMutableRawPointer?
-    let result = unsafe csupport_memory_map(fd, fileOffset, byteCount, &address)
-    guard result >= 0, let address = unsafe address else { throw SystemError(call: "mmap", errno: -result) }
-    unsafe self.address = unsafe address
-    self.byteCount = byteCount
-    self.fileOffset = fileOffset
-  }
-
-  deinit { _ = unsafe csupport_memory_unmap(address, byteCount) }
-}
-
-/// Which kind of memory a channel lies in.
-public enum MemoryBacking: String, Sendable, Hashable, CaseIterable {
-  /// `memfd_create`, sealed against shrinking: no peer can pull it from under us.
-  case memfd
-  /// A file without a name where `shm_open` has its own: for systems or policies without memfd. A peer could shrink it
-  /// and so kill whoever reads it, which is why a receiver takes it only from peers that it says it trusts.
-  case posixSharedMemory
-}
-
-/// Why a descriptor that a peer sent is not a channel's memory.
-package enum AttachError: Error, Hashable {
-  case notAFile
-  case notSealed
-  case tooShort(byteCount: UInt64)
-  case notAChannel
-  case versionDiffers(theirs: UInt32)
-  case implausibleCapacity(UInt64)
-  case system(SystemError)
-}
-
 /// A channel's file and the mapping of its first pages, with the header and both lanes' initial data.
 ///
 /// Thread safety: immutable; what the memory holds is the business of the lanes' producers and consumers.
@@ -105,15 +65,16 @@ package final class ChannelMemory: @unchecked Sendable {  // immutable, and the 
 
   private static func verified(_ fd: CInt, trustingUnsealed: Bool) throws(AttachError) -> ChannelMemory {
     do {
+      // Seals first: what has none may shrink after it was measured, and asking for them never blocks.
+      if !trustingUnsealed, csupport_memory_is_shrink_sealed(fd) != 1 { throw AttachError.notSealed }
       let facts = try fileFacts(fd)
       guard facts.is_regular else { throw AttachError.notAFile }
-      if !trustingUnsealed, csupport_memory_is_shrink_sealed(fd) != 1 { throw AttachError.notSealed }
       guard facts.size_bytes >= UInt64(RingLayout.pageBytes) else {
         throw AttachError.tooShort(byteCount: facts.size_bytes)
       }
       // One page is there for certain; what it says decides how much more to map.
       let first = try Mapping(fd: fd, fileOffset: 0, byteCount: RingLayout.pageBytes)
-      let words = unsafe LaneWords(base: first.address)
+      let words = unsafe SharedWords(base: first.address)
       let (magic, version, capacity) = words.loadIdentity()
       guard magic == RingLayout.magic else { throw AttachError.notAChannel }
       guard version == RingLayout.version else { throw AttachError.versionDiffers(theirs: version) }
@@ -141,7 +102,7 @@ package final class ChannelMemory: @unchecked Sendable {  // immutable, and the 
     return facts
   }
 
-  package func words(lane: Int) -> LaneWords { unsafe LaneWords(base: base.address + RingLayout.laneOffset(lane)) }
+  package func words(lane: Int) -> SharedWords { unsafe SharedWords(base: base.address + RingLayout.laneOffset(lane)) }
 
   /// The lane's initial data, inside the base mapping.
   @unsafe func initialData(lane: Int) -> UnsafeMutableRawPointer {

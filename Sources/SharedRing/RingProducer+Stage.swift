@@ -1,30 +1,10 @@
 import CSupport
 
-/// How a lane grows when its consumer does not keep up.
-package struct GrowthPolicy: Sendable, Hashable {
-  /// Up to here a lane grows because traffic asks for it, and stays so. What exceeds it holds unread data only, and is
-  /// given back once that was read.
-  package var steadyCapacity = 1 << 20
-  /// The first bigger segment: not worth making smaller.
-  package var firstGrownCapacity = 64 << 10
-  /// The most that may wait unread; `nil`: no limit.
-  package var unreadLimitBytes: Int?
-
-  /// Whether to give a busy consumer a few microseconds before asking for memory.
-  package var waitsForConsumer = true
-
-  package init(unreadLimitBytes: Int? = nil) { self.unreadLimitBytes = unreadLimitBytes }
-
-  /// Messages larger than this go in fragments of this size, so that a small warm ring carries a message of any size
-  /// while the consumer keeps up: fresh memory costs several microseconds a page.
-  package var fragmentBytes: Int { steadyCapacity / 8 }
-}
-
 /// What staging needs from whoever knows the sockets.
 package protocol RingConsumerContact {
   /// Whether the consumer is known to be gone for good. May ask the kernel.
   func consumerIsGone() -> Bool
-  /// Wakes the consumer; called after ``RingProducer/wakeConsumer()`` said that it sleeps on its socket.
+  /// Signals the consumer; called after ``RingProducer/wakeConsumer()`` said that it sleeps on its socket.
   func ringSocket()
 }
 
@@ -53,28 +33,11 @@ extension RingProducer {
   }
 
   /// Whether the lane grew beyond what it is to keep. Initial data of that size is what the channel's maker asked for.
-  package func hasOverflowed(_ policy: GrowthPolicy) -> Bool { segmentOffset != 0 && capacity > policy.steadyCapacity }
+  package func hasOverflowed(_ policy: GrowthPolicy) -> Bool { !segment.isInitial && capacity > policy.steadyCapacity }
 
   /// Takes a staged message back: the consumer forgets the fragments that it may have seen.
   package mutating func abandonStaged(_ header: RecordHeader) {
     if header.kind == .lastFragment { publish(RecordHeader(kind: .abort, byteCount: 0)) }
-  }
-
-  /// Whether the consumer slept on its socket and has to be rung there. One that slept on its futex has been woken.
-  package mutating func wakeConsumer() -> Bool {
-    crashPoint(.wakeDecided)
-    let doorbell = words.loadDoorbell(.message)
-    guard doorbell == Doorbell.asleepOnFutex || doorbell == Doorbell.asleepOnSocket,
-      words.takeDoorbell(.message, doorbell)
-    else { return false }
-    #if PLANTED_LOST_WAKE_UP
-      if PlantedBug.strikes() { return false }
-    #endif
-    crashPoint(.wakeTaken)
-    if doorbell == Doorbell.asleepOnSocket { return true }
-    _ = unsafe csupport_futex_wake_all(words.doorbellWord(.message))
-    crashPoint(.wakeDone)
-    return false
   }
 
   private mutating func stageFragments(
@@ -110,8 +73,8 @@ extension RingProducer {
 
   /// Writes an abort into the reserved space.
   private mutating func abandonFragments() {
-    unsafe limit = end
-    if unsafe end - cursor < 2 * RecordHeader.byteCount { wrap() }
+    unsafe limit = unsafe segment.end
+    if unsafe segment.room(from: cursor) < 2 * RecordHeader.byteCount { wrap() }
     publish(RecordHeader(kind: .abort, byteCount: 0))
     recomputeLimit(released: seenReleased)
   }
@@ -164,11 +127,6 @@ extension RingProducer {
       unsafe csupport_copy(cursor + RecordHeader.byteCount + offset, from, source.count)
     }
   }
-}
-
-package enum Processors {
-  /// Whether another process can run while this one spins. Looked up once.
-  package static let areSeveral = csupport_usable_processors() > 1
 }
 
 extension Int {

@@ -1,13 +1,13 @@
 public import CSupport
 public import Synchronization
 
-/// The shared words of one lane. Every atomic access to memory that a peer can write is in this file. The labels are those
-/// of the article MemoryOrdering: each stands at the two ends of an ordering, and nowhere else.
+/// The words of one lane that two processes share. Every atomic access to memory that a peer can write is in this file.
+/// The labels are those of the article MemoryOrdering: each stands at the two ends of an ordering, and nowhere else.
 ///
 /// The words are shared with a process that may write anything at any time, so each is loaded once into a local, and
 /// the local is checked.
 @safe
-@usableFromInline package struct LaneWords {
+@usableFromInline package struct SharedWords {
   /// The lane's header group, inside a mapping that outlives this value.
   @usableFromInline let base: UnsafeMutableRawPointer
 
@@ -26,7 +26,7 @@ public import Synchronization
 
 // MARK: - Identity
 
-extension LaneWords {
+extension SharedWords {
   /// The channel's identity, for `base` at the start of the channel. Relaxed: the creator wrote it before it sent the
   /// descriptor. Atomic all the same, so that each word is fetched once.
   func loadIdentity() -> (magic: UInt64, version: UInt32, laneCapacity: UInt64) {
@@ -40,7 +40,7 @@ extension LaneWords {
 
 // MARK: - Positions
 
-extension LaneWords {
+extension SharedWords {
   /// [space-visible] Acquire: pairs with the release in ``storeReleased(_:)``; the consumer's last reads of the bytes
   /// below this position happened before we overwrite them.
   @inlinable package func loadReleased() -> UInt64 {
@@ -74,34 +74,7 @@ extension LaneWords {
 
 // MARK: - Doorbells
 
-/// What the side that might sleep says in its doorbell.
-@usableFromInline package enum Doorbell {
-  /// It looks by itself before it sleeps: nobody need ring.
-  @inlinable package static var awake: UInt32 { 0 }
-  /// It sleeps on the doorbell: wake it with a futex call.
-  @inlinable package static var asleepOnFutex: UInt32 { 1 }
-  /// It sleeps on the channel's socket: wake it with a packet.
-  @inlinable package static var asleepOnSocket: UInt32 { 2 }
-  /// It will not sleep without first putting a fence into every registered process (`membarrier`): a registered
-  /// producer need not fence before it looks here.
-  @inlinable package static var polling: UInt32 { 3 }
-}
-
-@usableFromInline package enum DoorbellKind {
-  /// The consumer waits for a message.
-  case message
-  /// The producer waits for space.
-  case space
-
-  @inlinable var offset: Int {
-    switch self {
-    case .message: CSUPPORT_LANE_MESSAGE_DOORBELL
-    case .space: CSUPPORT_LANE_SPACE_DOORBELL
-    }
-  }
-}
-
-extension LaneWords {
+extension SharedWords {
   /// The word to sleep on.
   @unsafe package func doorbellWord(_ kind: DoorbellKind) -> UnsafeMutableRawPointer { unsafe base + kind.offset }
 
@@ -111,7 +84,7 @@ extension LaneWords {
     unsafe word32(kind.offset).pointee.load(ordering: .relaxed)
   }
 
-  /// Relaxed: the caller fences after an announcement; taking one back needs no order, a late ring is harmless.
+  /// Relaxed: the caller fences after an announcement; taking one back needs no order, a late signal is harmless.
   @inlinable package func storeDoorbell(_ kind: DoorbellKind, _ value: UInt32) {
     unsafe word32(kind.offset).pointee.store(value, ordering: .relaxed)
   }
@@ -121,13 +94,18 @@ extension LaneWords {
     unsafe word32(kind.offset).pointee.store(Doorbell.awake, ordering: .releasing)
   }
 
-  /// Takes the sleeper's announcement back in its name, so that one ring answers it. Relaxed: the futex call or the
+  /// Takes the sleeper's announcement back in its name, so that one signal answers it. Relaxed: the futex call or the
   /// packet that follows is the synchronisation.
   package func takeDoorbell(_ kind: DoorbellKind, _ announced: UInt32) -> Bool {
     unsafe word32(kind.offset).pointee.compareExchange(
       expected: announced, desired: Doorbell.awake, ordering: .relaxed
     ).exchanged
   }
+}
+
+extension SharedWords {
+  /// A place for pointers that point nowhere: never read, never written.
+  @unsafe static var nowhere: UnsafeMutableRawPointer { unsafe UnsafeMutableRawPointer(bitPattern: 8)! }
 }
 
 // MARK: - Record headers

@@ -1,4 +1,5 @@
-import CSupport
+public import CSupport
+import Glibc
 
 // Sleeping without a lost wake-up.
 //
@@ -23,6 +24,39 @@ import CSupport
 //
 // The same in the other direction, with the released position and the space doorbell, lets a producer wait for space.
 
+/// What the side that might sleep says in its doorbell.
+@usableFromInline package enum Doorbell {
+  /// It looks by itself before it sleeps: nobody need signal.
+  @inlinable package static var awake: UInt32 { 0 }
+  /// It sleeps on the doorbell: wake it with a futex call.
+  @inlinable package static var asleepOnFutex: UInt32 { 1 }
+  /// It sleeps on the channel's socket: wake it with a packet.
+  @inlinable package static var asleepOnSocket: UInt32 { 2 }
+  /// It will not sleep without first putting a fence into every registered process (`membarrier`): a registered
+  /// producer need not fence before it looks here.
+  @inlinable package static var polling: UInt32 { 3 }
+
+  /// Whether somebody has to be woken. A peer may have written anything: what means nothing wakes nobody.
+  @inlinable @inline(__always)
+  package static func isAsleep(_ doorbell: UInt32) -> Bool { doorbell == asleepOnFutex || doorbell == asleepOnSocket }
+}
+
+@usableFromInline package enum DoorbellKind {
+  /// The consumer waits for a message.
+  case message
+  /// The producer waits for space.
+  case space
+
+  @inlinable var offset: Int {
+    switch self {
+    case .message: CSUPPORT_LANE_MESSAGE_DOORBELL
+    case .space: CSUPPORT_LANE_SPACE_DOORBELL
+    }
+  }
+}
+
+// MARK: - The sleeping consumer
+
 extension RingConsumer {
   /// Steps 1 to 3: whether the caller may sleep now. `doorbell` says where it will.
   ///
@@ -35,8 +69,9 @@ extension RingConsumer {
       self.released = position
       words.storeReleased(position)
     }
-    let before = words.loadDoorbell(.message)
-    words.storeDoorbell(.message, doorbell)
+    // What this side has said is remembered here: the peer can change the word, and must not choose what we do.
+    let before = announced
+    announce(doorbell)
     crashPoint(.sleepAnnounced)
     // [polling-barrier] Pairs with the compiler's barrier in `RingProducer.consumerSleeps`: a producer that looked before
     // has committed before, one that looks afterwards sees the announcement.
@@ -47,30 +82,32 @@ extension RingConsumer {
     if released { wakeProducer() }
     if !hasBarrier {
       // No memory for the barrier, say: stay awake, the caller will come again.
-      words.storeDoorbell(.message, Doorbell.polling)
+      announce(Doorbell.polling)
       return false
     }
     if isEmpty { return true }
-    words.storeDoorbell(.message, Doorbell.awake)
-    // Whoever takes an announcement back takes it back for all who sleep on it: the producer will not ring for them.
+    announce(Doorbell.awake)
+    // Whoever takes an announcement back takes it back for all who sleep on it: the producer will not signal them.
     if before == Doorbell.asleepOnFutex { wakeSleepers() }
     return false
   }
 
-  /// After sleeping, or instead of it: nobody need ring any more. What a polling reader has promised stays promised,
+  /// After sleeping, or instead of it: nobody need signal any more. What a polling reader has promised stays promised,
   /// until a barrier ends it.
-  package func stayAwake() {
-    guard isAttached else { return }
-    let doorbell = words.loadDoorbell(.message)
-    if doorbell == Doorbell.asleepOnFutex || doorbell == Doorbell.asleepOnSocket {
-      words.storeDoorbell(.message, Doorbell.awake)
-    }
+  package mutating func stayAwake() {
+    guard isAttached, Doorbell.isAsleep(announced) else { return }
+    announce(Doorbell.awake)
   }
 
   /// Promises to put a fence into the producer's process before sleeping. Only where `membarrier` is available.
-  package func startPolling() {
+  package mutating func startPolling() {
     guard isAttached else { return }
-    words.storeDoorbell(.message, Doorbell.polling)
+    announce(Doorbell.polling)
+  }
+
+  private mutating func announce(_ doorbell: UInt32) {
+    announced = doorbell
+    words.storeDoorbell(.message, doorbell)
   }
 
   /// Sleeps while the doorbell says that this side is asleep on its futex, at most so long (< 0: without limit).
@@ -81,8 +118,15 @@ extension RingConsumer {
       words.doorbellWord(.message), Doorbell.asleepOnFutex, timeoutNanoseconds)
   }
 
-  /// Nobody sleeps here any more who has to be rung.
-  package func takeAnnouncementBack() { words.releaseDoorbell(.message) }
+  /// Nobody sleeps here any more who has to be signalled: this side is about to be somebody else's, who has promised
+  /// nothing.
+  package func takeAnnouncementBack() {
+    words.releaseDoorbell(.message)
+    guard announced == Doorbell.polling else { return }
+    // [polling-barrier] As in `prepareToSleep`; pairs with the compiler's barrier in `RingProducer.consumerSleeps`. It
+    // fails only for want of memory, and briefly.
+    while csupport_membarrier_global() == -ENOMEM { csupport_cpu_relax() }
+  }
 
   /// Wakes every thread of this process or another that sleeps on the doorbell's futex.
   package func wakeSleepers() { words.wakeSleepers(.message) }
@@ -93,6 +137,8 @@ extension RingConsumer {
   /// The doorbell's word, for an event loop that sleeps on many. It stays valid as long as `memory`.
   @unsafe package var doorbellWord: UnsafeMutableRawPointer { unsafe words.doorbellWord(.message) }
 }
+
+// MARK: - The sleeping producer
 
 extension RingProducer {
   /// Says that this end closes of its own will; the hang-up that follows makes it known.
@@ -110,7 +156,7 @@ extension RingProducer {
     return false
   }
 
-  /// What is on the doorbell: what this side announced, unless somebody has rung (or the peer has scribbled).
+  /// What is on the doorbell: what this side announced, unless somebody has signalled (or the peer has scribbled).
   package var announcedDoorbell: UInt32 { words.loadDoorbell(.space) }
 
   package func stayAwake() {
@@ -126,7 +172,69 @@ extension RingProducer {
   @unsafe package var doorbellWord: UnsafeMutableRawPointer { unsafe words.doorbellWord(.space) }
 }
 
-extension LaneWords {
+// MARK: - The wakers
+
+extension RingProducer {
+  /// Whether the consumer sleeps and has to be woken, after something was published.
+  ///
+  /// The fence puts our commit before our look at the doorbell; the consumer announces, fences, and looks at the ring.
+  /// One of the two sees the other. No fence is needed while the consumer says that it polls: before it stops doing so
+  /// it puts a fence into this process itself, if this process registered for that.
+  @inlinable @inline(__always)
+  package mutating func consumerSleeps() -> Bool {
+    if isRegisteredForMembarrier {
+      // [polling-barrier] The fence that this leaves out, `RingConsumer.prepareToSleep` puts into this process.
+      csupport_compiler_barrier()
+      if words.loadDoorbell(.message) == Doorbell.polling { return false }
+    }
+    // [message-sleep] Our commit before our look; pairs with the fence in `RingConsumer.prepareToSleep`.
+    csupport_store_load_fence()
+    let doorbell = words.loadDoorbell(.message)
+    return Doorbell.isAsleep(doorbell)
+  }
+
+  /// Whether the consumer slept on its socket and has to be signalled there. One that slept on its futex has been woken.
+  package mutating func wakeConsumer() -> Bool {
+    crashPoint(.wakeDecided)
+    guard let doorbell = words.takeSleeper(.message) else { return false }
+    #if PLANTED_LOST_WAKE_UP
+      if PlantedBug.strikes() { return false }
+    #endif
+    crashPoint(.wakeTaken)
+    if doorbell == Doorbell.asleepOnSocket { return true }
+    _ = unsafe csupport_futex_wake_all(words.doorbellWord(.message))
+    crashPoint(.wakeDone)
+    return false
+  }
+}
+
+extension RingConsumer {
+  /// Wakes a producer that waits for space, or notes that its socket has to be signalled.
+  package mutating func wakeProducer() {
+    guard isAttached, let doorbell = words.takeSleeper(.space) else { return }
+    crashPoint(.spaceWakeTaken)
+    if doorbell == Doorbell.asleepOnSocket {
+      owesRing = true
+    } else {
+      _ = unsafe csupport_futex_wake_all(words.doorbellWord(.space))
+    }
+  }
+
+  /// Whether the producer's socket has to be signalled since the last time this was asked.
+  package mutating func takeOwedRing() -> Bool {
+    defer { owesRing = false }
+    return owesRing
+  }
+}
+
+extension SharedWords {
+  /// Takes back the announcement of whoever sleeps, and says where that is; `nil`: nobody does, or another was faster.
+  func takeSleeper(_ kind: DoorbellKind) -> UInt32? {
+    let doorbell = loadDoorbell(kind)
+    guard Doorbell.isAsleep(doorbell), takeDoorbell(kind, doorbell) else { return nil }
+    return doorbell
+  }
+
   /// Wakes every thread of any process that sleeps on the doorbell's futex, whatever for.
   package func wakeSleepers(_ kind: DoorbellKind) {
     releaseDoorbell(kind)

@@ -1,0 +1,19 @@
+/// How a lane grows when its consumer does not keep up.
+package struct GrowthPolicy: Sendable, Hashable {
+  /// Up to here a lane grows because traffic asks for it, and stays so. What exceeds it holds unread data only, and is
+  /// given back once that was read.
+  package var steadyCapacity = 1 << 20
+  /// The first bigger segment: not worth making smaller.
+  package var firstGrownCapacity = 64 << 10
+  /// The most that may wait unread; `nil`: no limit.
+  package var unreadLimitBytes: Int?
+
+  /// Whether to give a busy consumer a few microseconds before asking for memory.
+  package var waitsForConsumer = true
+
+  package init(unreadLimitBytes: Int? = nil) { self.unreadLimitBytes = unreadLimitBytes }
+
+  /// Messages larger than this go in fragments of this size, so that a small warm ring carries a message of any size
+  /// while the consumer keeps up: fresh memory costs several microseconds a page.
+  package var fragmentBytes: Int { steadyCapacity / 8 }
+}

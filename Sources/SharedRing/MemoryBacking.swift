@@ -1,0 +1,8 @@
+/// Which kind of memory a channel lies in.
+public enum MemoryBacking: String, Sendable, Hashable, CaseIterable {
+  /// `memfd_create`, sealed against shrinking: no peer can pull it from under us.
+  case memfd
+  /// A file without a name where `shm_open` has its own: for systems or policies without memfd. A peer could shrink it
+  /// and so kill whoever reads it, which is why a receiver takes it only from peers that it says it trusts.
+  case posixSharedMemory
+}
