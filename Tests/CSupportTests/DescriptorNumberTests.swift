@@ -7,6 +7,7 @@ import Testing
 struct DescriptorNumberTests {
   /// Everything here that makes a descriptor.
   enum Maker: String, CaseIterable, Codable, Sendable {
+    case sealedMemory, unlinkedMemory, listener, client, directoryLock, epoll, eventfd, pidfd, child
 
     func make() -> CInt {
       let path = freshPath()
@@ -145,6 +146,7 @@ private func close(_ fds: [CInt]) async {
 /// Whether `fd` is something that only this library makes here. Counters, timers and epolls are Dispatch's as well,
 /// which takes more of them when it likes.
 private func isOurs(_ fd: CInt) -> Bool {
+  isOpen(fd) && !["[eventfd]", "[eventpoll]", "[timerfd]"].contains { target(fd).contains($0) }
 }
 
 /// What the kernel calls `fd`.

@@ -12,7 +12,7 @@ struct LoopLifeTests {
   func spinning(_ driver: EventLoop.Driver, _ policy: SpinPolicy) throws {
     let loop = EventLoop(name: "spins", driver: driver, spinPolicy: policy)
     defer { loop.stop() }
-    let puppet = try Puppet(.otherProcess)
+    let puppet = try Puppet(.anotherProcess)
     puppet.port.setEventLoop(loop)
     let received = Received(on: puppet.port)
     // With the message, the port is hot, and the loop spins on it.
