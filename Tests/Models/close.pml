@@ -1,7 +1,8 @@
 /* Closing against posting, against being killed, against a receiver. See README.md for what is abstracted.
  *
- * PortCore+Control.swift (close, ready, peerHungUp, watchIfShared), PortCore+Delivery.swift (turn, nextDelivery,
- * prepareToSleep), PortCore+Receive.swift (receive, sleepOnDoorbell), LoopRunner.swift, SharedChannel.swift.
+ * PortCore+Leave.swift (close), PortCore+Loop.swift (ready, peerHungUp, watchIfShared), PortCore+Turn.swift (turn,
+ * nextDelivery, finish, prepareToSleep), PortCore+Receive.swift (receive, sleep), ReceivingHalf.swift (lookAhead),
+ * Transfer.swift (goOnAfterRefusal), LoopRunner.swift, SharedChannel.swift.
  *
  * Threads in receive() sleep on the doorbell and on a private word; what this process has to tell them, the hang-up too, it
  * tells by the private one.

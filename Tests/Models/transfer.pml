@@ -1,7 +1,7 @@
 /* Moving the ends of a channel from process to process. See README.md for what is abstracted.
  *
- * Departure.swift, SharedChannel+Send.swift (describe), SharedChannel+Receive.swift (arrive), PortCore+Control.swift
- * (takeApart, drainDoorbells, peerHungUp), LanePosition.swift (resume).
+ * Transfer.swift, Departure.swift (describe), Arrival.swift (arrive), PortCore+Leave.swift (takeApart),
+ * PortCore+Turn.swift (drainDoorbells), PortCore+Loop.swift (peerHungUp), LanePosition.swift (resume).
  *
  * Each end of the channel goes through a row of processes, its hosts: host 0 has it first, host i passes it to host
  * i + 1 through another channel, of which only the packet and the record that announces it are modelled. Lane e is
