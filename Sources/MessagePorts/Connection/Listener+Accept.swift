@@ -30,6 +30,7 @@ extension Listener {
 
     public func makeAsyncIterator() -> Iterator { Iterator(listener: listener) }
 
+    /// Takes the clients one by one; several iterators share them.
     public struct Iterator: AsyncIteratorProtocol {
       fileprivate let listener: Listener
 
