@@ -71,30 +71,37 @@ let package = Package(
       path: "Tests/Torture", swiftSettings: settings),
     // Kills processes at every step of the library; see Tests/CrashTests/README.md.
     .executableTarget(
-      name: "CrashTrials", dependencies: ["CSupport", "SharedRing", "MessagePorts", "TestSupport"], path: "Tests/CrashTests",
+      name: "CrashTrials", dependencies: ["CSupport", "SharedRing", "MessagePorts", "TestSupport"],
+      path: "Tests/CrashTests",
       exclude: ["README.md"], swiftSettings: settings),
     // The example of the README, word for word; a test compares and runs it.
     .executableTarget(
       name: "ReadmeExample", dependencies: ["MessagePorts"], path: "Tests/ReadmeExample", swiftSettings: settings),
-    .testTarget(name: "CSupportTests", dependencies: ["CSupport", "TestSupport", "CTestSupport"], swiftSettings: settings),
-    .testTarget(name: "SharedRingTests", dependencies: ["SharedRing", "CSupport", "TestSupport"], swiftSettings: settings),
+    .testTarget(
+      name: "CSupportTests", dependencies: ["CSupport", "TestSupport", "CTestSupport"], swiftSettings: settings),
+    .testTarget(
+      name: "SharedRingTests", dependencies: ["SharedRing", "CSupport", "TestSupport"], swiftSettings: settings),
     .testTarget(
       name: "MessageCodingTests", dependencies: ["MessageCoding", "MessagePortsFoundation"], swiftSettings: settings),
     .testTarget(
       name: "MessagePortsTests",
       dependencies: [
-        "MessagePorts", "MessagePortsFoundation", "CSupport", "TestSupport", "CTestSupport", "TestPeer", "ReadmeExample",
+        "MessagePorts", "MessagePortsFoundation", "CSupport", "TestSupport", "CTestSupport", "TestPeer",
+        "ReadmeExample",
       ],
       swiftSettings: settings),
     .testTarget(
-      name: "ToolTests", dependencies: ["MessagePortsTool", "CSupport", "MessagePorts", "SharedRing"], swiftSettings: settings),
+      name: "ToolTests", dependencies: ["MessagePortsTool", "CSupport", "MessagePorts", "SharedRing"],
+      swiftSettings: settings),
   ],
   swiftLanguageModes: [.v6],
   cLanguageStandard: .gnu11
 )
 
 // What is fuzzed is what a test replays: the same files make a test bundle, or, for `scripts/fuzz.sh`, a fuzzer.
-let fuzzing: (dependencies: [Target.Dependency], path: String) = (["CSupport", "SharedRing", "MessageCoding", "MessagePorts"], "Tests/Fuzz")
+let fuzzing: (dependencies: [Target.Dependency], path: String) = (
+  ["CSupport", "SharedRing", "MessageCoding", "MessagePorts"], "Tests/Fuzz"
+)
 package.targets.append(
   Context.environment["MESSAGEPORTS_FUZZER"] == nil
     ? .testTarget(

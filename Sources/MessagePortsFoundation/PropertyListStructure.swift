@@ -17,7 +17,8 @@ struct PropertyListStructure {
       }
     guard isAcceptable else {
       throw DecodingError.dataCorrupted(
-        .init(codingPath: [], debugDescription: "The message is no property list of the format that was set, or too deep."))
+        .init(
+          codingPath: [], debugDescription: "The message is no property list of the format that was set, or too deep."))
     }
   }
 
@@ -51,7 +52,9 @@ struct PropertyListStructure {
       if kind == 0xD { parts *= 2 }
       guard parts <= (table - start) / referenceBytes else { return false }
       for part in 0..<parts {
-        guard let object = number(at: start + part * referenceBytes, referenceBytes), object < count else { return false }
+        guard let object = number(at: start + part * referenceBytes, referenceBytes), object < count else {
+          return false
+        }
         pending.append((object, depth + 1))
       }
     }
@@ -68,7 +71,9 @@ struct PropertyListStructure {
 
   /// UTF-8 with a declaration, without comments, sections or attributes, and not too deep.
   private func isXML() -> Bool {
-    guard bytes.starts(with: "<?xml version=\"1.0\" encoding=\"UTF-8\"?>".utf8), !bytes.contains(0) else { return false }
+    guard bytes.starts(with: "<?xml version=\"1.0\" encoding=\"UTF-8\"?>".utf8), !bytes.contains(0) else {
+      return false
+    }
     var (depth, offset) = (0, 1)
     while let start = bytes[offset...].firstIndex(of: UInt8(ascii: "<")) {
       guard let end = bytes[start...].firstIndex(of: UInt8(ascii: ">")), end > start + 1 else { return false }
@@ -80,7 +85,9 @@ struct PropertyListStructure {
         depth -= 1
       } else if tag.last != UInt8(ascii: "/") {
         let isRoot = depth == 0 && tag.elementsEqual("plist version=\"1.0\"".utf8)
-        guard isRoot || !tag.contains(where: { $0 == UInt8(ascii: "\"") || $0 == UInt8(ascii: "'") }) else { return false }
+        guard isRoot || !tag.contains(where: { $0 == UInt8(ascii: "\"") || $0 == UInt8(ascii: "'") }) else {
+          return false
+        }
         depth += 1
         // The root element, and the text of a value, are one more each.
         guard depth <= Self.maximumDepth + 2 else { return false }

@@ -38,7 +38,9 @@
   @inlinable package static var plainMessage: UInt64 { 1 }
 
   @inlinable package var byteCount: Int { Int(truncatingIfNeeded: rawValue & 0xffff_ffff) }
-  @inlinable package var kind: Kind? { rawValue >> 56 == 0 ? Kind(rawValue: UInt8(truncatingIfNeeded: rawValue >> 32)) : nil }
+  @inlinable package var kind: Kind? {
+    rawValue >> 56 == 0 ? Kind(rawValue: UInt8(truncatingIfNeeded: rawValue >> 32)) : nil
+  }
   @inlinable package var portCount: Int { Int(truncatingIfNeeded: rawValue >> 40 & 0xffff) }
 
   /// The same record with ports.

@@ -36,7 +36,8 @@ import CSupport
 
   /// The consumer of a lane from which nothing has been read yet.
   package init(memory: ChannelMemory, lane: Int) {
-    self.init(segment: Segment(initialOf: memory, lane: lane), words: memory.words(lane: lane), lane: lane, memory: memory)
+    self.init(
+      segment: Segment(initialOf: memory, lane: lane), words: memory.words(lane: lane), lane: lane, memory: memory)
   }
 
   private init(segment: consuming Segment, words: SharedWords, lane: Int, memory: ChannelMemory?) {

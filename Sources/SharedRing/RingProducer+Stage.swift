@@ -19,7 +19,8 @@ extension RingProducer {
   ) throws(RingError) -> RecordHeader {
     let unreleased = unreleasedBytes()
     if isCorrupt { throw .corruptPeer("it released more than was written") }
-    if let limit = policy.unreadLimitBytes, unreleased + RecordHeader.recordBytes(payloadBytes: bytes.byteCount) > limit {
+    if let limit = policy.unreadLimitBytes, unreleased + RecordHeader.recordBytes(payloadBytes: bytes.byteCount) > limit
+    {
       throw .limitReached
     }
     // What overflowed has been read: give the big segment back. If that fails, there is still the big one.

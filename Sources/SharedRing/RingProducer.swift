@@ -37,7 +37,8 @@ public import CSupport
 
   /// The producer of a lane in which nothing has been written yet.
   package init(memory: ChannelMemory, lane: Int) {
-    self.init(segment: Segment(initialOf: memory, lane: lane), words: memory.words(lane: lane), lane: lane, memory: memory)
+    self.init(
+      segment: Segment(initialOf: memory, lane: lane), words: memory.words(lane: lane), lane: lane, memory: memory)
     recomputeLimit(released: 0)
   }
 

@@ -90,7 +90,9 @@ extension RingConsumer {
 
   /// Goes past the first `bytes` of a run at the cursor: a whole number of messages.
   mutating func goPast(_ bytes: Int, of run: RunHeader) {
-    guard let rest = run.dropping(bytes) else { return advance(by: RecordHeader.recordBytes(payloadBytes: run.byteCount)) }
+    guard let rest = run.dropping(bytes) else {
+      return advance(by: RecordHeader.recordBytes(payloadBytes: run.byteCount))
+    }
     unsafe rest.record.store(at: cursor + bytes)
     advance(by: bytes)
   }

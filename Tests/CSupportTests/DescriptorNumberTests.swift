@@ -105,7 +105,8 @@ struct DescriptorNumberTests {
     }
   }
 
-  @Test("13.1 A ring's descriptor is none of the standard ones, and the ring works",
+  @Test(
+    "13.1 A ring's descriptor is none of the standard ones, and the ring works",
     .enabled(if: csupport_uring_probe() > 0, "io_uring is not to be had"), arguments: subsets)
   func ring(closed: [CInt]) async {
     await #expect(processExitsWith: .success) { [closed] in

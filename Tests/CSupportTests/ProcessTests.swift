@@ -22,9 +22,9 @@ struct Child {
 /// Runs the first of `paths` that can be run. The child or -errno.
 func spawn(_ paths: String..., arguments: [String], fds: [(CInt, CInt)] = []) -> (result: CInt, child: Child) {
   var argv: [UnsafeMutablePointer<CChar>?] = unsafe ([paths[0]] + arguments).map { unsafe strdup($0) } + [nil]
-  defer { for unsafe string in unsafe argv { unsafe free(string) } }
+  defer { for index in unsafe argv.indices { unsafe free(argv[index]) } }
   let names: [UnsafeMutablePointer<CChar>?] = unsafe paths.map { unsafe strdup($0) } + [nil]
-  defer { for unsafe string in unsafe names { unsafe free(string) } }
+  defer { for index in unsafe names.indices { unsafe free(names[index]) } }
   var envp: [UnsafeMutablePointer<CChar>?] = unsafe [nil]
   let inherited = fds.map { csupport_inherited_fd(parent_fd: $0.0, child_fd: $0.1) }
   var pid: pid_t = -1
@@ -164,10 +164,11 @@ struct ProcessTests {
         var status = csupport_exit()
         #expect(unsafe csupport_reap(child.pidfd, &status) == -ECHILD)
         var known: CInt = 0
-        #expect(eventually {
-          known = unsafe csupport_exit_after_reaping(child.pidfd, &status)
-          return known != 0
-        })
+        #expect(
+          eventually {
+            known = unsafe csupport_exit_after_reaping(child.pidfd, &status)
+            return known != 0
+          })
         if known == 1 { #expect(!status.was_signalled && status.code == code) }
         _ = csupport_close(child.pidfd)
       }
@@ -252,7 +253,8 @@ struct ProcessTests {
     #expect(exitCode(ofScript: "[ -e /proc/self/fd/\(secret) ]", fds: [(secret, secret)]) == 0)
   }
 
-  @Test("13.4 The child starts with no signal blocked, and ignores what its parent ignores",
+  @Test(
+    "13.4 The child starts with no signal blocked, and ignores what its parent ignores",
     arguments: [[], [SIGHUP, SIGPIPE, 40], Array(1..<65)])
   func signals(ignored: [CInt]) async {
     await #expect(processExitsWith: .success) { [ignored] in

@@ -16,12 +16,14 @@ struct FormatTests {
     #expect(try coder.encode(true) == [0xB1, 0xC2])
     #expect(try coder.encode(1.0) == [0xB1, 0xDB, 0, 0, 0, 0, 0, 0, 0xF0, 0x3F])
     #expect(try coder.encode(Float(1)) == [0xB1, 0xDA, 0, 0, 0x80, 0x3F])
-    #expect(try coder.encode([UInt16(1), 2]) == message([0xC5, 13, 0, 0, 0, 2, 0, 0, 0, 0xE6, 2, 0, 0, 0, 1, 0, 2, 0]))
+    #expect(
+      try coder.encode([UInt16(1), 2]) == message([0xC5, 13, 0, 0, 0, 2, 0, 0, 0, 0xE6, 2, 0, 0, 0, 1, 0, 2, 0]))
     #expect(try coder.encode(["a", "b"]) == message(unkeyed([[0x81, 0x61], [0x81, 0x62]])))
     #expect(try coder.encode([Int]()) == message(unkeyed([])))
     #expect(
       try coder.encode(Position(x: 0, y: 0))
-        == message(keyed([("x", [0xDB] + [UInt8](repeating: 0, count: 8)), ("y", [0xDB] + [UInt8](repeating: 0, count: 8))])))
+        == message(
+          keyed([("x", [0xDB] + [UInt8](repeating: 0, count: 8)), ("y", [0xDB] + [UInt8](repeating: 0, count: 8))])))
     let text = String(repeating: "t", count: 64)
     #expect(try coder.encode(text) == message([0xC3, 64, 0, 0, 0] + Array(text.utf8)))
     let key = String(repeating: "k", count: 255)

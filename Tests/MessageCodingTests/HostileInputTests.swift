@@ -41,7 +41,8 @@ struct HostileInputTests {
     .init(Item.example), .init([Item.example, .example]), .init(ManyNumbers.largest), .init([1, 2, 3]),
     .init([UInt8]([1, 2, 3])), .init(Data([4, 5, 6])), .init(["a": [1.5], "bb": []]), .init([1: "x", 2: "y"]),
     .init(Optionals(number: 1, text: "text", list: [1, nil], nested: 5, item: .example)),
-    .init(Event.moved(id: 300, to: Position(x: 1, y: 2))), .init(Expression.sum(.number(1), .sum(.number(2), .number(3)))),
+    .init(Event.moved(id: 300, to: Position(x: 1, y: 2))),
+    .init(Expression.sum(.number(1), .sum(.number(2), .number(3)))),
     .init(Tree.object(["a": .array([.null, .string("żółw"), .double(0.5)]), "b": .object(["": .bool(true)])])),
     .init(String(repeating: "long ", count: 20)), .init(Decimal(12)), .init(URL(string: "https://swift.org")!),
     .init(["key": Set([1000, 2000])]), .init([Int?.some(1), nil]), .init(Link(length: 4)),
@@ -130,7 +131,9 @@ struct HostileInputTests {
         [0xC4] + littleEndian(6) + [0xFF] + numbers + [0x01],
       ]
       for (index, bomb) in bombs.enumerated() {
-        for attempt in Self.attempts { #expect(!attempt.isDecoded(message(bomb)), "bomb \(index), \(count), \(attempt)") }
+        for attempt in Self.attempts {
+          #expect(!attempt.isDecoded(message(bomb)), "bomb \(index), \(count), \(attempt)")
+        }
       }
       for bomb in bombs[0...2] { #expect(throws: DecodingError.self) { try decode(Counted.self, message(bomb)) } }
     }

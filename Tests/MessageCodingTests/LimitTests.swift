@@ -5,7 +5,8 @@ import Testing
 
 @Suite("Limits")
 struct LimitTests {
-  @Test("The depth is that of containers: the limit itself is accepted, one more is refused", arguments: [0, 1, 2, 9, 512])
+  @Test(
+    "The depth is that of containers: the limit itself is accepted, one more is refused", arguments: [0, 1, 2, 9, 512])
   func depth(limit: Int) throws {
     let limited = BinaryMessageCoder(maximumNestingDepth: limit)
     let generous = BinaryMessageCoder(maximumNestingDepth: 10_000)
@@ -19,7 +20,9 @@ struct LimitTests {
     #expect("\(try #require(error))".contains("more than \(limit) containers deep"))
     let bytes = try generous.encode(tooDeep)
     #expect(try decode(Link.self, bytes, generous).length == limit + 1)
-    #expect(corruption { try decode(Link.self, bytes, limited) } == "The message is nested more than \(limit) containers deep.")
+    #expect(
+      corruption { try decode(Link.self, bytes, limited) }
+        == "The message is nested more than \(limit) containers deep.")
   }
 
   @Test("Arrays of numbers count as containers, too")
@@ -76,7 +79,9 @@ struct LimitTests {
 
   @Test("At the default depth, recursive types fit into a stack of 512 KiB, if optimized")
   func stackUse() async throws {
-    @Sendable func nest(_ depth: Int) -> Expression { (1..<depth / 2).reduce(.number(0)) { sum, _ in .sum(sum, .number(1)) } }
+    @Sendable func nest(_ depth: Int) -> Expression {
+      (1..<depth / 2).reduce(.number(0)) { sum, _ in .sum(sum, .number(1)) }
+    }
     @Sendable func tree(_ depth: Int) -> Tree { (1..<depth).reduce(.array([])) { tree, _ in .array([tree]) } }
     let outcomes = Mutex<[String]>([])
     await withCheckedContinuation { continuation in
@@ -97,10 +102,13 @@ struct LimitTests {
     #expect(outcomes.withLock { $0 } == ["value 512", "value true", "value true", "refused", "refused"])
   }
 
-  @Test("The size is that of the message: the limit itself is accepted, one less is refused", arguments: [1, 2, 10, 100, 5000])
+  @Test(
+    "The size is that of the message: the limit itself is accepted, one less is refused",
+    arguments: [1, 2, 10, 100, 5000])
   func size(length: Int) throws {
     let values: [any (Codable & Sendable)] = [
-      String(repeating: "x", count: length), [String](repeating: "ab", count: length), [Int](repeating: 1, count: length),
+      String(repeating: "x", count: length), [String](repeating: "ab", count: length),
+      [Int](repeating: 1, count: length),
       ["key": [UInt8](repeating: 1, count: length)], Array(repeating: Item.example, count: length), Data(count: length),
       Array(repeating: Int?.some(1000), count: length), [String(repeating: "k", count: min(length, 1024)): 1],
     ]

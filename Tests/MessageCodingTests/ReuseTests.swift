@@ -84,7 +84,9 @@ struct ReuseTests {
       late = nil
       #expect(try decode([String: Int].self, bytes).count == 2)
       #expect(try Int(from: try container.superDecoder(forKey: Tree.Key("b"))) == -number)
-      #expect(try container.decode(Kept.self, forKey: Tree.Key("a")).decoder.singleValueContainer().decode(Int.self) == number)
+      #expect(
+        try container.decode(Kept.self, forKey: Tree.Key("a")).decoder.singleValueContainer().decode(Int.self) == number
+      )
     }
   }
 

@@ -112,7 +112,9 @@ struct RoundTripTests {
       try check(number, UInt.self)
       try check(number, UInt128.self)
     }
-    for number in [0, 1, -1, 127, 128, 255, 256, -128, -129, 65_535, 65_536, -40_000, .max, .min] { try checkAll(number) }
+    for number in [0, 1, -1, 127, 128, 255, 256, -128, -129, 65_535, 65_536, -40_000, .max, .min] {
+      try checkAll(number)
+    }
     for number in [UInt64.max, 1 << 63] { try checkAll(number) }
     for number in [Int128.min, .max, -1] { try checkAll(number) }
     for number in [UInt8.max, 1] { try checkAll(number) }

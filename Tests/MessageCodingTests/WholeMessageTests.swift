@@ -8,7 +8,9 @@ struct WholeMessageTests {
 
   @Test("A malformed part that nobody reads is refused, before and behind what is read")
   func malformedParts() throws {
-    let bad: [[UInt8]] = [[0xFE], [0xFF], [0xE5, 1, 0, 0, 0, 1], unkeyed([[1]], count: 2), unkeyed([[1]], count: 0), [0xC3, 9, 0, 0, 0]]
+    let bad: [[UInt8]] = [
+      [0xFE], [0xFF], [0xE5, 1, 0, 0, 0, 1], unkeyed([[1]], count: 2), unkeyed([[1]], count: 0), [0xC3, 9, 0, 0, 0],
+    ]
     for part in bad {
       for entries in [[("a", [1]), ("x", part)], [("x", part), ("a", [1])]] {
         #expect(corruption { try decode(First.self, message(keyed(entries))) } != nil)

@@ -5,7 +5,9 @@ import Testing
 
 @Suite("3 Messages as an asynchronous sequence", .ownThread, .timeLimit(.minutes(10)))
 struct AsyncSequenceTests {
-  @Test("3.1 Iterating starts the port and gives all messages in order; the sequence ends after the peer's close", arguments: Place.allCases)
+  @Test(
+    "3.1 Iterating starts the port and gives all messages in order; the sequence ends after the peer's close",
+    arguments: Place.allCases)
   func allMessages(_ place: Place) async throws {
     let port = try place.open(.pour, [3000])
     var numbers: [Int] = []
@@ -56,7 +58,8 @@ struct AsyncSequenceTests {
     for try await _ in port.messages { Issue.record("a message from a closed port") }
   }
 
-  @Test("3.2 Iterating ends when the port is transferred; the messages go on at its new owner", arguments: Place.allCases)
+  @Test(
+    "3.2 Iterating ends when the port is transferred; the messages go on at its new owner", arguments: Place.allCases)
   func transferred(_ place: Place) async throws {
     let channel = try MessageChannel()
     let ended = Promise<Int>()

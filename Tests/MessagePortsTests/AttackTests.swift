@@ -6,7 +6,8 @@ import Testing
 @Suite("Live attack", .serialized, .timeLimit(.minutes(20)))
 struct AttackTests {
   /// `make attack SECONDS=…`
-  private static let seconds = unsafe getenv("MESSAGEPORTS_ATTACK_SECONDS").flatMap { unsafe Double(String(cString: $0)) } ?? 3
+  private static let seconds =
+    unsafe getenv("MESSAGEPORTS_ATTACK_SECONDS").flatMap { unsafe Double(String(cString: $0)) } ?? 3
 
   @Test("A process under attack loses nothing of its other conversations, does not grow, and is idle afterwards")
   func attack() async throws {
@@ -14,7 +15,8 @@ struct AttackTests {
     let report = try await onThread {
       try LoneProcess.run("victim", ["\(Self.seconds)", "\(seed)"], within: .seconds(Self.seconds + 120))
     }
-    print("attack of \(Self.seconds) s, seed \(seed): \(report.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" })")
+    print(
+      "attack of \(Self.seconds) s, seed \(seed): \(report.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" })")
     func value(_ name: String) -> Int { report[name] ?? 0 }
     // Without a report, it has not survived.
     try #require(!report.isEmpty)

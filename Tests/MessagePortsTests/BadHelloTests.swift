@@ -62,9 +62,12 @@ struct BadHelloTests {
     #expect(try await answer([Peer.welcomeMagic, Peer.version], at: path) == nil)
   }
 
-  @Test("8.1 A server that answers anything else is a typed error",
-    arguments: [[], [1], [1, 2], [HandMadePeer.welcomeMagic], [HandMadePeer.welcomeMagic, 1 | 77 << 32],
-      [HandMadePeer.welcomeMagic, 1, 0]] as [[UInt64]])
+  @Test(
+    "8.1 A server that answers anything else is a typed error",
+    arguments: [
+      [], [1], [1, 2], [HandMadePeer.welcomeMagic], [HandMadePeer.welcomeMagic, 1 | 77 << 32],
+      [HandMadePeer.welcomeMagic, 1, 0],
+    ] as [[UInt64]])
   func serverOfAnotherKind(_ words: [UInt64]) async throws {
     // An empty packet cannot be sent; then the server says one byte too few for anything.
     let words = words.isEmpty ? [0] : words
@@ -79,14 +82,18 @@ struct BadHelloTests {
     address.sun_family = sa_family_t(AF_UNIX)
     unsafe withUnsafeMutableBytes(of: &address.sun_path) { unsafe $0.copyBytes(from: path.utf8) }
     let result = unsafe withUnsafePointer(to: &address) {
-      unsafe $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { unsafe bind(socket, $0, socklen_t(MemoryLayout<sockaddr_un>.size)) }
+      unsafe $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        unsafe bind(socket, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+      }
     }
     try #require(result == 0 && listen(socket, 8) == 0)
     defer {
       close(socket)
       unsafe unlink(path)
     }
-    await #expect(throws: ConnectionError.notAMessagePort) { try await Connection.connect(path: path, timeout: patience) }
+    await #expect(throws: ConnectionError.notAMessagePort) {
+      try await Connection.connect(path: path, timeout: patience)
+    }
     #expect(throws: ConnectionError.nameInUse(path: path)) { try Listener(path: path) }
   }
 
@@ -95,7 +102,8 @@ struct BadHelloTests {
       unsealedFile, wrongMemoryMagic, hugeCapacity, oddCapacity, shortMemory, emptyMemory, ownSocket
   }
 
-  @Test("9.5 A hello that makes no sense is refused, its descriptors are closed, and the server goes on",
+  @Test(
+    "9.5 A hello that makes no sense is refused, its descriptors are closed, and the server goes on",
     arguments: Garbage.allCases)
   func garbageHello(_ garbage: Garbage) async throws {
     let listener = try Listener(path: freshPath(), options: Scene.options)

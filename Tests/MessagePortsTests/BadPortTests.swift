@@ -30,7 +30,8 @@ struct BadPortTests {
     #expect(csupport_socket_is_hung_up(traveller.far.socket) == 1)
   }
 
-  @Test("9.5 A port that is none costs its sender the connection, or the message, and nobody anything else",
+  @Test(
+    "9.5 A port that is none costs its sender the connection, or the message, and nobody anything else",
     arguments: HostileRecordsTests.Packet.allCases)
   func badPort(_ packet: HostileRecordsTests.Packet) async throws {
     let (server, peer, listener) = try await connectByHand()

@@ -8,7 +8,8 @@ import Testing
 /// Peers that write into a connection what cannot be right.
 @Suite("Bad records", .serialized, .timeLimit(.minutes(5)))
 struct BadRecordTests {
-  @Test("9.5 A record that cannot be right ends the connection of whoever wrote it, and nothing else",
+  @Test(
+    "9.5 A record that cannot be right ends the connection of whoever wrote it, and nothing else",
     arguments: [
       word(0, 8),
       word(8, 8),
@@ -29,7 +30,8 @@ struct BadRecordTests {
     try await expectViolation(startedFirst: startedFirst) { $0.end.post(header) }
   }
 
-  @Test("9.5 A link to where no segment can be ends the connection",
+  @Test(
+    "9.5 A link to where no segment can be ends the connection",
     arguments: [
       (0, 4096), (1 << 40, 4096), (1 << 40, 0), (1 << 40, 4095), (1 << 40, 1 << 31), (1 << 41, 4096), (.max, 4096),
       (.max - 4095, 4096), (1 << 40 | 1, 4096), ((1 << 41) - 4096, 8192), (1 << 40, .max),
@@ -54,7 +56,8 @@ struct BadRecordTests {
     }
   }
 
-  @Test("9.5 A peer that says it has read what was never written loses its connection, and the poster goes on",
+  @Test(
+    "9.5 A peer that says it has read what was never written loses its connection, and the poster goes on",
     arguments: [1 << 20, .max, 1 << 63] as [UInt64])
   func badReleased(_ released: UInt64) async throws {
     let (server, peer, listener) = try await connectByHand()
@@ -92,7 +95,8 @@ struct BadRecordTests {
     try await eventually("the end") { server.isPeerClosed }
   }
 
-  @Test("9.5 A message without a proper name goes to the error handler, and the connection goes on",
+  @Test(
+    "9.5 A message without a proper name goes to the error handler, and the connection goes on",
     arguments: [[], [1], [0xff, 0xff], [3, 0, 65], [2, 0, 0xc3, 0x28], [1, 4]] as [[UInt8]])
   func badNames(_ bytes: [UInt8]) async throws {
     let (server, peer, _) = try await connectByHand()

@@ -34,7 +34,8 @@ struct ChannelTests {
   @Test("1.1 Options outside their ranges are refused with a typed error")
   func invalidOptions() {
     let wrong = [
-      ChannelOptions(laneCapacityBytes: -1), ChannelOptions(laneCapacityBytes: .max), ChannelOptions(queueLimitBytes: -1),
+      ChannelOptions(laneCapacityBytes: -1), ChannelOptions(laneCapacityBytes: .max),
+      ChannelOptions(queueLimitBytes: -1),
       ChannelOptions(messageLimitBytes: -1), ChannelOptions(messageLimitBytes: .max),
     ]
     for options in wrong { #expect(portError { _ = try MessageChannel(options: options) } == "invalidOption") }
@@ -80,7 +81,8 @@ struct ChannelTests {
     #expect(try puppet.receive(20) == 20)
   }
 
-  @Test("1.4 Posts of several threads are each atomic, and those of one thread keep their order", arguments: Place.allCases)
+  @Test(
+    "1.4 Posts of several threads are each atomic, and those of one thread keep their order", arguments: Place.allCases)
   func concurrentPosts(_ place: Place) throws {
     let port = try place.open(.checkThreads, [4, 2500])
     try FarRole.postFromThreads(port, 4, count: 2500)
@@ -106,10 +108,12 @@ struct ChannelTests {
     try onThreads(5) { thread in
       switch thread {
       case 0, 1: for number in 0..<500 { try port.postMessage(bitwise: number) }
-      case 2, 3: while taken.count < 1000 {
+      case 2, 3:
+        while taken.count < 1000 {
           if let event = try? port.receive(timeout: .milliseconds(50)) { taken.append(try event.load(as: Int.self)) }
         }
-      default: for _ in 0..<500 {
+      default:
+        for _ in 0..<500 {
           port.onClose = { _ in }
           _ = (port.isStarted, port.isPeerClosed, port.isClosed, port.queuedByteCount)
           port.onClose = nil

@@ -10,7 +10,9 @@ struct ClosingTests {
   /// Ways in which the far end of a channel comes to its end.
   enum Way: String, CaseIterable { case close, release, destroyedUnread, destroyedUnreadInUnread }
 
-  @Test("4.1, 4.3 However an end closes, the other receives one close event, and the closing one none", arguments: Place.allCases, Way.allCases)
+  @Test(
+    "4.1, 4.3 However an end closes, the other receives one close event, and the closing one none",
+    arguments: Place.allCases, Way.allCases)
   func waysToClose(_ place: Place, _ way: Way) throws {
     let channel = try MessageChannel()
     let received = Received(on: channel.port1)
@@ -104,7 +106,9 @@ struct ClosingTests {
     #expect(portError { try carrier.postMessage(bytes: [], transfer: [puppet.port]) } == "invalidTransfer.isClosed")
   }
 
-  @Test("4.2 Closing from within the handler, in the middle of many messages: it is not called again", arguments: Place.allCases)
+  @Test(
+    "4.2 Closing from within the handler, in the middle of many messages: it is not called again",
+    arguments: Place.allCases)
   func closeInHandler(_ place: Place) throws {
     let puppet = try Puppet(place)
     try puppet.post(0..<100)
@@ -120,7 +124,9 @@ struct ClosingTests {
     #expect(received.numbers == Array(0..<10) && received.closeCount == 0)
   }
 
-  @Test("4.2 Closing from another thread: no call begins after `close()` has returned, but for one that was on its way", arguments: Place.allCases)
+  @Test(
+    "4.2 Closing from another thread: no call begins after `close()` has returned, but for one that was on its way",
+    arguments: Place.allCases)
   func closeFromOtherThread(_ place: Place) throws {
     for _ in 0..<50 {
       let port = try place.open(.pour, [500])
@@ -175,7 +181,9 @@ struct ClosingTests {
 
   // MARK: 4.4
 
-  @Test("4.4 All messages posted before the end closed come first, and `close` is the last event", arguments: Place.allCases)
+  @Test(
+    "4.4 All messages posted before the end closed come first, and `close` is the last event", arguments: Place.allCases
+  )
   func messagesBeforeClose(_ place: Place) throws {
     for count in [0, 1, 63, 64, 65, 5000] {
       let received = Received(on: try place.open(.pour, [count]))
@@ -184,7 +192,9 @@ struct ClosingTests {
     }
   }
 
-  @Test("4.4 This also holds when the process that posted them has exited, however large they were", arguments: [0, 8, 1 << 20, 5 << 20])
+  @Test(
+    "4.4 This also holds when the process that posted them has exited, however large they were",
+    arguments: [0, 8, 1 << 20, 5 << 20])
   func messagesOfExitedProcess(_ byteCount: Int) throws {
     let process = FarProcess()
     let puppet = try Puppet(in: process)
@@ -214,7 +224,9 @@ struct ClosingTests {
     #expect(!puppet.port.isStarted)
   }
 
-  @Test("4.5 If messages wait, `close` comes after they have been consumed, by handler or by hand", arguments: Place.allCases, ["handler", "tryReceive", "receive"])
+  @Test(
+    "4.5 If messages wait, `close` comes after they have been consumed, by handler or by hand",
+    arguments: Place.allCases, ["handler", "tryReceive", "receive"])
   func closeWaits(_ place: Place, _ consumer: String) throws {
     let puppet = try Puppet(place)
     let received = Received()
@@ -237,7 +249,9 @@ struct ClosingTests {
     #expect(events == (consumer == "handler" ? (0..<3).map { .message($0) } : []) + [.close(.closedByPeer)])
   }
 
-  @Test("4.5 A started port whose handler was removed gets `close` only when its messages are taken", arguments: Place.allCases)
+  @Test(
+    "4.5 A started port whose handler was removed gets `close` only when its messages are taken",
+    arguments: Place.allCases)
   func closeWaitsForHandler(_ place: Place) throws {
     let puppet = try Puppet(place)
     let received = Received(on: puppet.port)
@@ -321,7 +335,9 @@ struct ClosingTests {
     try waitUntil("the handlers to be released") { token == nil }
   }
 
-  @Test("4.9 They are released by one's own close as well, and by a transfer", arguments: Place.allCases, ["close", "transfer"])
+  @Test(
+    "4.9 They are released by one's own close as well, and by a transfer", arguments: Place.allCases,
+    ["close", "transfer"])
   func handlersAreReleasedAtOwnClose(_ place: Place, _ way: String) throws {
     let port = try place.open(.echo)
     weak var token: Token?

@@ -52,7 +52,9 @@ struct ConnectionChannelTests {
   }
 
   /// Both ends of a connection, in this process.
-  private func makePair(options: ChannelOptions = ChannelOptions()) async throws -> (client: Connection, server: Connection) {
+  private func makePair(
+    options: ChannelOptions = ChannelOptions()
+  ) async throws -> (client: Connection, server: Connection) {
     let listener = try Listener(path: freshPath())
     let client = try await Connection.connect(path: listener.path, timeout: patience, options: options)
     return (client, try await listener.next())
@@ -60,7 +62,8 @@ struct ConnectionChannelTests {
 
   // MARK: 8.2
 
-  @Test("8.2 A message has a name, a value and ports, and the receiver can answer on the connection it came from",
+  @Test(
+    "8.2 A message has a name, a value and ports, and the receiver can answer on the connection it came from",
     arguments: Kind.allCases)
   func nameValueAndPorts(_ kind: Kind) async throws {
     let echo = try await Echo(kind)
@@ -121,20 +124,28 @@ struct ConnectionChannelTests {
       #expect(performing: body, throws: { ($0 as? PortError).map(isExpected) ?? false })
     }
     let channel = try MessageChannel()
-    expectError { try client.postMessage("a", bytes: [UInt8](repeating: 0, count: 201), transfer: [channel.port1]) } _: {
+    expectError {
+      try client.postMessage("a", bytes: [UInt8](repeating: 0, count: 201), transfer: [channel.port1])
+    } _: {
       if case .messageTooLarge = $0 { true } else { false }
     }
     // The side that accepted has the same limits.
-    expectError { try server.postMessage("a", bytes: [UInt8](repeating: 0, count: 201)) } _: {
+    expectError {
+      try server.postMessage("a", bytes: [UInt8](repeating: 0, count: 201))
+    } _: {
       if case .messageTooLarge = $0 { true } else { false }
     }
     try client.postMessage("a", bytes: [UInt8](repeating: 0, count: 180))
-    expectError { try client.postMessage("a", bytes: [UInt8](repeating: 0, count: 180), transfer: [channel.port1]) } _: {
+    expectError {
+      try client.postMessage("a", bytes: [UInt8](repeating: 0, count: 180), transfer: [channel.port1])
+    } _: {
       if case .queueFull = $0 { true } else { false }
     }
     let closed = try MessageChannel()
     closed.port1.close()
-    expectError { try client.postMessage("a", transfer: [channel.port1, closed.port1]) } _: {
+    expectError {
+      try client.postMessage("a", transfer: [channel.port1, closed.port1])
+    } _: {
       if case .invalidTransfer(index: 1, .isClosed) = $0 { true } else { false }
     }
     try await expectUsable([channel])
@@ -144,7 +155,11 @@ struct ConnectionChannelTests {
     try await onThread { try channel.port2.expectEnd() }
     client.close()
     #expect(client.isClosed)
-    expectError { try client.postMessage("a") } _: { if case .closed = $0 { true } else { false } }
+    expectError {
+      try client.postMessage("a")
+    } _: {
+      if case .closed = $0 { true } else { false }
+    }
   }
 
   @Test("8.2 A name has up to 1024 bytes, and can be empty")
@@ -164,7 +179,8 @@ struct ConnectionChannelTests {
 
   // MARK: 8.3
 
-  @Test("8.3 Messages of one connection come in the order of their posts, whatever their names", arguments: Kind.allCases)
+  @Test(
+    "8.3 Messages of one connection come in the order of their posts, whatever their names", arguments: Kind.allCases)
   func orderOverNames(_ kind: Kind) async throws {
     let echo = try await Echo(kind)
     let count: UInt64 = 2000
@@ -267,7 +283,8 @@ struct ConnectionChannelTests {
 
   // MARK: 8.5
 
-  @Test("8.5 When the other process ends, however it does, its messages come first, and then its end, once",
+  @Test(
+    "8.5 When the other process ends, however it does, its messages come first, and then its end, once",
     arguments: ["exit", "close", "kill"])
   func disconnectIsLast(_ ending: String) async throws {
     let worker = try PeerProcess.spawn("postAndExit", ["500", ending])
@@ -335,7 +352,8 @@ struct ConnectionChannelTests {
     try await eventually("the release") { weakServer == nil }
   }
 
-  @Test("4.9 Handlers that hold their own connection are released after its end, and set later keep nothing",
+  @Test(
+    "4.9 Handlers that hold their own connection are released after its end, and set later keep nothing",
     arguments: [true, false])
   func handlersAreReleased(_ isClosedHere: Bool) async throws {
     weak var weakServer: Connection?

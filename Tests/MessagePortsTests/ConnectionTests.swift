@@ -153,7 +153,9 @@ struct ConnectionTests {
         #expect(entries(of: directory).isEmpty)
         unsafe unsetenv("XDG_RUNTIME_DIR")
         let listener = try Listener(path: "messageports-test-\(getpid())")
-        #expect(listener.path.hasPrefix("/run/user/\(geteuid())/") || listener.path.hasPrefix("/tmp/messageports-\(geteuid())/"))
+        #expect(
+          listener.path.hasPrefix("/run/user/\(geteuid())/")
+            || listener.path.hasPrefix("/tmp/messageports-\(geteuid())/"))
         unsafe rmdir(directory)
       }
     }
@@ -206,7 +208,9 @@ struct ConnectionTests {
     #expect(try await worker.connection.nextName() == "notPermitted")
   }
 
-  @Test("8.1 Another user's process is let in if the server says so", .enabled(if: canBecomeNobody, "needs root and setpriv"),
+  @Test(
+    "8.1 Another user's process is let in if the server says so",
+    .enabled(if: canBecomeNobody, "needs root and setpriv"),
     arguments: [Listener.Access.anyone, .users([65534])])
   func invitedUser(_ access: Listener.Access) async throws {
     let listener = try Listener(path: freshPath(), access: access)
@@ -228,14 +232,16 @@ struct ConnectionTests {
     }
   }
 
-  @Test("8.1 Listening where the user may not is refused with a typed error",
+  @Test(
+    "8.1 Listening where the user may not is refused with a typed error",
     .enabled(if: canBecomeNobody, "needs root and setpriv"))
   func forbiddenDirectory() async throws {
     let worker = try await spawnAsNobody("listen", ["/etc/messageports-test"])
     #expect(try await worker.connection.nextName() == "notPermitted")
   }
 
-  @Test("8.1 Connecting where the user may not look is refused with a typed error, at once",
+  @Test(
+    "8.1 Connecting where the user may not look is refused with a typed error, at once",
     .enabled(if: canBecomeNobody, "needs root and setpriv"))
   func forbiddenPath() async throws {
     let directory = freshPath()
@@ -294,7 +300,8 @@ struct ConnectionTests {
     try await expectWorking(waiting, rest[0])
     // The name is free for another one.
     let successor = try Listener(path: listener.path)
-    try await expectWorking(try await Connection.connect(path: listener.path, timeout: patience), try await successor.next())
+    try await expectWorking(
+      try await Connection.connect(path: listener.path, timeout: patience), try await successor.next())
   }
 
   @Test("8.1 A listener that nobody refers to any more removes its name")
@@ -389,7 +396,9 @@ extension Connection {
 }
 
 /// Two ends of one connection: each hears what the other says.
-func expectWorking(_ one: Connection, _ other: Connection, sourceLocation: SourceLocation = #_sourceLocation) async throws {
+func expectWorking(
+  _ one: Connection, _ other: Connection, sourceLocation: SourceLocation = #_sourceLocation
+) async throws {
   let heard = Collected<String>()
   let number = UInt64.random(in: 0 ... .max)
   for (name, connection) in [("one", one), ("other", other)] {

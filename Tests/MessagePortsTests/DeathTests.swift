@@ -59,7 +59,9 @@ struct DeathTests {
     #expect(kill(sleeper, 0) == 0, "the grandchild should still run")
   }
 
-  @Test("4.8 Of a process killed while posting, every completed post arrives, and never part of a message", arguments: [FarRole.pourForEver, .pourSizesForEver])
+  @Test(
+    "4.8 Of a process killed while posting, every completed post arrives, and never part of a message",
+    arguments: [FarRole.pourForEver, .pourSizesForEver])
   func killedWhilePosting(_ role: FarRole) throws {
     let seed = testSeed()
     print("seed \(seed)")

@@ -17,7 +17,8 @@ struct DriverChoiceTests {
       requested: requested, environment: environment, probed: probed, kernel: kernel.flatMap(KernelRelease.init))
   }
 
-  @Test("A kernel whose futex waits are not known to be safe means epoll, unless io_uring is asked for",
+  @Test(
+    "A kernel whose futex waits are not known to be safe means epoll, unless io_uring is asked for",
     arguments: ["6.8.12", "6.12.43", "6.16.3", nil])
   func unsafeKernel(_ kernel: String?) throws {
     let choice = decide(kernel: kernel)
@@ -37,7 +38,8 @@ struct DriverChoiceTests {
     #expect(decide(.epoll, environment: .uring, kernel: kernel) == DriverChoice(driver: .epoll))
   }
 
-  @Test("9.3 io_uring that does not work means epoll, whatever was asked for, and the reason is the true one",
+  @Test(
+    "9.3 io_uring that does not work means epoll, whatever was asked for, and the reason is the true one",
     arguments: [EPERM, ENOSYS, EMFILE, ENFILE, ENOMEM], [nil, .uring] as [EventLoop.Driver?])
   func refused(_ error: CInt, _ requested: EventLoop.Driver?) throws {
     let choice = decide(requested, probed: -error)
@@ -70,7 +72,8 @@ struct DriverChoiceTests {
     }
   }
 
-  @Test("9.3 Where epoll_pwait2 is refused, a loop that waits for a timer still hears of descriptors",
+  @Test(
+    "9.3 Where epoll_pwait2 is refused, a loop that waits for a timer still hears of descriptors",
     arguments: [EPERM, ENOSYS])
   func olderWait(_ error: CInt) async throws {
     await #expect(processExitsWith: .success) { [error] in

@@ -5,7 +5,9 @@ import Testing
 
 @Suite("5.3 Event loops of one's own", .ownThread, .timeLimit(.minutes(10)))
 struct EventLoopTests {
-  @Test("Handlers of a port run on the loop that its channel was made with, or that it was moved to", arguments: Place.allCases)
+  @Test(
+    "Handlers of a port run on the loop that its channel was made with, or that it was moved to",
+    arguments: Place.allCases)
   func handlersRunOnTheirLoop(_ place: Place) throws {
     let loop = EventLoop(name: "own")
     defer { loop.stop() }
@@ -55,7 +57,8 @@ struct EventLoopTests {
     #expect(try victimReceived.wait(for: 3) == [0, 1, 2])
   }
 
-  @Test("A port that is moved to another loop runs its handlers there from the next event on", arguments: Place.allCases)
+  @Test(
+    "A port that is moved to another loop runs its handlers there from the next event on", arguments: Place.allCases)
   func moveFromHandler(_ place: Place) throws {
     let loops = [EventLoop(name: "first"), EventLoop(name: "second")]
     defer { loops.forEach { $0.stop() } }
@@ -77,7 +80,9 @@ struct EventLoopTests {
     port.close()
   }
 
-  @Test("A port that is moved away from a loop that is busy in its handler is not called on both", arguments: Place.allCases)
+  @Test(
+    "A port that is moved away from a loop that is busy in its handler is not called on both", arguments: Place.allCases
+  )
   func moveWhileBusy(_ place: Place) async throws {
     let loops = [EventLoop(name: "first"), EventLoop(name: "second")]
     defer { loops.forEach { $0.stop() } }

@@ -11,7 +11,8 @@ import Testing
 struct ExhaustionTests {
   // MARK: Sharing and transfer
 
-  @Test("9.3 A transfer that the system refuses at any step is a typed error that changed nothing",
+  @Test(
+    "9.3 A transfer that the system refuses at any step is a typed error that changed nothing",
     arguments: [
       Refusal(.memfd_create, ENOMEM), Refusal(.memfd_create, ENFILE), Refusal(.ftruncate, ENOMEM),
       .sharedMapping(ENOMEM), Refusal(.socketpair, ENFILE), Refusal(.sendmsg, ENOMEM), Refusal(.sendmsg, ETOOMANYREFS),
@@ -41,7 +42,8 @@ struct ExhaustionTests {
     try await agent.call(.expect, 1, 3, 1)
   }
 
-  @Test("2.2, 9.3 A large message whose ports are refused when it is sent is taken back, and the next ones arrive",
+  @Test(
+    "2.2, 9.3 A large message whose ports are refused when it is sent is taken back, and the next ones arrive",
     arguments: [1000, 100_000, 1 << 20, 3 << 20], [nil, 8 << 20] as [Int?])
   func largeTransferRefused(_ byteCount: Int, _ queueLimit: Int?) async throws {
     let agent = try Agent(.anotherProcess)
@@ -66,7 +68,8 @@ struct ExhaustionTests {
     try await agent.call(.takeBytes, 0, 1, UInt64(byteCount))
   }
 
-  @Test("9.3 Ports that the system does not hand over now stay with their message, which comes whole when it does",
+  @Test(
+    "9.3 Ports that the system does not hand over now stay with their message, which comes whole when it does",
     arguments: [ENOMEM, ENOBUFS], [8, 1 << 20])
   func receivingRefused(_ error: CInt, _ byteCount: Int) async throws {
     let (port, end) = try sharedChannelHere()
@@ -109,7 +112,8 @@ struct ExhaustionTests {
     #expect(try await events.wait(for: 3).last == "\(CloseReason.closedByPeer)")
   }
 
-  @Test("9.3 A reader whose ports the system does not hand over now has them and the whole message when it does",
+  @Test(
+    "9.3 A reader whose ports the system does not hand over now has them and the whole message when it does",
     arguments: [8, 1 << 20])
   func readingRefused(_ byteCount: Int) async throws {
     let (port, end) = try sharedChannelHere()
@@ -131,7 +135,8 @@ struct ExhaustionTests {
     try await onThread { try #require(ports.first).expect(1) }
   }
 
-  @Test("4.5 A close does not overtake a message that cannot be looked at for want of memory, and that nobody takes yet")
+  @Test(
+    "4.5 A close does not overtake a message that cannot be looked at for want of memory, and that nobody takes yet")
   func closeWaitsForMemory() async throws {
     let (port, end) = try sharedChannelHere()
     let closes = Collected<CloseReason>()
@@ -178,7 +183,8 @@ struct ExhaustionTests {
 
   // MARK: Memory
 
-  @Test("2.2 A lane that may not grow refuses what does not fit; what it has accepted arrives, and then more",
+  @Test(
+    "2.2 A lane that may not grow refuses what does not fit; what it has accepted arrives, and then more",
     arguments: [Refusal(.fallocate, ENOSPC), Refusal(.fallocate, ENOMEM), .sharedMapping(ENOMEM)])
   func growthRefused(_ refusal: Refusal) async throws {
     let agent = try Agent(.anotherProcess)
@@ -186,7 +192,8 @@ struct ExhaustionTests {
     let carried = try MessageChannel()
     let posted = try await Refusal.during([refusal]) {
       let posted = try fill(port, until: refusal.error)
-      #expect(portError { try port.postMessage(bytes: patternBytes(count: 1 << 20, seed: 1)) } == "system.\(refusal.error)")
+      #expect(
+        portError { try port.postMessage(bytes: patternBytes(count: 1 << 20, seed: 1)) } == "system.\(refusal.error)")
       return posted
     }
     let error = try await Refusal.during([refusal]) {
@@ -203,7 +210,8 @@ struct ExhaustionTests {
     try await agent.call(.take, 0, 1, posted)
   }
 
-  @Test("9.3 When /dev/shm is full, sharing and growing are typed errors that changed nothing, and what was accepted arrives",
+  @Test(
+    "9.3 When /dev/shm is full, sharing and growing are typed errors that changed nothing, and what was accepted arrives",
     .enabled("namespaces may not be made here") { await canConfine() })
   func sharedMemoryFull() async throws {
     await #expect(processExitsWith: .success) {
@@ -269,7 +277,8 @@ struct ExhaustionTests {
     }
   }
 
-  @Test("9.3 Listening that the system refuses at any step is a typed error, and leaves no name",
+  @Test(
+    "9.3 Listening that the system refuses at any step is a typed error, and leaves no name",
     arguments: [Refusal(.socket, ENFILE), Refusal(.chmod, EPERM), Refusal(.chmod, EIO)])
   func listeningRefused(_ refusal: Refusal) async throws {
     let path = freshPath()
@@ -301,7 +310,8 @@ struct ExhaustionTests {
     loop.stop()
   }
 
-  @Test("9.3 A socket that the system does not let be watched at first is watched later: the end is heard of",
+  @Test(
+    "9.3 A socket that the system does not let be watched at first is watched later: the end is heard of",
     arguments: [ENOSPC, ENOMEM])
   func watchRefused(_ error: CInt) async throws {
     let agent = try Agent(.anotherProcess)

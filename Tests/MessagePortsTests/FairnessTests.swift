@@ -29,7 +29,9 @@ struct FairnessTests {
     let count = Mutex(0)
     confirmations.port1.onMessage = { _ in }
     flooded.onMessage = { _ in
-      let number = count.withLock { $0 += 1; return $0 }
+      let number = count.withLock {
+        $0 += 1; return $0
+      }
       if number % 64 == 0 { try? confirmations.port1.postMessage(bitwise: number) }
     }
     try waitUntil("the flood to begin") { count.withLock { $0 } > 1000 }

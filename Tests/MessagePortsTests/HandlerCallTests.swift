@@ -5,7 +5,8 @@ import Testing
 
 @Suite("3.5, 3.6 How handlers are called", .ownThread, .timeLimit(.minutes(10)))
 struct HandlerCallTests {
-  @Test("3.5 A handler is never called on the stack of a post, of `start()`, or of setting it", arguments: Place.allCases)
+  @Test(
+    "3.5 A handler is never called on the stack of a post, of `start()`, or of setting it", arguments: Place.allCases)
   func neverOnCallersStack(_ place: Place) throws {
     let puppet = try Puppet(place)
     try puppet.post(0..<10)
@@ -22,7 +23,11 @@ struct HandlerCallTests {
     }
     @Sendable func called() {
       if let what = isInCall.withLock({ $0 }) { violations.append(what) }
-      if count.withLock({ $0 += 1; return $0 }) == 11 { done.fulfil() }
+      if count.withLock({
+        $0 += 1; return $0
+      }) == 11 {
+        done.fulfil()
+      }
     }
     Task(executorPreference: puppet.port.eventLoop) {
       calling("onClose") { puppet.port.onClose = { _ in called() } }
@@ -54,21 +59,23 @@ struct HandlerCallTests {
     #expect(violations.withLock { $0 } == 0)
   }
 
-  @Test("3.5 Calls for one port never overlap or nest, whatever they are for and however many threads post", arguments: Place.allCases)
+  @Test(
+    "3.5 Calls for one port never overlap or nest, whatever they are for and however many threads post",
+    arguments: Place.allCases)
   func neverOverlap(_ place: Place) throws {
     let overlap = OverlapDetector()
     let port = try place.open(.pourFromThreads, [4, 500])
     let closed = Promise<Void>(), count = Mutex(0)
-    port.onMessageError = { _ in overlap.during { } }
+    port.onMessageError = { _ in overlap.during {} }
     port.onClose = { _ in
-      overlap.during { }
+      overlap.during {}
       closed.fulfil()
     }
     port.onMessage = { [weak port] event in
       overlap.during {
         count.withLock { $0 += 1 }
         // Setting things and posting from within must not call anything either.
-        port?.onMessageError = { _ in overlap.during { } }
+        port?.onMessageError = { _ in overlap.during {} }
         try? port?.postMessage(bitwise: 1)
       }
     }
@@ -99,9 +106,13 @@ struct HandlerCallTests {
     }
     try isMoving.wait()
     // What waits for space gives the port turns as well.
-    let waiter = Task { while received.events.count < total, !isOver.isSet { try await port.waitForSpace(byteCount: 8) } }
+    let waiter = Task {
+      while received.events.count < total, !isOver.isSet { try await port.waitForSpace(byteCount: 8) }
+    }
     for number in 0..<total {
-      while portError({ try port.postMessage(bitwise: number) }) == "queueFull" { try await port.waitForSpace(byteCount: 8) }
+      while portError({ try port.postMessage(bitwise: number) }) == "queueFull" {
+        try await port.waitForSpace(byteCount: 8)
+      }
     }
     #expect(try received.wait(for: total) == Array(0..<total))
     #expect(try mover.join() > 0)
@@ -109,7 +120,9 @@ struct HandlerCallTests {
     #expect(overlap.violations == 0)
   }
 
-  @Test("3.6 Replacing the handler under traffic loses nothing, repeats nothing and keeps the order", arguments: Place.allCases)
+  @Test(
+    "3.6 Replacing the handler under traffic loses nothing, repeats nothing and keeps the order",
+    arguments: Place.allCases)
   func replacement(_ place: Place) throws {
     let port = try place.open(.pour, [20_000])
     let received = Received()
@@ -129,7 +142,9 @@ struct HandlerCallTests {
     #expect(received.closeCount == 1)
   }
 
-  @Test("3.6 So does removing it and setting it again, while messages are taken by hand meanwhile", arguments: Place.allCases)
+  @Test(
+    "3.6 So does removing it and setting it again, while messages are taken by hand meanwhile",
+    arguments: Place.allCases)
   func removalUnderTraffic(_ place: Place) throws {
     let port = try place.open(.pour, [10_000])
     let received = Received()

@@ -19,14 +19,17 @@ struct HandlerFreedomTests {
     #expect(try puppet.receive(500) == 500)
   }
 
-  @Test("5.1 A handler may create channels and hand out their ports, and set handlers on them", arguments: Place.allCases)
+  @Test(
+    "5.1 A handler may create channels and hand out their ports, and set handlers on them", arguments: Place.allCases)
   func create(_ place: Place) throws {
     let port = try place.open(.echo)
     let results = Collected<Int>()
     port.onMessage = { event in
       // What comes back is a port on which the number waits.
       if let first = event.ports.first {
-        first.onMessage = { inner in results.append((try? inner.load(as: Int.self)) ?? -1); withExtendedLifetime(first) {} }
+        first.onMessage = { inner in
+          results.append((try? inner.load(as: Int.self)) ?? -1); withExtendedLifetime(first) {}
+        }
         return
       }
       guard let channel = try? MessageChannel() else { return }
@@ -128,7 +131,9 @@ struct HandlerFreedomTests {
     #expect(otherReceived.events.count == 0)
   }
 
-  @Test("5.2 If a handler transfers its port, what is still queued goes to the new owner", arguments: Place.allCases, [0, 1, 30])
+  @Test(
+    "5.2 If a handler transfers its port, what is still queued goes to the new owner", arguments: Place.allCases,
+    [0, 1, 30])
   func transferInHandler(_ place: Place, _ countBefore: Int) throws {
     let channel = try MessageChannel()
     try channel.port2.post(0..<50)

@@ -79,7 +79,9 @@ struct HostileConductTests {
     try await scene.checkFriend()
   }
 
-  @Test("A peer that writes fragments and aborts as fast as it can does not keep the victim from others", arguments: Style.allCases)
+  @Test(
+    "A peer that writes fragments and aborts as fast as it can does not keep the victim from others",
+    arguments: Style.allCases)
   func busyWriter(_ style: Style) async throws {
     let scene = try await Scene()
     // A lap takes longer than what the attacker has to do for it.
@@ -195,7 +197,8 @@ struct HostileConductTests {
 
   // MARK: - Lies about what was read
 
-  @Test("A peer that says it has read what was never written is found out at the next full ring", arguments: [false, true])
+  @Test(
+    "A peer that says it has read what was never written is found out at the next full ring", arguments: [false, true])
   func releasedLies(_ isSplit: Bool) async throws {
     let scene = try await Scene()
     let (port, far) = try await scene.makePort()
@@ -240,7 +243,8 @@ struct HostileConductTests {
 
   // MARK: - What is left of a liar
 
-  @Test("A port whose peer was found lying can be given to an honest process, which hears of the close and nothing worse")
+  @Test(
+    "A port whose peer was found lying can be given to an honest process, which hears of the close and nothing worse")
   func transferAfterViolation() async throws {
     let scene = try await Scene()
     let (port, far) = try await scene.makePort()

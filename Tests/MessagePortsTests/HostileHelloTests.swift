@@ -109,9 +109,12 @@ struct HostileHelloTests {
       ("short", [Self.welcomeMagic], { $0 == .notAMessagePort }),
       ("long", [Self.welcomeMagic, version, 0], { $0 == .notAMessagePort }),
       ("an unknown verdict", [Self.welcomeMagic, version | 77 << 32], { $0 == .notAMessagePort }),
-      ("another version", [Self.welcomeMagic, version + 1], {
-        if case .versionDiffers(_, let theirs) = $0 { theirs == RingLayout.version + 1 } else { false }
-      }),
+      (
+        "another version", [Self.welcomeMagic, version + 1],
+        {
+          if case .versionDiffers(_, let theirs) = $0 { theirs == RingLayout.version + 1 } else { false }
+        }
+      ),
       ("nothing", [], { if case .noServer = $0 { true } else { false } }),
       ("the end", nil, { if case .noServer = $0 { true } else { false } }),
     ]

@@ -8,7 +8,8 @@ import Testing
 /// A peer that does more of something than it may.
 @Suite("Hostile excess", .serialized, .timeLimit(.minutes(3)))
 struct HostileLimitsTests {
-  @Test("2.3, 9.5 A record of one byte more than the limit ends the channel, with a port and without",
+  @Test(
+    "2.3, 9.5 A record of one byte more than the limit ends the channel, with a port and without",
     arguments: [Style.handler, .blocking], [0, 1])
   func recordOverLimit(_ style: Style, _ ports: Int) async throws {
     let scene = try await Scene()
@@ -28,7 +29,8 @@ struct HostileLimitsTests {
     try await scene.checkFriend()
   }
 
-  @Test("9.5 Doorbells before a port that was announced are counted: there is an end to it",
+  @Test(
+    "9.5 Doorbells before a port that was announced are counted: there is an end to it",
     .enabled(if: canForceSendBuffer, "needs to have more in a socket than the system grants to all"),
     arguments: [Style.blocking, .reader])
   func doorbellsAreCounted(_ style: Style) async throws {
@@ -44,7 +46,8 @@ struct HostileLimitsTests {
     try await scene.checkFriend()
   }
 
-  @Test("5.4 A peer that hangs up with a message unread, which nobody takes, costs the loop nothing",
+  @Test(
+    "5.4 A peer that hangs up with a message unread, which nobody takes, costs the loop nothing",
     arguments: EventLoop.Driver.allCases)
   func unreadAtHangUp(_ driver: EventLoop.Driver) async throws {
     let scene = try await Scene(driver: driver)

@@ -37,7 +37,9 @@ struct HostilePacketsTests {
     try await scene.checkFriend()
   }
 
-  @Test("Doorbells without end instead of the ports that were announced end the channel", arguments: [Style.handler, .reader])
+  @Test(
+    "Doorbells without end instead of the ports that were announced end the channel",
+    arguments: [Style.handler, .reader])
   func doorbellsForEver(_ style: Style) async throws {
     let scene = try await Scene()
     let (port, far) = try await scene.makePort()
@@ -79,7 +81,9 @@ struct HostilePacketsTests {
     try await scene.checkFriend()
   }
 
-  @Test("A peer that hangs up one half of its socket only is left alone, and its end is noticed", arguments: [SHUT_RD, SHUT_WR])
+  @Test(
+    "A peer that hangs up one half of its socket only is left alone, and its end is noticed",
+    arguments: [SHUT_RD, SHUT_WR])
   func halfClosed(_ half: Int) async throws {
     let scene = try await Scene()
     let (port, far) = try await scene.makePort()

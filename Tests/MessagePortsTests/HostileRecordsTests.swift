@@ -245,7 +245,9 @@ struct HostileRecordsTests {
     }
     // Other tests share this process: what must not happen is that each of the packets keeps its memory. The next test
     // counts.
-    try await eventually("the memory of refused ports to be given back") { Resources.sharedKilobytes < shared + 600_000 }
+    try await eventually("the memory of refused ports to be given back") {
+      Resources.sharedKilobytes < shared + 600_000
+    }
     try await scene.checkFriend()
   }
 

@@ -8,13 +8,15 @@ import Testing
 struct IsolationTests {
   // MARK: Without files and network
 
-  @Test("6.6 A process in an empty world talks on the port that it was handed, and passes ports on",
+  @Test(
+    "6.6 A process in an empty world talks on the port that it was handed, and passes ports on",
     .enabled("namespaces may not be made here") { await canConfine() })
   func emptyWorld() async throws {
     try await expectTalkingAndPassingOn(PeerProcess.spawn("confined", ["far"]))
   }
 
-  @Test("6.6 So does one that bubblewrap has confined",
+  @Test(
+    "6.6 So does one that bubblewrap has confined",
     .enabled("bwrap is not installed, or may not make namespaces here") { await canUseBubblewrap() })
   func bubblewrap() async throws {
     // liburing.so.2 => /lib/x86_64-linux-gnu/liburing.so.2 (0x…)

@@ -6,7 +6,8 @@ import Testing
 
 @Suite("A loop's life", .timeLimit(.minutes(5)))
 struct LoopLifeTests {
-  @Test("13.7 A loop that always spins hears of timers, descriptors and hang-ups",
+  @Test(
+    "13.7 A loop that always spins hears of timers, descriptors and hang-ups",
     .enabled(if: csupport_usable_processors() > 1, "a loop spins only where there are several processors"),
     arguments: EventLoop.Driver.allCases, [.always, .duration(.seconds(1_000_000_000))] as [SpinPolicy])
   func spinning(_ driver: EventLoop.Driver, _ policy: SpinPolicy) throws {

@@ -5,7 +5,8 @@ import Testing
 
 @Suite("Timers of a loop")
 struct LoopTimersTests {
-  @Test("Timers come in the order of their times, and what is cancelled leaves nothing",
+  @Test(
+    "Timers come in the order of their times, and what is cancelled leaves nothing",
     arguments: 1...20 as ClosedRange<UInt64>)
   func order(seed: UInt64) {
     var numbers = Numbers(state: seed)

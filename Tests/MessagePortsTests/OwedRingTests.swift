@@ -22,7 +22,8 @@ struct OwedRingTests {
     Taker.allCases.flatMap { taker in EventLoop.Driver.allCases.map { Case(kind: kind, taker: taker, driver: $0) } }
   }
 
-  @Test("2.4 A poster that waits for space is woken by whoever takes what was in its way, whatever that was",
+  @Test(
+    "2.4 A poster that waits for space is woken by whoever takes what was in its way, whatever that was",
     arguments: cases)
   func owedRing(_ one: Case) async throws {
     let loop = EventLoop(name: "poster", driver: one.driver)

@@ -5,7 +5,9 @@ import Testing
 
 @Suite("7 Ownership", .ownThread, .timeLimit(.minutes(10)))
 struct OwnershipTests {
-  @Test("7.1 A started port with a message handler needs no reference; it goes when the peer closes", arguments: Place.allCases)
+  @Test(
+    "7.1 A started port with a message handler needs no reference; it goes when the peer closes",
+    arguments: Place.allCases)
   func keptUntilPeerCloses(_ place: Place) throws {
     let received = Received()
     weak var port: MessagePort?
@@ -115,7 +117,9 @@ struct OwnershipTests {
     try waitUntil("the port to be released") { port == nil }
   }
 
-  @Test("7.2 Any other port closes when the last reference to it is released", arguments: Place.allCases, [Other.untouched, .started, .withCloseHandler])
+  @Test(
+    "7.2 Any other port closes when the last reference to it is released", arguments: Place.allCases,
+    [Other.untouched, .started, .withCloseHandler])
   func othersClose(_ place: Place, _ other: Other) throws {
     let control: Puppet
     weak var port: MessagePort?
@@ -192,7 +196,9 @@ struct OwnershipTests {
     #expect(port == nil)
   }
 
-  @Test("7.3 Ports in a received message that the handler does not keep close when the event is released", arguments: Place.allCases)
+  @Test(
+    "7.3 Ports in a received message that the handler does not keep close when the event is released",
+    arguments: Place.allCases)
   func portsNotKept(_ place: Place) throws {
     let port = try place.open(.echo)
     let carried = try (0..<4).map { _ in try MessageChannel() }

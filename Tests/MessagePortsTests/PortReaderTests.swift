@@ -28,7 +28,8 @@ struct PortReaderTests {
     var numbers: [Int] = []
     var counts: [Int] = []
     for _ in 0..<5 {
-      counts.append(try split.reader.readBatch(upTo: 30) { numbers.append(unsafe $0.unsafeLoadUnaligned(as: Int.self)) })
+      counts.append(
+        try split.reader.readBatch(upTo: 30) { numbers.append(unsafe $0.unsafeLoadUnaligned(as: Int.self)) })
     }
     counts.append(try split.reader.readBatch(upTo: 0) { _ in })
     #expect(counts == [30, 30, 30, 10, 0, 0])
@@ -66,7 +67,8 @@ struct PortReaderTests {
 
   @Test(
     "Whatever a reader does before it sleeps, a conversation loses no wake-up",
-    arguments: [SpinPolicy.never, .adaptive, .duration(.microseconds(5)), .duration(.milliseconds(1)), .always], [false, true])
+    arguments: [SpinPolicy.never, .adaptive, .duration(.microseconds(5)), .duration(.milliseconds(1)), .always],
+    [false, true])
   func spinPolicies(_ policy: SpinPolicy, _ isPolling: Bool) throws {
     let channel = try MessageChannel(options: ChannelOptions(spinPolicy: policy))
     let (near, far) = (try Halves(channel.port1), try Halves(channel.port2))

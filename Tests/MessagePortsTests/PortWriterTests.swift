@@ -122,7 +122,8 @@ struct PortWriterTests {
     #expect(try receiver.join() == 77)
   }
 
-  @Test("Waiting for room ends with room, with its time, and with the other end", arguments: [SpinPolicy.never, .adaptive])
+  @Test(
+    "Waiting for room ends with room, with its time, and with the other end", arguments: [SpinPolicy.never, .adaptive])
   func waitForSpace(_ policy: SpinPolicy) throws {
     var split = try Split(ChannelOptions(spinPolicy: policy))
     let port = split.port

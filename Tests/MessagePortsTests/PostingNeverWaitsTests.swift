@@ -62,7 +62,8 @@ struct PostingNeverWaitsTests {
     return count
   }
 
-  @Test("2.4 A limit on unread data has its own error, which goes away as the receiver reads", arguments: Place.allCases)
+  @Test(
+    "2.4 A limit on unread data has its own error, which goes away as the receiver reads", arguments: Place.allCases)
   func limit(_ place: Place) throws {
     let puppet = try Puppet(place, options: Self.limited)
     #expect(try fill(puppet.port) == 10)
@@ -125,7 +126,9 @@ struct PostingNeverWaitsTests {
     for task in tasks { await task.value }
   }
 
-  @Test("2.4 Any number of messages of any size flow through a limit, to a handler or to one who receives", arguments: Place.allCases)
+  @Test(
+    "2.4 Any number of messages of any size flow through a limit, to a handler or to one who receives",
+    arguments: Place.allCases)
   func flowThroughLimit(_ place: Place) async throws {
     // No more than one of the largest at a time.
     let seed = testSeed()
@@ -203,7 +206,8 @@ struct PostingNeverWaitsTests {
     #expect(try resumed.wait() == "cancelled")
   }
 
-  @Test("2.4 Waiting for space on a port that is closed or moved meanwhile ends with its error", arguments: Place.allCases)
+  @Test(
+    "2.4 Waiting for space on a port that is closed or moved meanwhile ends with its error", arguments: Place.allCases)
   func waitForSpaceOnClosed(_ place: Place) async throws {
     for expected in ["closed", "detached"] {
       let port = try place.open(.hold, options: Self.limited)
@@ -216,7 +220,9 @@ struct PostingNeverWaitsTests {
     }
   }
 
-  @Test("2.4 Waiting for more than can ever be free is refused; without a limit, or with room, there is nothing to wait for", arguments: Place.allCases)
+  @Test(
+    "2.4 Waiting for more than can ever be free is refused; without a limit, or with room, there is nothing to wait for",
+    arguments: Place.allCases)
   func waitForSpaceAtOnce(_ place: Place) async throws {
     let port = try place.open(.hold, options: Self.limited)
     #expect(await spaceError(port, byteCount: 1032) == "none")

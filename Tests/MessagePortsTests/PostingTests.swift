@@ -6,7 +6,8 @@ import Testing
 struct PostingTests {
   // MARK: 2.1
 
-  @Test("2.1 A value is encoded as it is at the time of the call; later changes are not seen", arguments: Place.allCases)
+  @Test(
+    "2.1 A value is encoded as it is at the time of the call; later changes are not seen", arguments: Place.allCases)
   func valueAtTheTimeOfTheCall(_ place: Place) throws {
     let port = try place.open(.echo)
     let value = Changing("before")
@@ -67,7 +68,9 @@ struct PostingTests {
     }
   }
 
-  @Test("2.6 Posting on one's own closed port throws `closed`, and the ports listed stay with the caller", arguments: Place.allCases)
+  @Test(
+    "2.6 Posting on one's own closed port throws `closed`, and the ports listed stay with the caller",
+    arguments: Place.allCases)
   func ownClosed(_ place: Place) throws {
     let port = try place.open(.echo), listed = try MessageChannel()
     port.close()
@@ -78,7 +81,9 @@ struct PostingTests {
     #expect(try listed.port1.isUsable(with: listed.port2))
   }
 
-  @Test("2.6 Posting on one's own detached port throws `detached`, and the ports listed stay with the caller", arguments: Place.allCases)
+  @Test(
+    "2.6 Posting on one's own detached port throws `detached`, and the ports listed stay with the caller",
+    arguments: Place.allCases)
   func ownDetached(_ place: Place) throws {
     let moved = try MessageChannel(), listed = try MessageChannel()
     try place.place(moved.port1, .echo)
@@ -106,7 +111,9 @@ struct PostingTests {
     }
   }
 
-  @Test("2.7 When a post is discarded because the peer is closed, the ports it carried are closed", arguments: Place.allCases)
+  @Test(
+    "2.7 When a post is discarded because the peer is closed, the ports it carried are closed",
+    arguments: Place.allCases)
   func discardedPortsClose(_ place: Place) throws {
     let puppet = try Puppet(place)
     try puppet.close()
@@ -156,12 +163,13 @@ struct PostingTests {
   @Test("2.8 What is posted before encoding fails is sent, and nothing else", arguments: Place.allCases)
   func innerOfFailure(_ place: Place) throws {
     let port = try place.open(.echo)
-    #expect(portError {
-      try port.postMessage(byteCount: 1) { _ in
-        try port.postMessage(bytes: [1])
-        throw Unwilling()
-      }
-    } == "encodingFailed")
+    #expect(
+      portError {
+        try port.postMessage(byteCount: 1) { _ in
+          try port.postMessage(bytes: [1])
+          throw Unwilling()
+        }
+      } == "encodingFailed")
     try port.postMessage(bytes: [2])
     #expect(try port.receiveSoon().bytes == [1])
     #expect(try port.receiveSoon().bytes == [2])
@@ -170,9 +178,10 @@ struct PostingTests {
   @Test("2.8 User code that closes the port while encoding makes the post throw `closed`", arguments: Place.allCases)
   func closedWhileEncoding(_ place: Place) throws {
     let port = try place.open(.echo), listed = try MessageChannel()
-    #expect(portError {
-      try port.postMessage(byteCount: 1, transfer: [listed.port1]) { _ in port.close() }
-    } == "closed")
+    #expect(
+      portError {
+        try port.postMessage(byteCount: 1, transfer: [listed.port1]) { _ in port.close() }
+      } == "closed")
     #expect(try listed.port1.isUsable(with: listed.port2))
   }
 }

@@ -4,7 +4,9 @@ import Testing
 
 @Suite("5.5 The life of a process", .ownThread, .timeLimit(.minutes(10)))
 struct ProcessLifeTests {
-  @Test("5.5 A process may exit with open ports at any time, in the middle of traffic, without crashing", arguments: [ExitRole.Way.exit, .mainReturns, .exitInHandler])
+  @Test(
+    "5.5 A process may exit with open ports at any time, in the middle of traffic, without crashing",
+    arguments: [ExitRole.Way.exit, .mainReturns, .exitInHandler])
   func exitInTraffic(_ way: ExitRole.Way) async throws {
     for round in 0..<6 {
       let worker = try PeerProcess.spawn("exits", [way.rawValue, "\(round)"])

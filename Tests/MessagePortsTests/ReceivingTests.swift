@@ -18,7 +18,8 @@ struct ReceivingTests {
     #expect(try received.wait(for: 100) == Array(0..<100))
   }
 
-  @Test("3.1 `start()` may be called any number of times, before and after the handler is set", arguments: Place.allCases)
+  @Test(
+    "3.1 `start()` may be called any number of times, before and after the handler is set", arguments: Place.allCases)
   func startIsIdempotent(_ place: Place) throws {
     let puppet = try Puppet(place)
     try puppet.post(0..<10)
@@ -52,7 +53,8 @@ struct ReceivingTests {
     #expect(try puppet.port.receiveNumbers(10) == Array(0..<10))
   }
 
-  @Test("3.2 Removing the handler pauses delivery; a new one goes on where the old one stopped", arguments: Place.allCases)
+  @Test(
+    "3.2 Removing the handler pauses delivery; a new one goes on where the old one stopped", arguments: Place.allCases)
   func removalPauses(_ place: Place) throws {
     let puppet = try Puppet(place)
     let received = Received(on: puppet.port)
@@ -110,7 +112,9 @@ struct ReceivingTests {
     #expect(portError { _ = try port.receiveSoon() } == "peerClosed.closed by peer")
   }
 
-  @Test("3.3 So they do at the far end, whatever the size of the ring", arguments: Place.allCases, [0, 10_000, 200_000, 4 << 20])
+  @Test(
+    "3.3 So they do at the far end, whatever the size of the ring", arguments: Place.allCases,
+    [0, 10_000, 200_000, 4 << 20])
   func sizesToFarEnd(_ place: Place, _ laneCapacityBytes: Int) throws {
     let seed = testSeed()
     print("seed \(seed)")
@@ -131,7 +135,9 @@ struct ReceivingTests {
 
   // MARK: 3.4
 
-  @Test("3.4 An event has the value and the ports in transfer order, new objects, open and not started", arguments: Place.allCases)
+  @Test(
+    "3.4 An event has the value and the ports in transfer order, new objects, open and not started",
+    arguments: Place.allCases)
   func eventHasPorts(_ place: Place) throws {
     let puppet = try Puppet(place)
     let events = Collected<MessageEvent>()
@@ -163,7 +169,9 @@ struct ReceivingTests {
     #expect(event.byteCount == 0 && event.bytes.isEmpty && event.ports.count == 1)
   }
 
-  @Test("3.4 An event's content can be had as bytes, as a plain value and decoded, any number of times", arguments: Place.allCases)
+  @Test(
+    "3.4 An event's content can be had as bytes, as a plain value and decoded, any number of times",
+    arguments: Place.allCases)
   func content(_ place: Place) throws {
     let port = try place.open(.echo)
     try port.postMessage(["one": [1, 2], "two": []])
@@ -178,7 +186,9 @@ struct ReceivingTests {
 
   // MARK: 3.7
 
-  @Test("3.7 A message that cannot be decoded goes to the message-error handler; those behind it are delivered", arguments: Place.allCases)
+  @Test(
+    "3.7 A message that cannot be decoded goes to the message-error handler; those behind it are delivered",
+    arguments: Place.allCases)
   func undecodable(_ place: Place) throws {
     let port = try place.open(.echo)
     let events = Collected<String>()
@@ -186,7 +196,11 @@ struct ReceivingTests {
     let carriedClosed = Promise<CloseReason>()
     carried.port1.onClose = carriedClosed.fulfil
     port.onMessageError = { error in
-      if case .undecodable(PortError.decodingFailed) = error { events.append("error") } else { events.append("\(error)") }
+      if case .undecodable(PortError.decodingFailed) = error {
+        events.append("error")
+      } else {
+        events.append("\(error)")
+      }
     }
     port.onMessage(of: [String].self) { value, event in events.append(value.joined()) }
     try port.postMessage(["a", "b"])
@@ -200,7 +214,9 @@ struct ReceivingTests {
     #expect(!port.isClosed && !port.isPeerClosed)
   }
 
-  @Test("3.7 Without a message-error handler, such a message is dropped, its ports close, and the rest goes on", arguments: Place.allCases)
+  @Test(
+    "3.7 Without a message-error handler, such a message is dropped, its ports close, and the rest goes on",
+    arguments: Place.allCases)
   func undecodableWithoutHandler(_ place: Place) throws {
     let port = try place.open(.echo)
     let carried = try MessageChannel()

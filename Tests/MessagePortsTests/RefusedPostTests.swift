@@ -15,19 +15,33 @@ struct RefusedPostTests {
   static let options = ChannelOptions(queueLimitBytes: 4096, messageLimitBytes: 8192)
 
   static let refusals = [
-    Refusal(testDescription: "value that cannot be encoded", error: "encodingFailed") { try $0.postMessage(Unencodable(), transfer: $1) },
+    Refusal(testDescription: "value that cannot be encoded", error: "encodingFailed") {
+      try $0.postMessage(Unencodable(), transfer: $1)
+    },
     Refusal(testDescription: "closure that throws", error: "encodingFailed") { port, listed in
       try port.postMessage(byteCount: 8, transfer: listed) { output in
         output.append(1)
         throw Unwilling()
       }
     },
-    Refusal(testDescription: "too large", error: "messageTooLarge") { try $0.postMessage(bytes: Payload.make(0, byteCount: 8193), transfer: $1) },
-    Refusal(testDescription: "too large in place", error: "messageTooLarge") { try $0.postMessage(byteCount: 8193, transfer: $1) { _ in } },
-    Refusal(testDescription: "negative size", error: "messageTooLarge") { try $0.postMessage(byteCount: -1, transfer: $1) { _ in } },
-    Refusal(testDescription: "queue full", error: "queueFull") { try $0.postMessage(bytes: Payload.make(0, byteCount: 4090), transfer: $1) },
-    Refusal(testDescription: "sending port in the list", error: "invalidTransfer.isSendingPort") { try $0.postMessage(bytes: [1], transfer: $1 + [$0]) },
-    Refusal(testDescription: "port twice in the list", error: "invalidTransfer.isListedTwice") { try $0.postMessage(bytes: [1], transfer: $1 + [$1[0]]) },
+    Refusal(testDescription: "too large", error: "messageTooLarge") {
+      try $0.postMessage(bytes: Payload.make(0, byteCount: 8193), transfer: $1)
+    },
+    Refusal(testDescription: "too large in place", error: "messageTooLarge") {
+      try $0.postMessage(byteCount: 8193, transfer: $1) { _ in }
+    },
+    Refusal(testDescription: "negative size", error: "messageTooLarge") {
+      try $0.postMessage(byteCount: -1, transfer: $1) { _ in }
+    },
+    Refusal(testDescription: "queue full", error: "queueFull") {
+      try $0.postMessage(bytes: Payload.make(0, byteCount: 4090), transfer: $1)
+    },
+    Refusal(testDescription: "sending port in the list", error: "invalidTransfer.isSendingPort") {
+      try $0.postMessage(bytes: [1], transfer: $1 + [$0])
+    },
+    Refusal(testDescription: "port twice in the list", error: "invalidTransfer.isListedTwice") {
+      try $0.postMessage(bytes: [1], transfer: $1 + [$1[0]])
+    },
     Refusal(testDescription: "closed port in the list", error: "invalidTransfer.isClosed") { port, listed in
       let closed = try MessageChannel().port1
       closed.close()
@@ -78,7 +92,8 @@ struct RefusedPostTests {
     try received.waitForClose()
   }
 
-  @Test("2.2 The peer of the sending port cannot be listed either, wherever the channel lies", arguments: Place.allCases)
+  @Test(
+    "2.2 The peer of the sending port cannot be listed either, wherever the channel lies", arguments: Place.allCases)
   func ownPeer(_ place: Place) throws {
     // In the second case both ends come back from another process, so the channel is shared and both are here.
     let channel = try MessageChannel()

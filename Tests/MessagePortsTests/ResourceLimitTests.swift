@@ -21,7 +21,8 @@ struct ResourceLimitTests {
     #expect(try await agent.call(.processIdentifier).value != 0)
   }
 
-  @Test("9.3 Out of descriptors, a transfer to another process is refused, nothing changes, and channels go on",
+  @Test(
+    "9.3 Out of descriptors, a transfer to another process is refused, nothing changes, and channels go on",
     arguments: 0..<4 as Range<UInt64>)
   func transferWithoutDescriptors(_ left: UInt64) async throws {
     let agent = try Agent(.anotherProcess)
@@ -50,7 +51,8 @@ struct ResourceLimitTests {
     try await onThread { try port.expect(1) }
   }
 
-  @Test("9.3 Out of descriptors, ports that arrive are reported as lost and close, and later messages are intact",
+  @Test(
+    "9.3 Out of descriptors, ports that arrive are reported as lost and close, and later messages are intact",
     arguments: 0..<6 as Range<UInt64>)
   func receiveWithoutDescriptors(_ left: UInt64) async throws {
     let agent = try Agent(.anotherProcess)
@@ -71,7 +73,11 @@ struct ResourceLimitTests {
     while text.count < expected.count && ContinuousClock.now < deadline { text = try await agent.call(.recorded).text }
     #expect(text == expected)
     for (index, channel) in channels.enumerated() {
-      if index >= arrived { try await onThread { try channel.port1.expectEnd() } } else { #expect(!channel.port1.isPeerClosed) }
+      if index >= arrived {
+        try await onThread { try channel.port1.expectEnd() }
+      } else {
+        #expect(!channel.port1.isPeerClosed)
+      }
     }
     // With descriptors, ports arrive again.
     try await agent.call(.giveDescriptors)
@@ -94,7 +100,8 @@ struct ResourceLimitTests {
     try await onThread { try channel.port1.expectEnd() }
   }
 
-  @Test("9.3 Out of descriptors, connecting, listening and starting a worker are refused with typed errors",
+  @Test(
+    "9.3 Out of descriptors, connecting, listening and starting a worker are refused with typed errors",
     arguments: 0..<2 as Range<UInt64>)
   func connectWithoutDescriptors(_ left: UInt64) async throws {
     let agent = try Agent(.anotherProcess)
@@ -110,7 +117,8 @@ struct ResourceLimitTests {
     listener.close()
   }
 
-  @Test("9.3 A listener that is out of descriptors lets its clients wait, and goes on once it has some",
+  @Test(
+    "9.3 A listener that is out of descriptors lets its clients wait, and goes on once it has some",
     arguments: 0..<2 as Range<UInt64>)
   func listenerWithoutDescriptors(_ left: UInt64) async throws {
     let agent = try Agent(.anotherProcess)

@@ -58,7 +58,9 @@ struct ResourceSoakTests {
         }
         var ports = try await rounds(10, channels.map(\.port2))
         let (before, resident) = (Resources.now(), Resources.residentKilobytes)
-        let (far, farResident) = (try await agent.call(.descriptors).value, try await agent.call(.residentKilobytes).value)
+        let (far, farResident) = (
+          try await agent.call(.descriptors).value, try await agent.call(.residentKilobytes).value
+        )
         ports = try await rounds(450, ports)  // 90,000, a hundred at a time
         ports[0] = try await rounds(5000, [ports[0]])[0]  // 10,000, one by one
         try await expectBack(before)
@@ -134,7 +136,8 @@ struct ResourceSoakTests {
     }
   }
 
-  @Test("2.4 One message of 256 MiB, and 256 MiB of small ones, wait for a port that is not started, whole and in order")
+  @Test(
+    "2.4 One message of 256 MiB, and 256 MiB of small ones, wait for a port that is not started, whole and in order")
   func muchData() async throws {
     await #expect(processExitsWith: .success) {
       await recordErrors {

@@ -120,7 +120,8 @@ struct ResourceTests {
         ]
         for list in lists {
           let error = portError {
-            try link.port1.postMessage(bytes: patternBytes(count: list.bytes, seed: 1), transfer: good.map(\.port2) + list.ports)
+            try link.port1.postMessage(
+              bytes: patternBytes(count: list.bytes, seed: 1), transfer: good.map(\.port2) + list.ports)
           }
           #expect(error == list.error)
         }
@@ -172,7 +173,8 @@ struct ResourceTests {
           let back = try #require(try await agent.call(.give, 0).ports.first)
           for _ in 0..<20 {
             try link.port1.postMessage(
-              bytes: patternBytes(count: 10_000, seed: 1), transfer: [try MessageChannel().port1, try MessageChannel().port2])
+              bytes: patternBytes(count: 10_000, seed: 1),
+              transfer: [try MessageChannel().port1, try MessageChannel().port2])
           }
           back.close()
           link.port1.close()
@@ -266,7 +268,9 @@ struct ResourceTests {
               let carried = try MessageChannel()
               try port.postMessage(bytes: patternBytes(count: 500_000, seed: number), transfer: [carried.port2])
               let event = try port.receiveSoon()
-              guard event.bytes == patternBytes(count: 500_000, seed: number) else { throw Agent.Failure(description: "differs") }
+              guard event.bytes == patternBytes(count: 500_000, seed: number) else {
+                throw Agent.Failure(description: "differs")
+              }
               try carried.port1.postMessage(bitwise: number)
               try event.ports[0].expect(number)
             }
@@ -277,7 +281,9 @@ struct ResourceTests {
                 _ = try port.receive(timeout: .milliseconds(20))
                 throw Agent.Failure(description: "a message out of nowhere")
               } catch PortError.timedOut {
-                guard ContinuousClock.now - start >= .milliseconds(20) else { throw Agent.Failure(description: "too early") }
+                guard ContinuousClock.now - start >= .milliseconds(20) else {
+                  throw Agent.Failure(description: "too early")
+                }
               }
             }
           }
@@ -363,7 +369,9 @@ private func sharedMemories() -> [CInt: ino_t] {
   for fd in entries(of: "/proc/self/fd").compactMap({ CInt($0) }) {
     let target = linkTarget("/proc/self/fd/\(fd)") ?? ""
     var facts = stat()
-    if target.contains("memfd:") || target.contains("/dev/shm"), unsafe fstat(fd, &facts) == 0 { found[fd] = facts.st_ino }
+    if target.contains("memfd:") || target.contains("/dev/shm"), unsafe fstat(fd, &facts) == 0 {
+      found[fd] = facts.st_ino
+    }
   }
   return found
 }

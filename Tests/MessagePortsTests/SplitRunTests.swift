@@ -41,7 +41,9 @@ struct SplitRunTests {
     return values.count
   }
 
-  @Test("Values written together arrive one by one and together, whether a run can hold them or not", arguments: [1, 7, 64, 1000])
+  @Test(
+    "Values written together arrive one by one and together, whether a run can hold them or not",
+    arguments: [1, 7, 64, 1000])
   func together(_ limit: Int) throws {
     for laneCapacity in [0, 1 << 16] {
       let channel = try MessageChannel(options: ChannelOptions(laneCapacityBytes: laneCapacity))
@@ -67,7 +69,9 @@ struct SplitRunTests {
     }
   }
 
-  @Test("A port at the other end is given each value as a message of its own, also if it travels in the middle", arguments: Place.allCases)
+  @Test(
+    "A port at the other end is given each value as a message of its own, also if it travels in the middle",
+    arguments: Place.allCases)
   func toPort(_ place: Place) async throws {
     let agent = try Agent(place)
     let channel = try MessageChannel(options: ChannelOptions(laneCapacityBytes: 1 << 16))

@@ -6,7 +6,9 @@ import Testing
 struct SplitTests {
   // MARK: - Splitting
 
-  @Test("Messages that wait go to the reader, whether the channel was local or shared, and later ones follow", arguments: Place.allCases)
+  @Test(
+    "Messages that wait go to the reader, whether the channel was local or shared, and later ones follow",
+    arguments: Place.allCases)
   func queuedMessages(_ place: Place) async throws {
     let agent = try Agent(place)
     let channel = try MessageChannel()
@@ -97,7 +99,9 @@ struct SplitTests {
 
   // MARK: - Joining
 
-  @Test("Order is kept through splitting, joining and transfer, on both ends, any number of times", arguments: Place.allCases)
+  @Test(
+    "Order is kept through splitting, joining and transfer, on both ends, any number of times",
+    arguments: Place.allCases)
   func order(_ place: Place) async throws {
     let agent = try Agent(place)
     let channel = try MessageChannel()

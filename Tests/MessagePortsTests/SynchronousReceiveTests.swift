@@ -19,7 +19,8 @@ struct SynchronousReceiveTests {
     #expect(try received.wait(for: 5) == Array(15..<20))
   }
 
-  @Test("3.8 `tryReceive` tells empty from closed, and gives what waits before it says closed", arguments: Place.allCases)
+  @Test(
+    "3.8 `tryReceive` tells empty from closed, and gives what waits before it says closed", arguments: Place.allCases)
   func tryReceiveOutcomes(_ place: Place) throws {
     let puppet = try Puppet(place)
     guard case .empty = try puppet.port.tryReceive() else { Issue.record("not empty"); return }
@@ -64,7 +65,9 @@ struct SynchronousReceiveTests {
     for _ in 0..<2 { #expect(portError { _ = try puppet.port.receiveSoon() } == "peerClosed.closed by peer") }
   }
 
-  @Test("3.8 A waiting `receive` ends when a message comes, or the peer closes", arguments: Place.allCases, [SpinPolicy.never, .adaptive, .duration(.milliseconds(1))])
+  @Test(
+    "3.8 A waiting `receive` ends when a message comes, or the peer closes", arguments: Place.allCases,
+    [SpinPolicy.never, .adaptive, .duration(.milliseconds(1))])
   func waitingReceive(_ place: Place, _ spinPolicy: SpinPolicy) throws {
     let puppet = try Puppet(place, options: ChannelOptions(spinPolicy: spinPolicy))
     let port = puppet.port
@@ -78,7 +81,9 @@ struct SynchronousReceiveTests {
     #expect(try receiver.join() == "peerClosed.closed by peer")
   }
 
-  @Test("3.8 A waiting `receive` ends when its own port is closed or moved by another thread", arguments: Place.allCases, ["closed", "detached"])
+  @Test(
+    "3.8 A waiting `receive` ends when its own port is closed or moved by another thread", arguments: Place.allCases,
+    ["closed", "detached"])
   func receiveOnClosed(_ place: Place, _ expected: String) throws {
     for round in 0..<10 {
       let port = try place.open(.hold, options: ChannelOptions(spinPolicy: .never))
@@ -170,7 +175,9 @@ struct SynchronousReceiveTests {
 
   // MARK: Several ways to receive at once
 
-  @Test("3.8 A `receive` that has timed out leaves the handler to its messages", arguments: Place.allCases, EventLoop.Driver.allCases)
+  @Test(
+    "3.8 A `receive` that has timed out leaves the handler to its messages", arguments: Place.allCases,
+    EventLoop.Driver.allCases)
   func timedOutBesideHandler(_ place: Place, _ driver: EventLoop.Driver) throws {
     let loop = EventLoop(name: "beside", driver: driver)
     defer { loop.stop() }
@@ -184,7 +191,8 @@ struct SynchronousReceiveTests {
     }
   }
 
-  @Test("3.8 So does one that has timed out before it slept at all", arguments: Place.allCases, EventLoop.Driver.allCases)
+  @Test(
+    "3.8 So does one that has timed out before it slept at all", arguments: Place.allCases, EventLoop.Driver.allCases)
   func timedOutAtOnceBesideHandler(_ place: Place, _ driver: EventLoop.Driver) throws {
     let loop = EventLoop(name: "beside", driver: driver)
     defer { loop.stop() }
@@ -200,7 +208,9 @@ struct SynchronousReceiveTests {
     }
   }
 
-  @Test("3.8 A waiting `receive` gets what comes once the handler is removed", arguments: Place.allCases, EventLoop.Driver.allCases)
+  @Test(
+    "3.8 A waiting `receive` gets what comes once the handler is removed", arguments: Place.allCases,
+    EventLoop.Driver.allCases)
   func waitingBesideHandler(_ place: Place, _ driver: EventLoop.Driver) throws {
     let loop = EventLoop(name: "beside", driver: driver)
     defer { loop.stop() }
@@ -226,7 +236,9 @@ struct SynchronousReceiveTests {
     }
   }
 
-  @Test("3.8 A thread that sleeps in a receive gets what comes after a handler that removed itself", arguments: EventLoop.Driver.allCases)
+  @Test(
+    "3.8 A thread that sleeps in a receive gets what comes after a handler that removed itself",
+    arguments: EventLoop.Driver.allCases)
   func handlerThatRemovesItself(_ driver: EventLoop.Driver) throws {
     let loop = EventLoop(name: "self", driver: driver)
     defer { loop.stop() }
@@ -250,7 +262,8 @@ struct SynchronousReceiveTests {
     }
   }
 
-  @Test("3.8, 4.1 A thread that sleeps in a receive hears the end of the other side",
+  @Test(
+    "3.8, 4.1 A thread that sleeps in a receive hears the end of the other side",
     arguments: EventLoop.Driver.allCases, [true, false])
   func endWhileAsleep(_ driver: EventLoop.Driver, _ isKilled: Bool) throws {
     let loop = EventLoop(name: "end", driver: driver)
@@ -267,7 +280,9 @@ struct SynchronousReceiveTests {
     }
   }
 
-  @Test("3.8 Of two threads that wait, the one that stays gets what comes after the other has left", arguments: Place.allCases)
+  @Test(
+    "3.8 Of two threads that wait, the one that stays gets what comes after the other has left",
+    arguments: Place.allCases)
   func oneThreadLeaves(_ place: Place) throws {
     let port = try place.open(.echo, options: ChannelOptions(spinPolicy: .never))
     let rounds = 2000
@@ -281,7 +296,9 @@ struct SynchronousReceiveTests {
     }
     for number in 0..<rounds {
       if number % 2 == 0 {
-        let guest = TestThread { if let event = try? port.receive(timeout: .milliseconds(1)) { taken.append(try event.load(as: Int.self)) } }
+        let guest = TestThread {
+          if let event = try? port.receive(timeout: .milliseconds(1)) { taken.append(try event.load(as: Int.self)) }
+        }
         try port.postMessage(bitwise: number)
         try guest.join()
       } else {
@@ -294,7 +311,9 @@ struct SynchronousReceiveTests {
     try stayer.join()
   }
 
-  @Test("3.8 A task that iterates, a handler and a thread that receives share the messages of one port", arguments: Place.allCases)
+  @Test(
+    "3.8 A task that iterates, a handler and a thread that receives share the messages of one port",
+    arguments: Place.allCases)
   func allWays(_ place: Place) async throws {
     let port = try place.open(.echo)
     let total = 3000

@@ -50,7 +50,9 @@ struct TransferIntermediaryTests {
     try await closes.wait(for: 1)
   }
 
-  @Test("6.6 The process that made a channel may end once both its ports have arrived elsewhere", arguments: Ending.allCases)
+  @Test(
+    "6.6 The process that made a channel may end once both its ports have arrived elsewhere", arguments: Ending.allCases
+  )
   func creatorEnds(_ ending: Ending) async throws {
     let (creator, one, other) = (try Agent(.anotherProcess), try Agent(.anotherProcess), try Agent(.anotherProcess))
     let made = try await creator.call(.makeChannels, 0, 1)
@@ -141,7 +143,8 @@ struct TransferIntermediaryTests {
     #expect(channel.port1.isPeerClosed)
   }
 
-  @Test("6.7 A port in a message that its receiver leaves unread closes when the receiver is released",
+  @Test(
+    "6.7 A port in a message that its receiver leaves unread closes when the receiver is released",
     arguments: Place.allCases)
   func receiverReleased(_ place: Place) async throws {
     let agent = try Agent(place)
@@ -198,7 +201,9 @@ struct TransferIntermediaryTests {
     }
   }
 
-  @Test("2.7 A port posted to a channel whose other end is gone closes, and the post is no error", arguments: Place.allCases)
+  @Test(
+    "2.7 A port posted to a channel whose other end is gone closes, and the post is no error", arguments: Place.allCases
+  )
   func receiverGone(_ place: Place) async throws {
     let agent = try Agent(place)
     let link = try MessageChannel()
@@ -244,7 +249,8 @@ struct TransferIntermediaryTests {
     }
   }
 
-  @Test("6.8 A message with ports survives its sender's closing of the port it was posted on", arguments: Place.allCases)
+  @Test(
+    "6.8 A message with ports survives its sender's closing of the port it was posted on", arguments: Place.allCases)
   func survivesClose(_ place: Place) async throws {
     let agent = try Agent(place)
     let (link, channel) = (try MessageChannel(), try MessageChannel())

@@ -61,7 +61,8 @@ struct TransferLargeTests {
       receiver = try #require(try await agent.call(.give, 0).ports.first)
       header = try poster.core.outgoing.state.withLock { lane in
         try unsafe patternBytes(count: TransferLargeTests.size, seed: 1).withUnsafeBytes { bytes in
-          try unsafe lane.sending.producer.stage(bytes.bytes, policy: lane.sending.policy, contact: lane.sending.transport.channel!)
+          try unsafe lane.sending.producer.stage(
+            bytes.bytes, policy: lane.sending.policy, contact: lane.sending.transport.channel!)
         }
       }
       guard case .empty = try receiver.tryReceive() else { throw Agent.Failure(description: "too early") }
@@ -111,7 +112,8 @@ struct TransferLargeTests {
     #expect(try await onThread { try last.receiveSoon().bytes } == patternBytes(count: Self.size, seed: 1))
   }
 
-  @Test("4.8 A half-received message that is called off, or whose poster closes, is never seen", arguments: [true, false])
+  @Test(
+    "4.8 A half-received message that is called off, or whose poster closes, is never seen", arguments: [true, false])
   func neverCompleted(_ isAborted: Bool) async throws {
     let partly = try await PartlyReceived()
     try await partly.agent.call(.keep, 0, transfer: [partly.receiver])

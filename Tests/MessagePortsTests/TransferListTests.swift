@@ -41,7 +41,8 @@ struct TransferListTests {
     try await agent.call(.expect, 1, 9, 1)
   }
 
-  @Test("6.2 A transfer list with the sending port's own peer is refused, and nothing changes", arguments: Place.allCases)
+  @Test(
+    "6.2 A transfer list with the sending port's own peer is refused, and nothing changes", arguments: Place.allCases)
   func ownPeer(_ place: Place) async throws {
     let agent = try Agent(place)
     let channel = try MessageChannel()
@@ -170,7 +171,8 @@ struct TransferListTests {
     try await closes.wait(for: 1)
   }
 
-  @Test("2.6 Posting with ports on a closed or a detached port is refused, and the ports stay", arguments: Place.allCases)
+  @Test(
+    "2.6 Posting with ports on a closed or a detached port is refused, and the ports stay", arguments: Place.allCases)
   func ownStateIsChecked(_ place: Place) async throws {
     let agent = try Agent(place)
     let (closed, gone, good) = (try MessageChannel(), try MessageChannel(), try MessageChannel())

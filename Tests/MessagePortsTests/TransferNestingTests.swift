@@ -29,11 +29,12 @@ struct TransferNestingTests {
     let carrier = try MessageChannel()
     try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
       let thread = Thread {
-        continuation.resume(with: Result {
-          let (writer, reader) = try carrier.port1.split()  // shared from now on
-          let sender = try MessagePort(joining: writer, reader)
-          try sender.postMessage(bitwise: 1000 as UInt64, transfer: [outermost])
-        })
+        continuation.resume(
+          with: Result {
+            let (writer, reader) = try carrier.port1.split()  // shared from now on
+            let sender = try MessagePort(joining: writer, reader)
+            try sender.postMessage(bitwise: 1000 as UInt64, transfer: [outermost])
+          })
       }
       thread.stackSize = 128 << 10
       thread.start()
@@ -70,7 +71,8 @@ struct TransferNestingTests {
     }
   }
 
-  @Test("6.5 Twenty ports, each in a message at the next, cross to another process and back",
+  @Test(
+    "6.5 Twenty ports, each in a message at the next, cross to another process and back",
     arguments: [1, 2, 3, 4, 5, 6, 20])
   func deepChainCrosses(_ depth: Int) async throws {
     let agent = try Agent(.anotherProcess)
@@ -121,7 +123,8 @@ struct TransferNestingTests {
     }
   }
 
-  @Test("2.2 A channel in which, by way of another, its own end waits is refused if it cannot cross, and nothing changes")
+  @Test(
+    "2.2 A channel in which, by way of another, its own end waits is refused if it cannot cross, and nothing changes")
   func channelsInEachOther() async throws {
     // In a process of its own: this was a way to crash.
     await #expect(processExitsWith: .success) {
@@ -144,7 +147,9 @@ struct TransferNestingTests {
     }
   }
 
-  @Test("6.7 Ports that nobody can take any more, as each waits at the next, close, and their peers hear of it", arguments: [2, 3, 50])
+  @Test(
+    "6.7 Ports that nobody can take any more, as each waits at the next, close, and their peers hear of it",
+    arguments: [2, 3, 50])
   func ring(_ count: Int) throws {
     let closed = Collected<Int>()
     let channels = try (0..<count).map { _ in try MessageChannel() }

@@ -5,7 +5,8 @@ import Testing
 /// Transfers while other threads use the same ports.
 @Suite("Transfer races", .serialized, .timeLimit(.minutes(5)))
 struct TransferRaceTests {
-  @Test("6.4 Transfers and posts of several threads on one port all arrive, each thread's in its order",
+  @Test(
+    "6.4 Transfers and posts of several threads on one port all arrive, each thread's in its order",
     arguments: Place.allCases)
   func transfersUnderPosts(_ place: Place) async throws {
     struct Parcel: BitwiseCopyable { var thread: UInt64, number: UInt64 }
@@ -79,7 +80,8 @@ struct TransferRaceTests {
     }
   }
 
-  @Test("6.1 A thread that posts on a port while it is transferred loses nothing that was accepted",
+  @Test(
+    "6.1 A thread that posts on a port while it is transferred loses nothing that was accepted",
     arguments: Place.allCases)
   func postingWhileTransferred(_ place: Place) async throws {
     let agent = try Agent(place)
@@ -105,7 +107,8 @@ struct TransferRaceTests {
     }
   }
 
-  @Test("6.4 A thread that receives from a port while it is transferred takes no message from the new owner twice",
+  @Test(
+    "6.4 A thread that receives from a port while it is transferred takes no message from the new owner twice",
     arguments: Place.allCases)
   func receivingWhileTransferred(_ place: Place) async throws {
     let agent = try Agent(place)
@@ -159,7 +162,8 @@ struct TransferRaceTests {
     }
   }
 
-  @Test("2.2 A port whose transfers are refused again and again misses no message and not its end",
+  @Test(
+    "2.2 A port whose transfers are refused again and again misses no message and not its end",
     arguments: Place.allCases)
   func refusedAgainAndAgain(_ place: Place) async throws {
     let agent = try Agent(place)
@@ -228,7 +232,8 @@ struct TransferRaceTests {
 
   // MARK: Whoever waits at the other end
 
-  @Test("6.5 A poster that waits for space goes on once the transferred peer's new owner has read",
+  @Test(
+    "6.5 A poster that waits for space goes on once the transferred peer's new owner has read",
     arguments: Place.allCases)
   func waitForSpaceSurvives(_ place: Place) async throws {
     let agent = try Agent(place)
@@ -285,7 +290,8 @@ struct TransferRaceTests {
     var description: String { rawValue }
   }
 
-  @Test("6.5 Whoever waits for a message is not disturbed when the peer is transferred",
+  @Test(
+    "6.5 Whoever waits for a message is not disturbed when the peer is transferred",
     arguments: Place.allCases, Waiting.allCases)
   func receiverSurvives(_ place: Place, _ waiting: Waiting) async throws {
     let agent = try Agent(place)

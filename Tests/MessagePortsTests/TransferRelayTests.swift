@@ -62,7 +62,8 @@ struct TransferRelayTests {
     [.anotherProcess, .thisProcess, .anotherProcess, .anotherProcess],
   ]
 
-  @Test("6.4 A port moved 1,000 times between processes delivers each message once, in order, both ways",
+  @Test(
+    "6.4 A port moved 1,000 times between processes delivers each message once, in order, both ways",
     arguments: rings, Style.allCases)
   func oneEndMoves(_ places: [Place], _ style: Style) async throws {
     let seed = UInt64.random(in: 0...9999)
@@ -109,7 +110,8 @@ struct TransferRelayTests {
     #expect(try await received == token.next + 1)
   }
 
-  @Test("6.5 Both ends moved all the time, in opposite directions, deliver each message once, in order",
+  @Test(
+    "6.5 Both ends moved all the time, in opposite directions, deliver each message once, in order",
     arguments: rings, Style.allCases)
   func bothEndsMove(_ places: [Place], _ style: Style) async throws {
     let seed = UInt64.random(in: 0...9999)

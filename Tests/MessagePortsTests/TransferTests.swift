@@ -6,7 +6,8 @@ import Testing
 struct TransferTests {
   // MARK: 6.1
 
-  @Test("6.1 A transferred port is detached when the post returns, and all its members say so", arguments: Place.allCases)
+  @Test(
+    "6.1 A transferred port is detached when the post returns, and all its members say so", arguments: Place.allCases)
   func detachedAfterPost(_ place: Place) async throws {
     let agent = try Agent(place)
     let channel = try MessageChannel()
@@ -108,7 +109,9 @@ struct TransferTests {
     try far.postMessage(bytes: [UInt8](repeating: 0, count: 40))
     async let blocked: Void = expectDetachedLater { try await onThread { _ = try far.receiveSoon() } }
     async let space: Void = expectDetachedLater { try await far.waitForSpace(byteCount: 40) }
-    async let next = { var messages = far.messages.makeAsyncIterator(); return try await messages.next() }()
+    async let next = {
+      var messages = far.messages.makeAsyncIterator(); return try await messages.next()
+    }()
     try await Task.sleep(for: .milliseconds(50))
     try await agent.call(.keep, 1, transfer: [far])
     try await blocked
@@ -129,7 +132,8 @@ struct TransferTests {
     try await agent.call(.expectEnd, 1)
   }
 
-  @Test("6.3 The close event of a port that travelled with a closed peer comes after the messages, once",
+  @Test(
+    "6.3 The close event of a port that travelled with a closed peer comes after the messages, once",
     arguments: Place.allCases)
   func closeEventTravels(_ place: Place) async throws {
     let agent = try Agent(place)

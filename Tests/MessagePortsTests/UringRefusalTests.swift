@@ -6,7 +6,8 @@ import Testing
 /// When io_uring is refused, at once or one day. Each test has a process of its own, and refuses it to all of it.
 @Suite("io_uring refused", .serialized, .timeLimit(.minutes(5)))
 struct UringRefusalTests {
-  @Test("9.3 Where a filter forbids io_uring and membarrier, loops work on epoll, whatever was asked for",
+  @Test(
+    "9.3 Where a filter forbids io_uring and membarrier, loops work on epoll, whatever was asked for",
     arguments: [EPERM, ENOSYS])
   func fromTheStart(_ error: CInt) async throws {
     await #expect(processExitsWith: .success) { [error] in
@@ -22,7 +23,8 @@ struct UringRefusalTests {
     }
   }
 
-  @Test("9.3 A loop to which io_uring is refused while it sleeps goes over to epoll, and nothing is lost",
+  @Test(
+    "9.3 A loop to which io_uring is refused while it sleeps goes over to epoll, and nothing is lost",
     arguments: [EPERM, ENOSYS])
   func oneDay(_ error: CInt) async throws {
     await #expect(processExitsWith: .success) { [error] in

@@ -100,7 +100,8 @@ struct WorkerEndTests {
   // MARK: Waiting
 
   @Test(
-    "13.7 Waiting for a worker's end is over when the task is cancelled, and the worker runs on", arguments: [true, false])
+    "13.7 Waiting for a worker's end is over when the task is cancelled, and the worker runs on",
+    arguments: [true, false])
   func cancelledWait(before: Bool) async throws {
     let worker = try PeerProcess.spawn("silent")
     let mayWait = Promise<Void>()
@@ -160,7 +161,8 @@ struct WorkerEndTests {
   // MARK: The parent
 
   @Test(
-    "13.1 A stale variable does not make the library touch a descriptor that is something else", arguments: [true, false])
+    "13.1 A stale variable does not make the library touch a descriptor that is something else",
+    arguments: [true, false])
   func staleVariable(isPacketSocket: Bool) async {
     await #expect(processExitsWith: .success) { [isPacketSocket] in
       await recordErrors {

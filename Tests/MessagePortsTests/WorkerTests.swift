@@ -55,7 +55,9 @@ struct WorkerTests {
     #expect(throws: ConnectionError.noParent) { try Connection.parent }
   }
 
-  @Test("8.1 A variable inherited from a worker does not pass for a parent", arguments: ["3:1", "3", "x:y", "1:2:3", "-1:0"])
+  @Test(
+    "8.1 A variable inherited from a worker does not pass for a parent",
+    arguments: ["3:1", "3", "x:y", "1:2:3", "-1:0"])
   func foreignParentVariable(_ value: String) async throws {
     await #expect(processExitsWith: .success) { [value] in
       await recordErrors {
@@ -80,7 +82,8 @@ struct WorkerTests {
     #expect(kill(worker.processIdentifier, 0) < 0, "no zombie is left")
   }
 
-  @Test("8.5 The signal that ended a worker is known, and is the reason of its connection's close",
+  @Test(
+    "8.5 The signal that ended a worker is known, and is the reason of its connection's close",
     arguments: [SIGKILL, SIGTERM])
   func exitSignal(_ signal: CInt) async throws {
     let worker = try PeerProcess.spawn("silent")
@@ -193,7 +196,8 @@ struct WorkerTests {
     for pid in grandchildren {
       try await eventually("the start of \(pid)") { text(of: "/proc/\(pid)/comm") == "sleep\n" }
       let links = entries(of: "/proc/\(pid)/fd").compactMap { linkTarget("/proc/\(pid)/fd/\($0)") }
-      #expect(!links.contains { $0.contains("memfd") || $0.contains("anon_inode") || $0.contains("/dev/shm") }, "\(links)")
+      #expect(
+        !links.contains { $0.contains("memfd") || $0.contains("anon_inode") || $0.contains("/dev/shm") }, "\(links)")
       // The first one's connection to the worker is a socket that the worker has one end of, and not this one.
       #expect(guardedSockets(of: "\(worker.processIdentifier)").isDisjoint(with: links), "\(links)")
     }

@@ -14,7 +14,9 @@ struct FragmentTests {
     var assembler = MessageAssembler()
     var sizes: [Int] = []
     for multiple in [1, 2, 3, 7, 8, 9, 16] {
-      for delta in [-17, -16, -9, -8, -7, -1, 0, 1, 7, 8, 9, 16] { sizes.append(multiple * policy.fragmentBytes + delta) }
+      for delta in [-17, -16, -9, -8, -7, -1, 0, 1, 7, 8, 9, 16] {
+        sizes.append(multiple * policy.fragmentBytes + delta)
+      }
     }
     for (number, size) in sizes.enumerated() {
       try producer.post(UInt64(number), size, policy)
@@ -78,7 +80,8 @@ struct FragmentTests {
     var read = 0
     while read < 1500 {
       for _ in 0..<random.below(6) {
-        let size = [random.below(200), random.below(4000), 4090 + random.below(12), random.below(100_000)][random.below(4)]
+        let size = [random.below(200), random.below(4000), 4090 + random.below(12), random.below(100_000)][
+          random.below(4)]
         try producer.post(UInt64(sizes.count), size, policy)
         sizes.append(size)
       }

@@ -8,7 +8,8 @@ import Testing
 struct GrowthTests {
   private static let capacity = RingLayout.smallestCapacity
 
-  @Test("A lane goes on in another segment from every position and every fill level, also where the link needs a pad first")
+  @Test(
+    "A lane goes on in another segment from every position and every fill level, also where the link needs a pad first")
   func everywhere() throws {
     let memory = try ChannelMemory.fresh()
     for offset in stride(from: 0, to: Self.capacity, by: 8) {
@@ -194,7 +195,8 @@ struct GrowthTests {
     try require(producer.capacity == memory.laneCapacity)
   }
 
-  @Test("The limit on unread data is exact: a message beyond it is refused, and one that was read makes room for another")
+  @Test(
+    "The limit on unread data is exact: a message beyond it is refused, and one that was read makes room for another")
   func unreadLimit() throws {
     // Large enough not to wrap or grow: what that takes counts as unread, too.
     let memory = try ChannelMemory.fresh(8192)

@@ -103,8 +103,11 @@ struct HostileMemoryTests {
     #expect(unsafe pipe(&pipes) == 0)
     var sockets: (CInt, CInt) = (-1, -1)
     #expect(unsafe csupport_socket_pair(&sockets.0, &sockets.1) == 0)
-    var others = pipes + [sockets.0, sockets.1, csupport_eventfd_create(), csupport_epoll_create(), csupport_pidfd_open(getpid())]
-    for path in ["/tmp", "/dev/null", "/dev/zero", "/proc/self/ns/mnt"] { unsafe others.append(open(path, O_RDONLY | O_CLOEXEC)) }
+    var others =
+      pipes + [sockets.0, sockets.1, csupport_eventfd_create(), csupport_epoll_create(), csupport_pidfd_open(getpid())]
+    for path in ["/tmp", "/dev/null", "/dev/zero", "/proc/self/ns/mnt"] {
+      unsafe others.append(open(path, O_RDONLY | O_CLOEXEC))
+    }
     unsafe others.append(open("/tmp", O_PATH | O_CLOEXEC))
     unsafe others.append(open("/dev/null", O_RDWR | O_CLOEXEC))
     for fd in others {

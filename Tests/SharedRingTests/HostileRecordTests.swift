@@ -81,7 +81,8 @@ struct HostileRecordTests {
   func pads() throws {
     for offset in stride(from: 0, to: Self.capacity - 16, by: 56) {
       let right = Self.capacity - offset - 24
-      for count in [0, 1, right - 8, right - 1, right + 1, right + 8, Int(UInt32.max)] where count != right && count >= 0 {
+      for count in [0, 1, right - 8, right - 1, right + 1, right + 8, Int(UInt32.max)]
+      where count != right && count >= 0 {
         try expectViolation([word(.pad, UInt32(count))], at: offset, "pad of \(count) at \(offset)")
       }
     }
@@ -99,7 +100,8 @@ struct HostileRecordTests {
     let good = (offset: region, capacity: page)
     for offset in [
       0, 8, page, page - 8, region - page, region + 8, region + 1, region + page / 2, RingLayout.regionOffset(lane: 1),
-      region + RingLayout.regionBytes, region + RingLayout.regionBytes - page + 8, 1 << 62, 1 << 63, .max, .max - page + 1,
+      region + RingLayout.regionBytes, region + RingLayout.regionBytes - page + 8, 1 << 62, 1 << 63, .max,
+      .max - page + 1,
     ] {
       try expectViolation([word(.link, 16), offset, good.capacity], "link to \(offset)")
     }
@@ -204,7 +206,8 @@ struct HostileRecordTests {
   @Test("A released position that goes back, or that nothing was written up to, ends the lane for its producer")
   func released() throws {
     let lies: [(String, (UInt64) -> UInt64)] = [
-      ("ahead by eight", { $0 + 8 }), ("ahead by one", { $0 + 1 }), ("far ahead", { $0 + 1 << 40 }), ("all ones", { _ in .max }),
+      ("ahead by eight", { $0 + 8 }), ("ahead by one", { $0 + 1 }), ("far ahead", { $0 + 1 << 40 }),
+      ("all ones", { _ in .max }),
       ("half of all", { _ in 1 << 63 }),
     ]
     for (name, lie) in lies {

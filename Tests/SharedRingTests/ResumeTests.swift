@@ -109,8 +109,12 @@ struct ResumeTests {
       lie { ($0.position, $0.segmentPosition) = (position, position) }
     }
     for lie in lies {
-      #expect(throws: ResumeError.implausible, "\(lie)") { _ = try RingProducer.resume(memory: memory, lane: 0, at: lie) }
-      #expect(throws: ResumeError.implausible, "\(lie)") { _ = try RingConsumer.resume(memory: memory, lane: 0, at: lie) }
+      #expect(throws: ResumeError.implausible, "\(lie)") {
+        _ = try RingProducer.resume(memory: memory, lane: 0, at: lie)
+      }
+      #expect(throws: ResumeError.implausible, "\(lie)") {
+        _ = try RingConsumer.resume(memory: memory, lane: 0, at: lie)
+      }
     }
   }
 

@@ -61,10 +61,13 @@ struct RunTests {
           let size = sizes[read]
           switch random.below(4) {
           case 0: read += try Self.take(&consumer, read, size, 1 + random.below(50))
-          case 1: if try consumer.tryRead({ Self.matches($0, read, size) }).map({ try require($0) }) != nil { read += 1 }
+          case 1:
+            if try consumer.tryRead({ Self.matches($0, read, size) }).map({ try require($0) }) != nil { read += 1 }
           case 2: if consumer.tryTake({ Self.matches($0, read, size) }) { read += 1 }
           default:
-            guard case .record(let record) = consumer.next() else { throw Failure("nothing instead of message \(read)") }
+            guard case .record(let record) = consumer.next() else {
+              throw Failure("nothing instead of message \(read)")
+            }
             try require(record.kind == .message && record.portCount == 0)
             let isRight = consumer.withPayload(of: record) { Self.matches($0, read, size) }
             try require(isRight, "message \(read) of \(size) bytes differs")
@@ -114,7 +117,8 @@ struct RunTests {
           counts.append(written)
         }
         // Two laps of the smallest ring: nearly all of it, whatever is lost to the wrap.
-        #expect(counts.allSatisfy { $0 * size > RingLayout.smallestCapacity / 2 }, "\(counts) of \(size) bytes at \(offset)")
+        #expect(
+          counts.allSatisfy { $0 * size > RingLayout.smallestCapacity / 2 }, "\(counts) of \(size) bytes at \(offset)")
       }
     }
   }

@@ -112,7 +112,9 @@ struct ScribblerTests {
       let place = consumer.lanePosition
       let start = place.segmentOffset == 0 ? UInt64(base.data()) : place.segmentOffset
       shared.place.store(start + place.cursorOffset, ordering: .relaxed)
-      if random.below(10) == 0, consumer.prepareToSleep(Doorbell.asleepOnFutex) { consumer.sleep(timeoutNanoseconds: 100_000) }
+      if random.below(10) == 0, consumer.prepareToSleep(Doorbell.asleepOnFutex) {
+        consumer.sleep(timeoutNanoseconds: 100_000)
+      }
       consumer.stayAwake()
       _ = consumer.takeOwedRing()
     }

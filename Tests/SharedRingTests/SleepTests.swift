@@ -80,7 +80,8 @@ struct SleepTests {
         } else {
           consumer.sleep(timeoutNanoseconds: patience)
         }
-        try require(csupport_monotonic_ns() - began < UInt64(patience), "a wake-up was lost: a consumer slept on (\(manner))")
+        try require(
+          csupport_monotonic_ns() - began < UInt64(patience), "a wake-up was lost: a consumer slept on (\(manner))")
       }
       // Now and then it keeps what it has announced: a ring that comes late is no harm.
       if random.below(4) > 0 { consumer.stayAwake() }
@@ -103,7 +104,8 @@ struct SleepTests {
         } else {
           producer.sleep(timeoutNanoseconds: patience)
         }
-        try require(csupport_monotonic_ns() - began < UInt64(patience), "a wake-up was lost: a producer slept on (\(manner))")
+        try require(
+          csupport_monotonic_ns() - began < UInt64(patience), "a wake-up was lost: a producer slept on (\(manner))")
       }
       if random.below(4) > 0 { producer.stayAwake() }
     }
@@ -125,7 +127,9 @@ struct SleepTests {
     if csupport_membarrier_is_available() == 1 { _ = csupport_membarrier_register() }
   }
 
-  @Test("Two sides that race and sleep for want of messages and of room lose nothing", arguments: Manner.available, [false, true])
+  @Test(
+    "Two sides that race and sleep for want of messages and of room lose nothing", arguments: Manner.available,
+    [false, true])
   func oneLane(_ manner: Manner, _ twoMappings: Bool) async throws {
     Self.register()
     let memory = try ChannelMemory.fresh()
@@ -209,10 +213,15 @@ struct SleepTests {
         }
       }
     }
-    try await race { try side(true) } _: { try side(false) }
+    try await race {
+      try side(true)
+    } _: {
+      try side(false)
+    }
   }
 
-  @Test("Messages of all sizes, in a lane that grows and shrinks, arrive in order while both sides race", arguments: [1, 2])
+  @Test(
+    "Messages of all sizes, in a lane that grows and shrinks, arrive in order while both sides race", arguments: [1, 2])
   func growingRace(_ mappings: Int) async throws {
     let memory = try ChannelMemory.fresh()
     let theirs = mappings == 2 ? try memory.again() : memory
@@ -220,7 +229,8 @@ struct SleepTests {
     let seed = Random("growing race").seed
     let shared = Shared()
     @Sendable func size(_ sizes: inout Random) -> Int {
-      [sizes.below(64), sizes.below(2000), sizes.below(100), sizes.below(30) == 0 ? sizes.below(400_000) : 8][sizes.below(4)]
+      [sizes.below(64), sizes.below(2000), sizes.below(100), sizes.below(30) == 0 ? sizes.below(400_000) : 8][
+        sizes.below(4)]
     }
     try await race {
       var sizes = Random(quiet: seed)
@@ -401,7 +411,8 @@ struct SleepTests {
     #expect(maySleep)
   }
 
-  @Test("A sleeper is woken when its announcement is taken back for another's sake, whatever the peer has written over it")
+  @Test(
+    "A sleeper is woken when its announcement is taken back for another's sake, whatever the peer has written over it")
   func takenBackUnderScribbles() async throws {
     let memory = try ChannelMemory.fresh()
     var consumer = RingConsumer(memory: memory, lane: 0)

@@ -91,7 +91,10 @@ final class AttackedEnd {
     case 0: return random.next()
     case 1: return 0
     case 2: return .max
-    case 3: return word(UInt8.random(in: 0..<9, using: &random), .random(in: 0..<1600, using: &random), ports: .random(in: 0..<3, using: &random))
+    case 3:
+      return word(
+        UInt8.random(in: 0..<9, using: &random), .random(in: 0..<1600, using: &random),
+        ports: .random(in: 0..<3, using: &random))
     case 4, 5: return word(UInt8.random(in: 1...7, using: &random), .random(in: 0..<192, using: &random) * 8)
     case 6: return word(.link, 16)
     case 7: return offset + .random(in: 0..<20, using: &random) * 4096
@@ -137,7 +140,8 @@ final class AttackedEnd {
     let fds = [CInt](repeating: end.memory.fd, count: Int.random(in: 0..<10, using: &random))
     for _ in 0..<32 where end.send([1], fds) < 0 { break }
     if Int.random(in: 0..<8, using: &random) == 0 {
-      end.send((0..<Int.random(in: 1..<300, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) }, fds)
+      end.send(
+        (0..<Int.random(in: 1..<300, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) }, fds)
     }
     ringAnyway()
   }

@@ -29,7 +29,9 @@ final class Victim: Sendable {
 
   // MARK: The attacked side
 
-  private func add(_ object: AnyObject, post: @escaping @Sendable ([UInt8]) -> Void, close: @escaping @Sendable () -> Void) {
+  private func add(
+    _ object: AnyObject, post: @escaping @Sendable ([UInt8]) -> Void, close: @escaping @Sendable () -> Void
+  ) {
     attacked.withLock { $0[ObjectIdentifier(object)] = Attacked(since: .now, post: post, close: close) }
   }
 

@@ -27,7 +27,8 @@ guard let name = arguments.first, let role = roles[name] else {
   print("TestPeer: no such role; there are \(roles.keys.sorted())")
   exit(64)
 }
-let parent = try isTrusting ? Connection.parent(options: ChannelOptions(acceptsUnsealedMemory: true)) : Connection.parent
+let parent =
+  try isTrusting ? Connection.parent(options: ChannelOptions(acceptsUnsealedMemory: true)) : Connection.parent
 parent.onClose = { _ in exit(0) }
 try role(Array(arguments.dropFirst()), parent)
 // Not `dispatchMain()`: that takes a descriptor, and some roles have none left.

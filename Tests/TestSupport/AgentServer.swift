@@ -278,7 +278,11 @@ public final class AgentServer {
         _ = try await Connection.connect(path: path, timeout: patience)
         outcome.append(0)
       } catch {
-        if case .system(let error)? = error as? ConnectionError { outcome.append(error.errno) } else { outcome.append(-1) }
+        if case .system(let error)? = error as? ConnectionError {
+          outcome.append(error.errno)
+        } else {
+          outcome.append(-1)
+        }
       }
     }
     return UInt64(bitPattern: Int64(try outcome.wait(for: 1)[0]))

@@ -27,7 +27,8 @@ public final class HandMadePeer: Sendable {
 
   /// The first page of a channel, as it should be unless told otherwise.
   public static func makeMemory(
-    magic: UInt64 = magic, version: UInt64 = version, capacity: UInt64 = laneCapacity, bytes: Int = 4096, isSealed: Bool = true
+    magic: UInt64 = magic, version: UInt64 = version, capacity: UInt64 = laneCapacity, bytes: Int = 4096,
+    isSealed: Bool = true
   ) -> CInt {
     let fd = isSealed ? csupport_memory_create_sealed(UInt64(bytes)) : csupport_memory_create_unlinked(UInt64(bytes))
     precondition(fd >= 0)

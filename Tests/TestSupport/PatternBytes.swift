@@ -26,7 +26,9 @@ private let blockBytes = 64 << 10
 public func blocks(_ count: Int) -> [UInt8] {
   var bytes = [UInt8](repeating: 0x5a, count: count * blockBytes)
   unsafe bytes.withUnsafeMutableBytes { buffer in
-    for index in 0..<count { unsafe buffer.storeBytes(of: UInt64(index), toByteOffset: index * blockBytes, as: UInt64.self) }
+    for index in 0..<count {
+      unsafe buffer.storeBytes(of: UInt64(index), toByteOffset: index * blockBytes, as: UInt64.self)
+    }
   }
   return bytes
 }

@@ -42,7 +42,9 @@ public enum Payload {
     }
   }
 
-  private static func withBytes<Result>(_ index: Int, _ byteCount: Int, _ body: (UnsafeRawBufferPointer) -> Result) -> Result {
+  private static func withBytes<Result>(
+    _ index: Int, _ byteCount: Int, _ body: (UnsafeRawBufferPointer) -> Result
+  ) -> Result {
     precondition(byteCount <= largestByteCount, "a message larger than the table")
     return unsafe table.withUnsafeBytes { bytes in
       let start = index % spread * 8
@@ -53,8 +55,10 @@ public enum Payload {
   /// Sizes at which something changes: nothing, inline payloads, alignment, the smallest ring, a quarter of it and of
   /// the first grown one, fragments, the steady ring, the overflow.
   public static let interestingSizes: [Int] = [
-    0, 1, 7, 8, 9, 15, 16, 17, 47, 48, 49, 50, 100, 367, 368, 375, 376, 377, 383, 384, 760, 1519, 1527, 1528, 1535, 1536,
-    1537, 2048, 4095, 4096, 4097, 16375, 16376, 16377, 65_535, 65_536, 65_537, 102_400, 131_063, 131_064, 131_065, 131_071,
+    0, 1, 7, 8, 9, 15, 16, 17, 47, 48, 49, 50, 100, 367, 368, 375, 376, 377, 383, 384, 760, 1519, 1527, 1528, 1535,
+    1536,
+    1537, 2048, 4095, 4096, 4097, 16375, 16376, 16377, 65_535, 65_536, 65_537, 102_400, 131_063, 131_064, 131_065,
+    131_071,
     131_072, 131_073, 262_143, 262_144, 1_048_576, 5_242_880,
   ]
 

@@ -27,7 +27,8 @@ public struct ProgramRun: Sendable {
     let status = unsafe pclose(pipe)
     // As a shell says it: the exit code, or 128 and the signal.
     return ProgramRun(
-      output: String(decoding: bytes, as: UTF8.self), exitCode: status & 0x7f == 0 ? status >> 8 : 128 + (status & 0x7f))
+      output: String(decoding: bytes, as: UTF8.self), exitCode: status & 0x7f == 0 ? status >> 8 : 128 + (status & 0x7f)
+    )
   }
 
   private static func quoted(_ word: String) -> String { "'" + word.replacing("'", with: #"'\''"#) + "'" }

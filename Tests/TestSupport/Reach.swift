@@ -143,7 +143,8 @@ struct Prying {
       close(emptied)
     }
     for (name, seal) in [
-      ("seal", Self.sealSeal), ("growth", Self.sealGrow), ("writing", Self.sealWrite), ("future writing", Self.sealFutureWrite),
+      ("seal", Self.sealSeal), ("growth", Self.sealGrow), ("writing", Self.sealWrite),
+      ("future writing", Self.sealFutureWrite),
     ] { tryTo("seal it against \(name)", ctest_add_seals(fd, seal) == 0) }
     tryTo("name it", unsafe linkat(AT_FDCWD, "/proc/self/fd/\(fd)", AT_FDCWD, "/dev/shm/named", AT_SYMLINK_FOLLOW) == 0)
     guard try ownSize() == size else { throw Agent.Failure(description: "its size is another") }
@@ -154,7 +155,9 @@ struct Prying {
   func readBehind() throws {
     let size = try ownSize()
     let behind = unsafe mmap(nil, 4096, PROT_READ, MAP_SHARED, fd, off_t((size + 4095) / 4096 * 4096))
-    guard let behind = unsafe behind, unsafe behind != MAP_FAILED else { throw Agent.Failure(description: "not mapped") }
+    guard let behind = unsafe behind, unsafe behind != MAP_FAILED else {
+      throw Agent.Failure(description: "not mapped")
+    }
     throw Agent.Failure(description: "found \(unsafe behind.load(as: UInt8.self))")
   }
 

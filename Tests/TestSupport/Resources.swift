@@ -42,7 +42,8 @@ public struct Resources: Sendable, Hashable {
 /// Under a sanitizer, starts its helper now: with the first race that it suppresses, it would take two descriptors in the
 /// midst of what is counted.
 public func startSymbolizer() {
-  typealias Symbolize = @convention(c) (UnsafeRawPointer, UnsafePointer<CChar>, UnsafeMutablePointer<CChar>, Int) -> Void
+  typealias Symbolize =
+    @convention(c) (UnsafeRawPointer, UnsafePointer<CChar>, UnsafeMutablePointer<CChar>, Int) -> Void
   guard let symbol = unsafe dlsym(nil, "__sanitizer_symbolize_pc") else { return }
   var text = [CChar](repeating: 0, count: 256)
   unsafe unsafeBitCast(symbol, to: Symbolize.self)(symbol, "%f", &text, text.count)

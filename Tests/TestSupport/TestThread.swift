@@ -15,11 +15,15 @@ public final class TestThread<Value: Sendable>: Sendable {
 
   /// Waits for the thread to end; throws what it threw.
   @discardableResult
-  public func join(within limit: Duration = patience) throws -> Value { try result.wait(within: limit, "end of a thread").get() }
+  public func join(within limit: Duration = patience) throws -> Value {
+    try result.wait(within: limit, "end of a thread").get()
+  }
 }
 
 /// Runs `body` on so many threads at once, and returns when all have ended.
-public func onThreads(_ count: Int, within limit: Duration = patience, _ body: @escaping @Sendable (Int) throws -> Void) throws {
+public func onThreads(
+  _ count: Int, within limit: Duration = patience, _ body: @escaping @Sendable (Int) throws -> Void
+) throws {
   let threads = (0..<count).map { index in TestThread { try body(index) } }
   for thread in threads { try thread.join(within: limit) }
 }

@@ -40,7 +40,9 @@ struct TorturePlanner {
     var movers: [UInt32] = []
     for id in ids {
       let channel = channels[id]!
-      if channel.isTrunk { draft.addCarrier(channel) } else {
+      if channel.isTrunk {
+        draft.addCarrier(channel)
+      } else {
         switch random.below(100) {
         case ..<18: movers.append(id)
         case ..<22: close(channel, &draft)

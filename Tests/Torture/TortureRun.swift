@@ -63,11 +63,12 @@ final class TortureRun {
 
   /// What the library could leave behind. Tests that run at the same time have files of their own.
   private static var files: Set<String> {
-    Set(["/dev/shm", "/tmp", "/run/user/\(getuid())"].flatMap { directory in
-      entries(of: directory).filter {
-        ($0.contains("messageports") || $0.contains("message-port")) && !$0.hasPrefix("messageports-tests-")
-      }.map { "\(directory)/\($0)" }
-    })
+    Set(
+      ["/dev/shm", "/tmp", "/run/user/\(getuid())"].flatMap { directory in
+        entries(of: directory).filter {
+          ($0.contains("messageports") || $0.contains("message-port")) && !$0.hasPrefix("messageports-tests-")
+        }.map { "\(directory)/\($0)" }
+      })
   }
 
   // MARK: Workers

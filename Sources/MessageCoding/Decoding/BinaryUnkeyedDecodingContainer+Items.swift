@@ -48,7 +48,9 @@ extension BinaryUnkeyedDecodingContainer {
 
   /// Enters the run at the offset, if there is one and it fits.
   private mutating func beginRun() -> Bool {
-    guard let run = state.reader.run(at: offset, before: end), run.count <= itemCount - currentIndex else { return false }
+    guard let run = state.reader.run(at: offset, before: end), run.count <= itemCount - currentIndex else {
+      return false
+    }
     if offset == Int(state.frontier) { state.frontier = UInt32(truncatingIfNeeded: run.end) }
     (runCode, runRemaining, offset) = (run.code, run.count, run.start)
     return true

@@ -20,7 +20,9 @@ extension DecodingState {
     case Tag.null:
       return .valueNotFound(type, .init(codingPath: path(place), debugDescription: "Found nil instead of a value."))
     default:
-      if value.isReserved { return corrupted("A value has a form that this version of the format does not have.", place) }
+      if value.isReserved {
+        return corrupted("A value has a form that this version of the format does not have.", place)
+      }
       return .typeMismatch(type, .init(codingPath: path(place), debugDescription: description(of: value)))
     }
   }

@@ -33,7 +33,8 @@ extension DecodingState {
     let expected = expectedKeyContainer == container.start ? expectedKeyOffset : container.start
     let (offset, end, length) = (Int(expected), Int(container.end), key.count)
     precondition(end <= reader.count, "A container out of bounds.")
-    if length <= shortKeyLimit, length < end &- offset, unsafe reader.uncheckedNumber(at: offset) == UInt8(truncatingIfNeeded: length),
+    if length <= shortKeyLimit, length < end &- offset,
+      unsafe reader.uncheckedNumber(at: offset) == UInt8(truncatingIfNeeded: length),
       unsafe reader.uncheckedIsEqual(at: offset &+ 1, to: key)
     {
       let value = unsafe reader.uncheckedValue(at: offset &+ 1 &+ length, before: end)

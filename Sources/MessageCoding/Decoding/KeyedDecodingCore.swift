@@ -55,7 +55,8 @@ extension DecodingSession {
     let core = KeyedDecodingCore(self)
     core.set(range, step: step, depth: depth)
     if containers.hasRoom {
-      let container = KeyedDecodingContainer(BinaryKeyedDecodingContainer<Key>(reference: CoreReference(borrowing: core)))
+      let container = KeyedDecodingContainer(
+        BinaryKeyedDecodingContainer<Key>(reference: CoreReference(borrowing: core)))
       containers.insert(container, core, for: ObjectIdentifier(Key.self))
       return container
     }

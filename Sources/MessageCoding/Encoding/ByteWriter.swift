@@ -216,7 +216,9 @@
 
   mutating func overwrite(at offset: Int, with source: [UInt8]) {
     guard offset >= 0, source.count <= count - offset else { return }
-    unsafe source.withUnsafeBytes { unsafe UnsafeMutableRawBufferPointer(start: base + offset, count: $0.count).copyMemory(from: $0) }
+    unsafe source.withUnsafeBytes {
+      unsafe UnsafeMutableRawBufferPointer(start: base + offset, count: $0.count).copyMemory(from: $0)
+    }
   }
 
   mutating func truncate(to newCount: Int) {

@@ -39,7 +39,8 @@ extension EncodingSession {
     let core = KeyedEncodingCore(self)
     core.frame = frame
     if containers.hasRoom {
-      let container = KeyedEncodingContainer(BinaryKeyedEncodingContainer<Key>(reference: CoreReference(borrowing: core)))
+      let container = KeyedEncodingContainer(
+        BinaryKeyedEncodingContainer<Key>(reference: CoreReference(borrowing: core)))
       containers.insert(container, core, for: ObjectIdentifier(Key.self))
       return container
     }

@@ -47,7 +47,8 @@
   @inline(__always)
   func container<Container>(at index: Int, as type: Container.Type) -> Container {
     precondition(index < count, "No container has this index.")
-    let copier = unsafe Unmanaged.passUnretained(unsafeDowncast(entries[index].copier, to: ContainerCopier<Container>.self))
+    let copier = unsafe Unmanaged.passUnretained(
+      unsafeDowncast(entries[index].copier, to: ContainerCopier<Container>.self))
     return unsafe copier._withUnsafeGuaranteedRef { unsafe $0.copy(from: &entries[index].object) }
   }
 

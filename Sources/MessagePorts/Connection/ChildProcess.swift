@@ -149,9 +149,10 @@ final class ChildProcess: LoopWatcher {
 private func withCStrings<Result>(
   _ strings: [[UInt8]], _ body: ([UnsafeMutablePointer<CChar>?]) -> Result
 ) -> Result {
-  let pointers = unsafe strings.map { bytes in
-    unsafe (bytes + [0]).withUnsafeBytes { unsafe strdup($0.baseAddress!.assumingMemoryBound(to: CChar.self)) }
-  } + [nil]
+  let pointers =
+    unsafe strings.map { bytes in
+      unsafe (bytes + [0]).withUnsafeBytes { unsafe strdup($0.baseAddress!.assumingMemoryBound(to: CChar.self)) }
+    } + [nil]
   defer { unsafe pointers.forEach { unsafe free($0) } }
   return unsafe body(pointers)
 }

@@ -48,7 +48,8 @@ extension Connection {
 
   /// Says hello and waits for the welcome; `nil` if the server went away instead.
   private static func greet(
-    _ socket: CInt, _ name: SocketPath, _ deadline: ContinuousClock.Instant, _ options: ChannelOptions, _ loop: EventLoop
+    _ socket: CInt, _ name: SocketPath, _ deadline: ContinuousClock.Instant, _ options: ChannelOptions,
+    _ loop: EventLoop
   ) async throws(ConnectionError) -> Connection? {
     crashPoint(.connected)
     let memory: ChannelMemory
@@ -115,7 +116,9 @@ private final class WelcomeReader: LoopWatcher {
     self.loop = loop
   }
 
-  static func wait(_ channel: SharedChannel, until deadline: ContinuousClock.Instant, _ loop: EventLoop) async -> Outcome {
+  static func wait(
+    _ channel: SharedChannel, until deadline: ContinuousClock.Instant, _ loop: EventLoop
+  ) async -> Outcome {
     let reader = WelcomeReader(channel: channel, loop: loop)
     return await withTaskCancellationHandler {
       await Resumption.suspend { resumption in

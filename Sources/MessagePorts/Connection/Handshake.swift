@@ -116,7 +116,8 @@ enum Handshake {
     while true {
       let result = unsafe words.withUnsafeMutableBytes { bytes in
         unsafe fds.withStorage { storage in
-          unsafe csupport_receive_packet(socket, bytes.baseAddress, bytes.count, storage.baseAddress, storage.count, &received)
+          unsafe csupport_receive_packet(
+            socket, bytes.baseAddress, bytes.count, storage.baseAddress, storage.count, &received)
         }
       }
       switch result {

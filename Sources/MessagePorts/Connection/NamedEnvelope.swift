@@ -24,7 +24,9 @@ enum NamedEnvelope {
       guard bytes.byteCount >= 2 else { return nil }
       let nameBytes = unsafe Int(bytes.unsafeLoadUnaligned(as: UInt16.self).littleEndian)
       guard nameBytes <= Connection.maximumNameBytes, bytes.byteCount - 2 >= nameBytes else { return nil }
-      let name = unsafe bytes.extracting(2..<2 + nameBytes).withUnsafeBytes { unsafe String(validating: $0, as: UTF8.self) }
+      let name = unsafe bytes.extracting(2..<2 + nameBytes).withUnsafeBytes {
+        unsafe String(validating: $0, as: UTF8.self)
+      }
       return name.map { ($0, 2 + nameBytes) }
     }
     return opened.map { ($0.0, event.droppingFirst($0.1)) }

@@ -45,7 +45,8 @@ final class WelcomedClients: Sendable {
       return state.lastID
     }
     let timer = timeout.map { timeout in
-      loop.after(nanoseconds: UInt64(clamping: timeout.patience.nanoseconds)) { [weak self] in self?.end(id, .timedOut) }
+      loop.after(nanoseconds: UInt64(clamping: timeout.patience.nanoseconds)) { [weak self] in self?.end(id, .timedOut)
+      }
     }
     defer { if let timer { loop.cancel(timer) } }
     return await withTaskCancellationHandler {

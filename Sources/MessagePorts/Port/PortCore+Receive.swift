@@ -126,7 +126,8 @@ extension PortCore {
     var hasAnnounced = false
     do throws(PortError) {
       while true {
-        let (result, preparation) = try receiveOrPrepare(spin.isOver ? .toSleep : .toReturn, afterAnnouncing: hasAnnounced)
+        let (result, preparation) = try receiveOrPrepare(
+          spin.isOver ? .toSleep : .toReturn, afterAnnouncing: hasAnnounced)
         switch result {
         case .message(let event): return event
         case .closed(let reason): throw .peerClosed(reason)
@@ -153,7 +154,9 @@ extension PortCore {
 
   /// Sleeps on the doorbell on which ``receiveOrPrepare(_:afterAnnouncing:)`` has announced it. Without a time-out, if
   /// it can be: a timer costs as much as the wake-up.
-  private func sleep(on word: UnsafeMutableRawPointer, of memory: ChannelMemory, until deadline: ContinuousClock.Instant?) {
+  private func sleep(
+    on word: UnsafeMutableRawPointer, of memory: ChannelMemory, until deadline: ContinuousClock.Instant?
+  ) {
     // [threads-left] Release: pairs with ``sendThreadsAway(from:)``; whoever sees the number go down need not wake us.
     defer { sleepingThreads.wrappingSubtract(1, ordering: .releasing) }
     // The loop is what hears the other end die. Who stops watching wakes those who sleep, or watches again.

@@ -13,7 +13,9 @@ extension PortCore {
   }
 
   var isPeerClosed: Bool {
-    guard let (isKnown, channel) = ifUsable({ ($0.receiving.receiver.peerClosed != nil, $0.receiving.transport.channel) }) else {
+    guard
+      let (isKnown, channel) = ifUsable({ ($0.receiving.receiver.peerClosed != nil, $0.receiving.transport.channel) })
+    else {
       return false
     }
     if isKnown { return true }
@@ -23,5 +25,7 @@ extension PortCore {
     return true
   }
 
-  var queuedByteCount: Int { ifUsable { $0.receiving.queue.byteCount + $0.receiving.records.consumer.waitingBytes } ?? 0 }
+  var queuedByteCount: Int {
+    ifUsable { $0.receiving.queue.byteCount + $0.receiving.records.consumer.waitingBytes } ?? 0
+  }
 }

@@ -150,7 +150,9 @@ extension LaneState {
       switch take(&after, loop: loop()) {
       case .message(let event):
         if !receiving.receiver.waiters.isEmpty { return .resume(receiving.receiver.waiters.removeFirst(), event) }
-        guard let handler = receiving.receiver.handlers.onMessage else { preconditionFailure("a message without a taker") }
+        guard let handler = receiving.receiver.handlers.onMessage else {
+          preconditionFailure("a message without a taker")
+        }
         return .message(handler, event)
       case .failed(let error): return .messageError(receiving.receiver.handlers.onMessageError, error)
       case .violation(let what): return .hangUp(receiving.endReading(what))

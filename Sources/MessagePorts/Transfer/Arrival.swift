@@ -132,12 +132,14 @@ extension PortCore {
     partial: (bytes: OwnedBytes, filled: Int)?, options: ChannelOptions, loop: EventLoop
   ) throws(ResumeError) {
     let producer = try RingProducer.resume(memory: channel.memory, lane: end, at: sending)
-    let consumer = try receiving.map { (position) throws(ResumeError) in
-      try RingConsumer.resume(memory: channel.memory, lane: 1 - end, at: position)
-    } ?? RingConsumer()
+    let consumer =
+      try receiving.map { (position) throws(ResumeError) in
+        try RingConsumer.resume(memory: channel.memory, lane: 1 - end, at: position)
+      } ?? RingConsumer()
     self.init(
       outgoing: Lane(options, producer: producer, channel: channel),
-      incoming: Lane(options, records: RecordReader(consumer), channel: channel), end: end, options: options, loop: loop)
+      incoming: Lane(options, records: RecordReader(consumer), channel: channel), end: end, options: options, loop: loop
+    )
     if receiving == nil { endReceiving("found by the port's previous owner") }
     if let partial { incoming.state.withLock { $0.receiving.records.resume(partial.bytes, filled: partial.filled) } }
   }

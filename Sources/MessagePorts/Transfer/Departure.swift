@@ -66,7 +66,8 @@ extension PortCore {
       // The announcement was ours; threads that sleep on it find out what became of the port.
       lane.receiving.wakeThreads(of: self)
       return (
-        lane.receiving.records.consumer.lanePosition, !lane.receiving.records.consumer.isAttached, lane.receiving.transport.channel, lane.receiving.records.partial
+        lane.receiving.records.consumer.lanePosition, !lane.receiving.records.consumer.isAttached,
+        lane.receiving.transport.channel, lane.receiving.records.partial
       )
     }
     guard let channel else { throw .closed }

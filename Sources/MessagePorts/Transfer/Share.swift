@@ -111,7 +111,8 @@ extension LocalQueue {
       for core in cores {
         _ = core.lifecycle.change(from: .open, to: .departing)
         // A port waits, by way of other channels, in its own channel: neither can be first.
-        let isMoving = core.outgoing.isMoving.load(ordering: .relaxed) || core.incoming.isMoving.load(ordering: .relaxed)
+        let isMoving =
+          core.outgoing.isMoving.load(ordering: .relaxed) || core.incoming.isMoving.load(ordering: .relaxed)
         if isMoving || !core.isShared { throw .holdsItself }
       }
       let header: RecordHeader

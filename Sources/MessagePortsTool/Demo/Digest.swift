@@ -4,9 +4,10 @@ import Foundation
 /// the tool takes no library, and running it without one costs the digests alone.
 enum Digest {
   /// `unsigned char *SHA256(const unsigned char *data, size_t count, unsigned char *digest)`
-  private typealias Function = @convention(c) (
-    UnsafePointer<UInt8>?, Int, UnsafeMutablePointer<UInt8>?
-  ) -> UnsafeMutablePointer<UInt8>?
+  private typealias Function =
+    @convention(c) (
+      UnsafePointer<UInt8>?, Int, UnsafeMutablePointer<UInt8>?
+    ) -> UnsafeMutablePointer<UInt8>?
 
   private static let function: Function? = {
     for name in ["libcrypto.so.3", "libcrypto.so.1.1"] {

@@ -25,7 +25,8 @@ enum CoderFuzz {
   }
 
   private static let types: [any (Codable & SendableMetatype).Type] = [
-    Int.self, UInt8.self, Int128.self, Bool.self, Double.self, String.self, Data.self, Date.self, UUID.self, Decimal.self,
+    Int.self, UInt8.self, Int128.self, Bool.self, Double.self, String.self, Data.self, Date.self, UUID.self,
+    Decimal.self,
     URL.self, [Int].self, [UInt8].self, [Double].self, [String].self, [Int?].self, [Bool].self, [String: Int].self,
     [Int: String].self, Set<String>.self, Int??.self, [String: [Float?]].self, Shape.self, [Shape].self, Tree.self,
     Everything.self, Chain.self, Colour.self, [Colour: Data].self, [[[UInt16]]].self,
@@ -57,18 +58,23 @@ enum CoderFuzz {
   private struct Everything: Codable {
     var number = -5, small: Int8 = 1, large = UInt128.max, fraction: Float = 0.5, text = "text", flag = true
     var maybe: Int?
-    var list = [1, 2, 300], bytes = Data([1, 2, 3]), words = ["a": ["b"]], shape = Shape.circle(radius: 1), tree = Tree.leaf(1)
+    var list = [1, 2, 300], bytes = Data([1, 2, 3]), words = ["a": ["b"]], shape = Shape.circle(radius: 1),
+      tree = Tree.leaf(1)
     var date = Date(timeIntervalSince1970: 0), id = UUID(uuid: (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16))
     var amount = Decimal(12.5), link = URL(string: "https://swift.org/a?b#c")
   }
 
   static var seeds: [[UInt8]] {
     let values: [any Codable] = [
-      5, 200 as UInt8, Int128.min, true, 0.25, "żółw", Data([1, 2, 3]), Date(timeIntervalSince1970: 1), UUID(), Decimal(string: "-12.75")!,
-      URL(string: "https://swift.org")!, [1, 2, 3_000_000], [1, 2] as [UInt8], [1.5, 2], ["a", String(repeating: "b", count: 80)],
-      [1, nil] as [Int?], [true, false], ["a": 1, "b": 2], [1: "a"], Set(["x", "y"]), Optional(Optional(3)), ["k": [1, nil]] as [String: [Float?]],
+      5, 200 as UInt8, Int128.min, true, 0.25, "żółw", Data([1, 2, 3]), Date(timeIntervalSince1970: 1), UUID(),
+      Decimal(string: "-12.75")!,
+      URL(string: "https://swift.org")!, [1, 2, 3_000_000], [1, 2] as [UInt8], [1.5, 2],
+      ["a", String(repeating: "b", count: 80)],
+      [1, nil] as [Int?], [true, false], ["a": 1, "b": 2], [1: "a"], Set(["x", "y"]), Optional(Optional(3)),
+      ["k": [1, nil]] as [String: [Float?]],
       Shape.polygon([1, -2], name: "p"), [Shape.nothing, .circle(radius: 2)],
-      Tree.node([.leaf(1), .named("n", .leaf(2))]), Everything(), Chain(length: 5), Colour.red, [Colour.green: Data([9])], [[[1, 2], []]] as [[[UInt16]]],
+      Tree.node([.leaf(1), .named("n", .leaf(2))]), Everything(), Chain(length: 5), Colour.red,
+      [Colour.green: Data([9])], [[[1, 2], []]] as [[[UInt16]]],
     ]
     return values.enumerated().compactMap { index, value in
       (try? coder.encode(value)).map { [UInt8(index)] + $0 }

@@ -44,7 +44,9 @@ final class DescriptorZoo: Sendable {
     all += [Self.open("/proc/self/fd/\(memory.memory.fd)"), Self.open("/proc/self/fd/\(file)", O_PATH)]
 
     // Memory: not sealed, too short, empty, sparse, without identity, with a wrong one, not to be mapped.
-    all += [file, csupport_memory_create_unlinked(4096), csupport_memory_create_sealed(100), csupport_memory_create_sealed(0)]
+    all += [
+      file, csupport_memory_create_unlinked(4096), csupport_memory_create_sealed(100), csupport_memory_create_sealed(0),
+    ]
     all += [csupport_memory_create_sealed(1 << 30), Self.make(capacity: 1600, fileBytes: 4096)]
     all += [Self.make(capacity: 2048, fileBytes: 8192), Self.make(capacity: 1 << 30, fileBytes: 1 << 32)]
     all += [Self.make(capacity: 1537, fileBytes: 8192), Self.make(version: 2, fileBytes: 4096)]
@@ -97,7 +99,9 @@ final class DescriptorZoo: Sendable {
     return unsafe unsafeBitCast(address, to: Call.self)("fuzz", flags | MFD_CLOEXEC)
   }
 
-  private static func open(_ path: String, _ flags: CInt = O_RDONLY) -> CInt { unsafe Glibc.open(path, flags | O_CLOEXEC) }
+  private static func open(_ path: String, _ flags: CInt = O_RDONLY) -> CInt {
+    unsafe Glibc.open(path, flags | O_CLOEXEC)
+  }
 }
 
 /// A connected pair of sockets, used again and again: the peer's end and the victim's.

@@ -72,7 +72,9 @@ enum HandshakeFuzz {
   }
 
   private static func readWelcome() {
-    if case .verdict(.welcome, let theirs) = Handshake.readWelcome(sockets.victim) { blackHole(UInt8(truncatingIfNeeded: theirs)) }
+    if case .verdict(.welcome, let theirs) = Handshake.readWelcome(sockets.victim) {
+      blackHole(UInt8(truncatingIfNeeded: theirs))
+    }
   }
 }
 

@@ -38,7 +38,11 @@ enum LaneFuzz {
       case .tryRead: victim.tryRead()
       case .tryTake:
         let byte = Int(input.byte())
-        if byte < 128 { victim.tryTake(byte & 1 == 0) } else { victim.tryTakeRun(8 << (byte & 3), limit: byte >> 2 & 15) }
+        if byte < 128 {
+          victim.tryTake(byte & 1 == 0)
+        } else {
+          victim.tryTakeRun(8 << (byte & 3), limit: byte >> 2 & 15)
+        }
       case .next: victim.look()
       case .sleep: victim.sleep(input.byte())
       case .release: victim.release()

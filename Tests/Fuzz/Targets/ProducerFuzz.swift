@@ -93,7 +93,8 @@ enum ProducerFuzz {
     mutating func post(_ byteCount: Int, abandons: Bool) {
       let unread = producer.unreleasedBytes()
       do throws(RingError) {
-        let header = try unsafe producer.stage(noise.span.bytes.extracting(first: byteCount), policy: policy, contact: Nobody())
+        let header = try unsafe producer.stage(
+          noise.span.bytes.extracting(first: byteCount), policy: policy, contact: Nobody())
         if abandons { producer.abandonStaged(header) } else { producer.publish(header) }
         writtenBytes += byteCount
         if let limit = policy.unreadLimitBytes { demand(unread + byteCount <= limit, "more than \(limit) unread") }

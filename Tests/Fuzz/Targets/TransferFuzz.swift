@@ -105,17 +105,24 @@ enum TransferFuzz {
       var fds: [CInt] = []
       for _ in 0..<count {
         let place = LanePosition(
-          segmentOffset: 0, capacity: UInt64(zoo.memory.memory.laneCapacity), cursorOffset: 0, position: 0, segmentPosition: 0)
-        words += TravellingPort(
-          end: 1, queueLimitBytes: nil, messageLimitBytes: options.messageLimitBytes, outgoing: place, incoming: place,
-          partial: nil, isPeerViolator: false
-        ).words
+          segmentOffset: 0, capacity: UInt64(zoo.memory.memory.laneCapacity), cursorOffset: 0, position: 0,
+          segmentPosition: 0)
+        words +=
+          TravellingPort(
+            end: 1, queueLimitBytes: nil, messageLimitBytes: options.messageLimitBytes, outgoing: place,
+            incoming: place,
+            partial: nil, isPeerViolator: false
+          ).words
         fds += [zoo.fd(DescriptorZoo.socketIndex), zoo.fd(DescriptorZoo.memoryIndex)]
       }
       for _ in 0..<input.below(8) { words[Int(input.byte()) % words.count] = input.word() }
       for _ in 0..<input.below(4) {
         let index = Int(input.byte())
-        if index < 128 { fds[index % fds.count] = zoo.fd(Int(input.byte())) } else { fds.append(zoo.fd(Int(input.byte()))) }
+        if index < 128 {
+          fds[index % fds.count] = zoo.fd(Int(input.byte()))
+        } else {
+          fds.append(zoo.fd(Int(input.byte())))
+        }
       }
       if input.below(8) == 7 { fds.removeLast() }
       let missing = input.below(8) == 7 ? 1 + input.below(16) : 0

@@ -23,7 +23,9 @@ struct Program: Sendable {
   /// What to start; `nil` if it is not there.
   private var command: [String]? {
     if isJavaScript {
-      guard let node = Self.find("node"), !name.hasPrefix("chromium_") || Self.find("chromium") != nil else { return nil }
+      guard let node = Self.find("node"), !name.hasPrefix("chromium_") || Self.find("chromium") != nil else {
+        return nil
+      }
       return [node, "\(Self.directory)/\(name).js"]
     }
     let path = "\(Self.directory)/.build-peers/\(name)"
@@ -44,7 +46,9 @@ struct Program: Sendable {
     var failures: [(who: String, reason: String)] = []
     for line in output.split(separator: "\n") where line.hasPrefix("{") {
       let figure = try JSONDecoder().decode(PeerLine.self, from: Data(line.utf8))
-      if let observation = figure.observation(tier) { observations.append(observation) } else {
+      if let observation = figure.observation(tier) {
+        observations.append(observation)
+      } else {
         failures.append((figure.who, figure.error ?? "no figure"))
       }
     }

@@ -25,8 +25,11 @@ public enum Machine {
   /// Proves that no thread of this process may run anywhere else.
   static func checkThreads(on processor: Int) throws {
     for thread in try FileManager.default.contentsOfDirectory(atPath: "/proc/self/task") {
-      guard let status = try? String(contentsOfFile: "/proc/self/task/\(thread)/status", encoding: .utf8) else { continue }
-      let allowed = status.split(separator: "\n").first { $0.hasPrefix("Cpus_allowed_list:") }?.split(separator: "\t").last
+      guard let status = try? String(contentsOfFile: "/proc/self/task/\(thread)/status", encoding: .utf8) else {
+        continue
+      }
+      let allowed = status.split(separator: "\n").first { $0.hasPrefix("Cpus_allowed_list:") }?.split(separator: "\t")
+        .last
       guard allowed.map(String.init) == String(processor) else {
         throw Failure(description: "thread \(thread) may run on \(allowed ?? "?"), not on \(processor) alone")
       }
@@ -58,7 +61,10 @@ public enum Machine {
       ("clock source", firstLine("/sys/devices/system/clocksource/clocksource0/current_clocksource") ?? "unknown"),
       ("frequency governor", firstLine("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") ?? "none visible"),
       ("idle driver", firstLine("/sys/devices/system/cpu/cpuidle/current_driver") ?? "none visible"),
-      ("load before the run", firstLine("/proc/loadavg").map { $0.split(separator: " ").prefix(3).joined(separator: " ") } ?? "unknown"),
+      (
+        "load before the run",
+        firstLine("/proc/loadavg").map { $0.split(separator: " ").prefix(3).joined(separator: " ") } ?? "unknown"
+      ),
       ("huge pages for shared memory", firstLine("/sys/kernel/mm/transparent_hugepage/shmem_enabled") ?? "unknown"),
     ]
   }

@@ -23,7 +23,8 @@ enum Numbers {
   }
 
   static func significant(_ value: Double) -> String {
-    value >= 100 ? String(format: "%.0f", value) : value >= 10 ? String(format: "%.1f", value) : String(format: "%.2f", value)
+    value >= 100
+      ? String(format: "%.0f", value) : value >= 10 ? String(format: "%.1f", value) : String(format: "%.2f", value)
   }
 
   static func size(_ bytes: Int?) -> String {

@@ -4,7 +4,9 @@ import Foundation
 public enum Results {
   public static func lines(_ figures: [Figure]) -> String {
     figures.flatMap { figure -> [String] in
-      guard figure.key.metric == .messages, figure.key.size != nil else { return [line(figure, figure.key.metric, factor: 1)] }
+      guard figure.key.metric == .messages, figure.key.size != nil else {
+        return [line(figure, figure.key.metric, factor: 1)]
+      }
       return [
         line(figure, .messages, factor: 1), line(figure, .bytes, factor: Double(figure.key.size ?? 1)),
       ]
@@ -18,7 +20,8 @@ public enum Results {
       ("min", number(figure.minimum, factor)), ("max", number(figure.maximum, factor)), ("unit", quoted(metric.unit)),
       ("limit", number(figure.limit, factor)), ("ratio", number(figure.ratio, 1)),
       ("limit_is", figure.limitName.map(quoted) ?? "null"), ("repetitions", "\(figure.repetitions)"),
-      ("kept_far", "\(figure.keptFar)"), ("cache_line_ns", number(figure.probe, 1)), ("in_cache_lines", number(figure.bounces, 1)),
+      ("kept_far", "\(figure.keptFar)"), ("cache_line_ns", number(figure.probe, 1)),
+      ("in_cache_lines", number(figure.bounces, 1)),
     ]
     if !figure.percentiles.isEmpty {
       let points = figure.percentiles.map { "\"p\(Numbers.percent($0.percent))\":\(number($0.nanoseconds, 1))" }

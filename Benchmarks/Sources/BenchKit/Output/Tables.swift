@@ -24,44 +24,56 @@ public enum Tables {
       case .peer: 3
       }
     }
-    func group(_ figure: Figure) -> Int { figure.key.metric == .messages || figure.key.metric == .pollingRoundTrip ? max(figure.key.size ?? 0, 8) : 0 }
+    func group(_ figure: Figure) -> Int {
+      figure.key.metric == .messages || figure.key.metric == .pollingRoundTrip ? max(figure.key.size ?? 0, 8) : 0
+    }
     if group(a) != group(b) { return group(a) < group(b) }
     if rank(a) != rank(b) { return rank(a) < rank(b) }
     guard let x = a.value, let y = b.value else { return a.value != nil }
     return a.key.metric.isBetter(x, than: y)
   }
 
-  private static var figureTable: TextTable<Figure> { TextTable { figure in
-    // Large messages as bytes, small ones as messages.
-    let asBytes = figure.key.metric == .messages && (figure.key.size ?? 0) > 1024
-    let factor = asBytes ? Double(figure.key.size ?? 1) : 1
-    let unit = asBytes ? "B/s" : figure.key.metric.unit
-    func text(_ value: Double?) -> String { Numbers.text(value.map { $0 * factor }, unit: unit) }
-    let tail = figure.percentiles.filter { $0.percent > 50 }.map {
-      "p\(Numbers.percent($0.percent)) \(Numbers.text($0.nanoseconds, unit: "ns"))"
+  private static var figureTable: TextTable<Figure> {
+    TextTable { figure in
+      // Large messages as bytes, small ones as messages.
+      let asBytes = figure.key.metric == .messages && (figure.key.size ?? 0) > 1024
+      let factor = asBytes ? Double(figure.key.size ?? 1) : 1
+      let unit = asBytes ? "B/s" : figure.key.metric.unit
+      func text(_ value: Double?) -> String { Numbers.text(value.map { $0 * factor }, unit: unit) }
+      let tail = figure.percentiles.filter { $0.percent > 50 }.map {
+        "p\(Numbers.percent($0.percent)) \(Numbers.text($0.nanoseconds, unit: "ns"))"
+      }
+      return [
+        Column(title: "who", value: figure.name),
+        Column(title: "tier", value: figure.key.tier.rawValue),
+        Column(
+          title: figure.key.metric == .manyPorts ? "ports" : "size",
+          value: figure.key.metric == .manyPorts ? "\(figure.key.size ?? 0)" : Numbers.size(figure.key.size),
+          align: .right),
+        Column(title: "median", value: figure.error.map { String($0.prefix(40)) } ?? text(figure.value), align: .right),
+        Column(title: "minimum", value: text(figure.minimum), align: .right),
+        Column(title: "maximum", value: text(figure.maximum), align: .right),
+        Column(title: "limit", value: text(figure.limit), align: .right),
+        Column(title: "is", value: figure.limitName ?? ""),
+        Column(title: "ratio", value: Numbers.text(figure.ratio, unit: "1"), align: .right),
+        Column(title: "in cache lines", value: figure.bounces.map(Numbers.significant) ?? "", align: .right),
+        Column(
+          title: "far", value: figure.keptFar == 0 ? "" : "\(figure.keptFar) of \(figure.repetitions)", align: .right),
+        Column(title: "tail", value: tail.joined(separator: ", ")),
+      ]
     }
-    return [
-      Column(title: "who", value: figure.name),
-      Column(title: "tier", value: figure.key.tier.rawValue),
-      Column(title: figure.key.metric == .manyPorts ? "ports" : "size", value: figure.key.metric == .manyPorts ? "\(figure.key.size ?? 0)" : Numbers.size(figure.key.size), align: .right),
-      Column(title: "median", value: figure.error.map { String($0.prefix(40)) } ?? text(figure.value), align: .right),
-      Column(title: "minimum", value: text(figure.minimum), align: .right),
-      Column(title: "maximum", value: text(figure.maximum), align: .right),
-      Column(title: "limit", value: text(figure.limit), align: .right),
-      Column(title: "is", value: figure.limitName ?? ""),
-      Column(title: "ratio", value: Numbers.text(figure.ratio, unit: "1"), align: .right),
-      Column(title: "in cache lines", value: figure.bounces.map(Numbers.significant) ?? "", align: .right),
-      Column(title: "far", value: figure.keptFar == 0 ? "" : "\(figure.keptFar) of \(figure.repetitions)", align: .right),
-      Column(title: "tail", value: tail.joined(separator: ", ")),
-    ]
-  } }
+  }
 
   public static func bars(_ figures: [Figure], onlyMeasured: Bool) -> String {
     let table = TextTable<Bar> { bar in
       [
         Column(title: "to be reached", value: bar.title),
-        Column(title: "target", value: "\(bar.isMinimum ? "≥" : "≤") \(Numbers.significant(bar.target)) \(bar.unit)", align: .right),
-        Column(title: "reached", value: bar.reached.map { "\(Numbers.significant($0)) \(bar.unit)" } ?? "not measured", align: .right),
+        Column(
+          title: "target", value: "\(bar.isMinimum ? "≥" : "≤") \(Numbers.significant(bar.target)) \(bar.unit)",
+          align: .right),
+        Column(
+          title: "reached", value: bar.reached.map { "\(Numbers.significant($0)) \(bar.unit)" } ?? "not measured",
+          align: .right),
         Column(title: "", value: bar.isPassed.map { $0 ? "pass" : "MISS" } ?? ""),
       ]
     }

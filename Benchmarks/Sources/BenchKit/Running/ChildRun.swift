@@ -26,7 +26,8 @@ extension Job {
 
 extension Outcome: CustomStringConvertible {
   public var description: String {
-    let tail = latency?.percentiles.map { "p\(Numbers.percent($0.percent)) \(Numbers.text($0.nanoseconds, unit: "ns"))" } ?? []
+    let tail =
+      latency?.percentiles.map { "p\(Numbers.percent($0.percent)) \(Numbers.text($0.nanoseconds, unit: "ns"))" } ?? []
     let rest = others.sorted { $0.key < $1.key }.map { "\($0.key): \(Numbers.significant($0.value))" }
     return (["\(Numbers.significant(value)), preempted \(preempted)"] + tail + rest).joined(separator: "\n")
   }

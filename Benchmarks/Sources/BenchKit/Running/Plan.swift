@@ -7,7 +7,8 @@ public enum Plan {
       + [manyPorts] + memory
     return all.filter { cell in
       guard let only else { return true }
-      let name = cell.metric == .messages && only == Metric.bytes.rawValue ? Metric.bytes.rawValue : cell.metric.rawValue
+      let name =
+        cell.metric == .messages && only == Metric.bytes.rawValue ? Metric.bytes.rawValue : cell.metric.rawValue
       return name == only
     }.map { peers ? $0.withPeers() : $0 }
   }
@@ -23,9 +24,11 @@ public enum Plan {
 
   private static func oneWay(_ size: Int) -> Cell {
     let ring = FastTier.capacity(size) >> 10
-    let copies = "copied from a warm buffer into the ring and out of it into a warm buffer, both ends of each message checked"
+    let copies =
+      "copied from a warm buffer into the ring and out of it into a warm buffer, both ends of each message checked"
     let fastNote = "\(copies); ring of \(ring) KiB; reader polls, so no fence; published one by one"
-    let portNote = "copied from a warm buffer into the ring and out of it into the event, which the handler checks at both ends; ring grows by itself, up to 1 MiB; with a fence"
+    let portNote =
+      "copied from a warm buffer into the ring and out of it into the event, which the handler checks at both ends; ring grows by itself, up to 1 MiB; with a fence"
     let base = Job("fast-one-way").with { $0.size = size }
     let port = Job("port-one-way").with { $0.size = size }
     func receiving(_ receive: Job.Receive, _ variant: String) -> Contender {
@@ -54,14 +57,18 @@ public enum Plan {
     contenders.append(receiving(.handler, ""))
     if size == 8 || size == 65536 {
       contenders.append(
-        .ours(OurCase(tier: .port, variant: "posix memory", job: port.with { $0.backing = "posixSharedMemory" }, note: portNote)))
+        .ours(
+          OurCase(
+            tier: .port, variant: "posix memory", job: port.with { $0.backing = "posixSharedMemory" }, note: portNote)))
     }
     if size == 8 {
       contenders += [
         receiving(.sequence, "async sequence"), receiving(.sequenceOnLoop, "async sequence on the loop"),
         receiving(.blocking, "blocking receive"),
         .ours(OurCase(tier: .port, variant: "epoll", job: port.with { $0.driver = "epoll" }, note: portNote)),
-        .ours(OurCase(tier: .fast, variant: "posix memory", job: base.with { $0.backing = "posixSharedMemory" }, note: fastNote)),
+        .ours(
+          OurCase(
+            tier: .fast, variant: "posix memory", job: base.with { $0.backing = "posixSharedMemory" }, note: fastNote)),
       ]
     }
     contenders.append(limit(Metric.bytes.rawValue, "memcpy", size: size, variant: "ring1024k"))
@@ -85,8 +92,15 @@ public enum Plan {
       let handlers = Job("port-round-trip-handlers")
       contenders += [
         .ours(OurCase(tier: .fast, variant: "unpinned", job: fast.with { $0.placement = .unpinned }, note: note)),
-        .ours(OurCase(tier: .port, variant: "polling receive", job: port, note: "receive that never sleeps here, tryReceive in a loop there; with fences")),
-        .ours(OurCase(tier: .port, job: handlers, note: "handlers on both sides; loops look around before they sleep, so that they never do here; with fences")),
+        .ours(
+          OurCase(
+            tier: .port, variant: "polling receive", job: port,
+            note: "receive that never sleeps here, tryReceive in a loop there; with fences")),
+        .ours(
+          OurCase(
+            tier: .port, job: handlers,
+            note: "handlers on both sides; loops look around before they sleep, so that they never do here; with fences"
+          )),
         .ours(
           OurCase(
             tier: .port, variant: "unpinned", job: handlers.with { $0.placement = .unpinned },
@@ -106,7 +120,8 @@ public enum Plan {
     sleepingCell(.sleepingRoundTrip, nil, .unpinned, "unpinned"),
   ]
 
-  private static func sleepingCell(_ metric: Metric, _ program: String?, _ placement: Placement, _ name: String) -> Cell {
+  private static func sleepingCell(_ metric: Metric, _ program: String?, _ placement: Placement, _ name: String) -> Cell
+  {
     let isAwake = name == "awake"
     let place: String
     switch (placement, isAwake) {
@@ -136,7 +151,9 @@ public enum Plan {
       ours(.port, "handlers on epoll", "port-round-trip-handlers", driver: "epoll"),
     ]
     if let program {
-      contenders += [limit(program, "eventfd"), limit(program, "unix_seqpacket", size: 8), limit(program, "pipe", size: 8)]
+      contenders += [
+        limit(program, "eventfd"), limit(program, "unix_seqpacket", size: 8), limit(program, "pipe", size: 8),
+      ]
     }
     let futex = FigureKey(who: "futex", tier: .limit, metric: .sleepingRoundTrip, size: 4, variant: "")
     return Cell(
@@ -150,7 +167,10 @@ public enum Plan {
     metric: .codable, size: nil, title: "Codable values",
     contenders: [
       limit(Metric.bytes.rawValue, "memcpy", size: 64, variant: "ring256k"),
-      .ours(OurCase(tier: .port, job: Job("codable"), note: "an object of five fields, one nested; encoded, posted, decoded, handler")),
+      .ours(
+        OurCase(
+          tier: .port, job: Job("codable"),
+          note: "an object of five fields, one nested; encoded, posted, decoded, handler")),
     ],
     limit: .measured(["memcpy"]))
 
@@ -160,7 +180,8 @@ public enum Plan {
       limit(Metric.creation.rawValue, "socketpair"),
       .ours(OurCase(tier: .port, job: Job("creation"), note: "MessageChannel made, both ports closed, in one process")),
       limit(Metric.creation.rawValue, "memfd"), limit(Metric.creation.rawValue, "memfd_mapped"),
-      limit("page_fault_ns", "page_fault"), limit("page_fault_ns", "page_fault_mapped"), limit("page_fault_ns", "map_populate"),
+      limit("page_fault_ns", "page_fault"), limit("page_fault_ns", "page_fault_mapped"),
+      limit("page_fault_ns", "map_populate"),
     ],
     limit: .measured(["socketpair"]), dependsOnDistance: false)
 
@@ -171,9 +192,11 @@ public enum Plan {
     transferCell(.pipelinedTransfer, "transfer_pipelined_per_s", .twoCores, ""),
   ]
 
-  private static func transferCell(_ metric: Metric, _ program: String, _ placement: Placement, _ name: String) -> Cell {
+  private static func transferCell(_ metric: Metric, _ program: String, _ placement: Placement, _ name: String) -> Cell
+  {
     let isPipelined = metric == .pipelinedTransfer
-    let note = "channel made, one port posted, first message over it received, closed; \(isPipelined ? "64 under way" : "one at a time, both sides sleep")"
+    let note =
+      "channel made, one port posted, first message over it received, closed; \(isPipelined ? "64 under way" : "one at a time, both sides sleep")"
     func ours(_ variant: String, _ change: (inout Job) -> Void) -> Contender {
       let job = Job("transfer").with {
         $0.placement = placement
@@ -194,7 +217,8 @@ public enum Plan {
     }
     contenders.append(limit(program, "socketpair_memfd_passed"))
     return Cell(
-      metric: metric, size: nil, title: "ports transferred, \(isPipelined ? "64 under way" : "one at a time")\(name.isEmpty ? "" : ", \(name)")",
+      metric: metric, size: nil,
+      title: "ports transferred, \(isPipelined ? "64 under way" : "one at a time")\(name.isEmpty ? "" : ", \(name)")",
       contenders: contenders, limit: .measured([isPipelined ? "socketpair_memfd_passed" : "socketpair_passed"]),
       dependsOnDistance: placement != .oneCore)
   }
@@ -214,7 +238,9 @@ public enum Plan {
       return .ours(
         OurCase(
           tier: .port, job: job,
-          note: "relative to one port; round trips, each on the next port, blocking receive here, handler there, both sleep", size: count))
+          note:
+            "relative to one port; round trips, each on the next port, blocking receive here, handler there, both sleep",
+          size: count))
     },
     limit: .fixed(1, "one port"), isRelative: true)
 
@@ -222,7 +248,10 @@ public enum Plan {
     Cell(
       metric: .memory, size: nil, title: "memory of idle ports, local",
       contenders: [
-        .ours(OurCase(tier: .port, variant: "local", job: Job("memory-local").with { $0.ports = 20_000 }, note: "resident memory, 20,000 ports"))
+        .ours(
+          OurCase(
+            tier: .port, variant: "local", job: Job("memory-local").with { $0.ports = 20_000 },
+            note: "resident memory, 20,000 ports"))
       ], limit: .fixed(1024, "1 KiB"), dependsOnDistance: false),
     Cell(
       metric: .memory, size: nil, title: "memory of idle ports, crossing",
@@ -234,7 +263,9 @@ public enum Plan {
       ], limit: .fixed(4096, "one page"), dependsOnDistance: false),
   ]
 
-  private static func bytes(_ size: Int) -> String { size < 1024 ? "\(size) B" : size < 1 << 20 ? "\(size >> 10) KiB" : "\(size >> 20) MiB" }
+  private static func bytes(_ size: Int) -> String {
+    size < 1024 ? "\(size) B" : size < 1 << 20 ? "\(size >> 10) KiB" : "\(size >> 20) MiB"
+  }
 }
 
 extension Cell {
@@ -244,7 +275,8 @@ extension Cell {
     switch metric {
     case .messages: asked = ((size ?? 0) > 8192 ? Metric.bytes.rawValue : metric.rawValue, size)
     case .pollingRoundTrip: asked = (metric.rawValue, size)
-    case .sleepingRoundTrip where title.hasSuffix("two cores"), .sleepingRoundTripOnOneCore: asked = (metric.rawValue, 8)
+    case .sleepingRoundTrip where title.hasSuffix("two cores"), .sleepingRoundTripOnOneCore:
+      asked = (metric.rawValue, 8)
     case .codable, .creation: asked = (metric.rawValue, nil)
     case .transfer, .pipelinedTransfer:
       guard title.hasSuffix("time") || title.hasSuffix("way") else { return self }

@@ -20,7 +20,8 @@ public final class Progress {
 
   func waiting(_ probe: Double, secondsLeft: Double) {
     guard isTerminal else { return }
-    write("\r\u{1b}[K\(elapsed) waiting for the processors to be near again: \(Int(probe)) ns, \(Int(secondsLeft)) s left")
+    write(
+      "\r\u{1b}[K\(elapsed) waiting for the processors to be near again: \(Int(probe)) ns, \(Int(secondsLeft)) s left")
   }
 
   func end() { if isTerminal { write("\r\u{1b}[K") } }

@@ -80,7 +80,9 @@ struct Summary {
     for failure in repetitions.flatMap(\.failures) where !keys.contains(where: { $0.who == failure.who }) {
       let key = FigureKey(who: failure.who, tier: failure.tier, metric: cell.metric, size: cell.size, variant: "")
       if figures.contains(where: { $0.key == key }) { continue }
-      if failure.tier != .peer, figures.contains(where: { $0.error == failure.reason && $0.key.tier == failure.tier }) { continue }
+      if failure.tier != .peer, figures.contains(where: { $0.error == failure.reason && $0.key.tier == failure.tier }) {
+        continue
+      }
       var figure = Figure(key)
       figure.error = failure.reason
       figures.append(figure)

@@ -31,7 +31,9 @@ final class MessageBuffer: @unchecked Sendable {  // one thread at a time
     self.size = size
     unsafe memory = .allocate(byteCount: size + 4096, alignment: 4096)
     unsafe start = unsafe memory.baseAddress! + 1024 + 64
-    for i in 0..<size { unsafe start.storeBytes(of: UInt8(truncatingIfNeeded: i &* 131 &+ 7), toByteOffset: i, as: UInt8.self) }
+    for i in 0..<size {
+      unsafe start.storeBytes(of: UInt8(truncatingIfNeeded: i &* 131 &+ 7), toByteOffset: i, as: UInt8.self)
+    }
   }
 
   deinit { unsafe memory.deallocate() }
@@ -74,7 +76,9 @@ final class Checker {
     }
     if size >= 16 {
       let tail = unsafe message.loadUnaligned(fromByteOffset: size - 8, as: UInt64.self)
-      guard tail == sequence ^ Message.tailMix else { throw Message.Damaged(description: "the end is another message's") }
+      guard tail == sequence ^ Message.tailMix else {
+        throw Message.Damaged(description: "the end is another message's")
+      }
       if expected % 256 == 0 { try unsafe checkBody(message) }
     }
     expected &+= 1

@@ -129,7 +129,9 @@ enum PortTier {
       Task { for try await event in port.messages where sink.take(event) { break } }
       try far.sayReady()
     case .sequenceOnLoop:
-      Task(executorPreference: EventLoop.default) { for try await event in port.messages where sink.take(event) { break } }
+      Task(executorPreference: EventLoop.default) {
+        for try await event in port.messages where sink.take(event) { break }
+      }
       try far.sayReady()
     case .blocking:
       try far.sayReady()
