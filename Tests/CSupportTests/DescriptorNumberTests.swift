@@ -20,7 +20,12 @@ struct DescriptorNumberTests {
         let listener = unsafe csupport_socket_listen(path, 1)
         defer { _ = csupport_close(listener) }
         return unsafe csupport_socket_connect(path)
-      case .directoryLock: return unsafe csupport_directory_lock("/tmp")
+      case .directoryLock:
+        // A directory of its own: somebody else may hold the lock on any other.
+        let directory = "/tmp/messageports-tests-lock-\(getpid())"
+        unsafe mkdir(directory, 0o700)
+        defer { unsafe rmdir(directory) }
+        return unsafe csupport_directory_lock(directory)
       case .epoll: return csupport_epoll_create()
       case .eventfd: return csupport_eventfd_create()
       case .pidfd: return csupport_pidfd_open(getpid())
