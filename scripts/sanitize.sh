@@ -36,13 +36,16 @@ for sanitizer in "${sanitizers[@]}"; do
   # A sanitizer does not survive what these do on purpose: fault behind a file's end, refuse system calls, take the file
   # system or the memory away. Their processes would report that, or die of it.
   refusals=(IsolationTests ExhaustionTests MemoryExhaustionTests UringRefusalTests)
+  # Nor what these do: they close the standard descriptors, take every free number, or fork without an exec. The search for
+  # leaks at a process's end then waits for ever for the thread that is to stop the others.
+  descriptors=(DescriptorNumberTests ForkTests)
   skip=() run=()
   # `-Xcc`: the shim's inline functions are compiled with the Swift code, and are instrumented only if that says so.
   case $sanitizer in
     address)
       flags=(--sanitize=address -Xcc -fsanitize=address)
       # The sanitizer changes what these measure: resident memory, address space, the size of stack frames.
-      skip=("${refusals[@]}" ResourceSoakTests ResourceLimitTests HostileMemoryTests/blocked FairnessTests/stack)
+      skip=("${refusals[@]}" "${descriptors[@]}" ResourceSoakTests ResourceLimitTests HostileMemoryTests/blocked FairnessTests/stack)
       $quick && modules=(CSupportTests SharedRingTests FuzzTests)
       ;;
     thread)
