@@ -24,4 +24,7 @@ done
 run FuzzTests '^FuzzTests\.' FUZZ_ALONE=1
 run "the ports on epoll" '^(MessagePortsTests|SharedRingTests)\.' MESSAGEPORTS_DRIVER=epoll
 run "the ports in POSIX shared memory" '^(MessagePortsTests|SharedRingTests)\.' MESSAGEPORTS_BACKING=posixSharedMemory
-run "the ports on one processor" '^(MessagePortsTests|SharedRingTests)\.' taskset -c 0
+# On one processor the pool of tasks has one thread. The exhaustive tests of the rings keep it for many seconds, so the ports
+# run without them, and wait longer for their turn before that counts as a lost wake-up.
+run "the rings on one processor" '^SharedRingTests\.' taskset -c 0
+run "the ports on one processor" '^MessagePortsTests\.' MESSAGEPORTS_TEST_PATIENCE=3 taskset -c 0
