@@ -1,7 +1,7 @@
-/// A key of a coding path: the path is read back from the bytes, where no trace is left of the type of the key.
+/// A key of a coding path: the path is read back from the bytes, which do not tell the type of the key.
 ///
-/// It has room in an `any CodingKey`, and an index becomes text when somebody looks: a path of many indexes is made, and
-/// copied, without allocating memory for each.
+/// It has room in an `any CodingKey`, and an index becomes text only when somebody looks: a path of many indexes is
+/// made, and copied, without allocating memory for each.
 struct BinaryCodingKey: CodingKey {
   private let text: String
   /// An index of an unkeyed container, or -1.

@@ -30,10 +30,10 @@
 //               │ E0…EB   │ count: 4 B   │ count numbers, no tag│      type in the low four bits, see `ScalarCode`
 //               └─────────┴──────────────┴──────────────────────┘
 //
-// A writer uses the shortest form of an integer; a reader takes every form. A reserved tag
-// stands for one value or item, whose length makes it possible to add forms: a reader that does not know one can skip it,
-// and refuses to decode it. E0…EB outside of unkeyed containers, FE and FF are errors for good. A container's
-// length makes skipping it one addition; it is four bytes wide so that it can be filled in after the contents.
+// A writer uses the shortest form of an integer; a reader takes every form. A reserved tag stands for one value or item
+// of a form that a later version may add: a reader that does not know it can skip it by its length, but not decode it.
+// E0…EB outside of unkeyed containers, FE and FF are errors for good. A container's length makes skipping it one
+// addition; it is four bytes wide so that it can be filled in after the contents.
 
 #if !_endian(little)
   #error("Runs of numbers are copied as they are in memory, so the format needs a little-endian machine.")

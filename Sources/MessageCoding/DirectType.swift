@@ -2,8 +2,8 @@
 // swift-format-ignore
 /// The types of the standard library that are coded without their own `encode(to:)` and `init(from:)`.
 ///
-/// The result would be the same, or for arrays an equal value in another form. What a generic `encode` and `decode` gets
-/// is often one of these: an element of an array, the value of an optional.
+/// Those would give the same result, or for arrays an equal value in another form. A generic `encode` or `decode` often
+/// gets one of these: an element of an array, the value of an optional.
 enum DirectType {
   case other
   case bool, string, float, double
@@ -11,7 +11,7 @@ enum DirectType {
   case uint8Array, intArray, doubleArray, floatArray, int32Array, uint32Array
   case int64Array, uint64Array, uintArray, int16Array, uint16Array, int8Array
 
-  /// Sizes come first because they are at hand, and rule out all comparisons for most types that are not listed.
+  /// Sizes come first because they are at hand, and spare most other types all comparisons.
   @inline(__always)
   init<T>(_ type: T.Type) {
     self =

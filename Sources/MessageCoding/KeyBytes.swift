@@ -1,13 +1,13 @@
 /// The UTF-8 of a key, during a call.
 ///
-/// Handing on a `String` would count references to it at each step, even of a short one, which has none to count.
+/// Handing on a `String` would count references to it at each step, even to a short one, which has none to count.
 ///
-/// `@safe`: exists in `withBytes` only, and is not kept by what that calls.
+/// `@safe`: it exists only during `withBytes`, and nothing that this calls keeps it.
 @safe struct KeyBytes {
   let pointer: UnsafePointer<UInt8>?
   let count: Int
 
-  /// Of the bytes, as keys are equal if their bytes are. That of a `String` would normalize it first.
+  /// Of the bytes, since keys are equal if their bytes are. That of a `String` would normalize it first.
   var hash: UInt32 {
     var hasher = Hasher()
     unsafe hasher.combine(bytes: UnsafeRawBufferPointer(start: pointer, count: count))

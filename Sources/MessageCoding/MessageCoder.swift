@@ -3,8 +3,8 @@
 /// The library's own coder is ``BinaryMessageCoder``. Another format is one type that conforms to this protocol; the
 /// two ends of a channel must use the same one.
 ///
-/// **Thread safety.** One coder is used from several threads at the same time, hence `Sendable`: a conforming type keeps
-/// no state between calls, or protects it.
+/// **Thread safety.** Several threads use one coder at the same time, hence `Sendable`: a conforming type keeps no
+/// state between calls, or protects it.
 ///
 /// **User code.** Both methods run the `encode(to:)` or `init(from:)` of the values, which may do anything, such as
 /// throw, block, or use a coder again. Callers hold no locks.
@@ -13,7 +13,7 @@ public protocol MessageCoder: Sendable {
   ///
   /// - Throws: `EncodingError` if the format cannot represent the value; whatever else `value.encode(to:)` throws. No
   ///   state is left behind.
-  /// - Complexity: O(bytes) for types whose `encode(to:)` is linear. One array of the size of the message is returned.
+  /// - Complexity: O(bytes) for types whose `encode(to:)` is linear.
   func encode<T: Encodable>(_ value: T) throws -> [UInt8]
 
   /// Returns the value that `bytes` contain, which must be one whole message.

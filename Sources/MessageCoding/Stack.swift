@@ -1,6 +1,6 @@
 /// A stack of plain values, for the records that coders keep about values that are not finished.
 ///
-/// An `Array` in a class would check for other references to it at each write; this checks the index only.
+/// An `Array` in a class would check for other references to it at each write; this only checks the index.
 ///
 /// `@safe`: the memory is owned here and the pointer never leaves; each access is checked against the count.
 @safe struct Stack<Element: BitwiseCopyable>: ~Copyable {

@@ -1,5 +1,5 @@
-// The fuzzer: FUZZ_TARGET says of what, the arguments are libFuzzer's. With FUZZ_SEEDS, writes seeds into that folder
-// instead. Built by `scripts/fuzz.sh` only.
+// The fuzzer of FUZZ_TARGET; the arguments are libFuzzer's. With FUZZ_SEEDS, it writes seeds into that folder instead.
+// Only `scripts/fuzz.sh` builds it.
 
 import Foundation
 

@@ -5,7 +5,7 @@ import Testing
 /// A type to decode, by both coders from the same value.
 struct Target: Sendable, CustomTestStringConvertible {
   let testDescription: String
-  /// Dictionaries and sets have an order of their own each time, and so has what they report first.
+  /// Dictionaries and sets have another order each time, and so report another error first.
   let isOrdered: Bool
   let outcomes: @Sendable (Tree) throws -> (binary: String, json: String)
 

@@ -2,7 +2,7 @@ import Foundation
 import MessageCoding
 import Testing
 
-/// Keeps what it decodes from; some types do so to decode later.
+/// Keeps what it decodes from, as some types do to decode later.
 private struct Kept: Decodable {
   let decoder: any Decoder
   init(from decoder: any Decoder) { self.decoder = decoder }

@@ -121,7 +121,7 @@ struct RoundTripTests {
     try checkAll(UInt128.max)
   }
 
-  @Test("Arrays of numbers take as much as their elements, and 14 bytes and the version")
+  @Test("Arrays of numbers take what their elements take, plus 14 bytes and the version")
   func packing() throws {
     #expect(try coder.encode([UInt8](repeating: 7, count: 1000)).count == 1 + 14 + 1000)
     #expect(try coder.encode([Double](repeating: 7, count: 1000)).count == 1 + 14 + 8000)

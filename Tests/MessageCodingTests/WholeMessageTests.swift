@@ -52,6 +52,17 @@ struct WholeMessageTests {
     let limited = BinaryMessageCoder(maximumKeyBytes: 3)
     #expect(try copy(["abc": 1], limited) == ["abc": 1])
     #expect(throws: EncodingError.self) { try limited.encode(["abcd": 1]) }
+    for limit in [0, 1, 3, 252, 253, 254, 255, 1000] {
+      let limited = BinaryMessageCoder(maximumKeyBytes: limit)
+      let (key, tooLong) = (String(repeating: "k", count: limit), String(repeating: "k", count: limit + 1))
+      #expect(try copy([[key: [key: [1]]]], limited) == [[key: [key: [1]]]])
+      for value in [
+        [[tooLong: [key: [1]]]], [[key: [tooLong: [1]]]], [[:], [key: [:]], [key: [key: [], tooLong: [2]]]],
+      ] {
+        let error = #expect(throws: EncodingError.self) { try limited.encode(value) }
+        #expect("\(try #require(error))".contains("longer than \(limit) bytes"))
+      }
+    }
     struct Reader: Decodable { var abcd: Int }
     #expect(corruption { try decode(Reader.self, try coder.encode(["abcd": 1]), limited) } != nil)
   }

@@ -1,8 +1,8 @@
-/// What a value asks for when it decodes itself: a container, or a single value.
+/// What a value gets when it decodes itself: a container, or a single value.
 struct BinaryDecoder: Decoder {
   let session: DecodingSession
-  // The value, without the gap that it has as a property: an `any Decoder` has room for three words, and allocates for
-  // more.
+  // The parts of a `BinaryValue`, which as a property would leave a gap: an `any Decoder` has room for three words, and
+  // allocates memory for more.
   private let start: UInt32
   private let end: UInt32
   /// The step to this value.

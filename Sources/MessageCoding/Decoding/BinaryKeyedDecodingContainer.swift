@@ -7,10 +7,14 @@ struct BinaryKeyedDecodingContainer<Key: CodingKey>: KeyedDecodingContainerProto
   var codingPath: [any CodingKey] { core.state.path(core.step) }
 
   /// The keys that are valid for this type, each once.
-  var allKeys: [Key] { core.state.keys(in: core.range).compactMap { Key(stringValue: $0) } }
+  var allKeys: [Key] {
+    var keys: [Key] = []
+    core.state.forEachKey(in: core.range) { if let key = Key(stringValue: $0) { keys.append(key) } }
+    return keys
+  }
 
   func contains(_ key: Key) -> Bool {
-    // An invalid value is there; decoding it throws.
+    // An invalid value counts; decoding it throws.
     key.withBytes { core.state.entry($0, in: core.range) }.value.tag != Tag.absent
   }
 
@@ -41,7 +45,7 @@ struct BinaryKeyedDecodingContainer<Key: CodingKey>: KeyedDecodingContainerProto
 
   func superDecoder(forKey key: Key) throws -> any Decoder { superDecoder(for: key) }
 
-  /// As with Foundation's coders, the decoder of a missing key is one of nil.
+  /// As with Foundation's coders, the decoder of a missing key decodes nil.
   private func superDecoder(for key: some CodingKey) -> any Decoder {
     let entry = key.withBytes { core.state.entry($0, in: core.range) }
     guard entry.value.tag == Tag.absent else { return decoder(for: entry) }

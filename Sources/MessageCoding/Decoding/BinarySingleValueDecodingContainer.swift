@@ -40,7 +40,9 @@ struct BinarySingleValueDecodingContainer: SingleValueDecodingContainer {
 
   func decode<T: Decodable>(_ type: T.Type) throws -> T {
     let direct = state.directType(type, value, depth: decoder.depth)
-    return direct == .other ? try T(from: decoder) : try state.decode(type, as: direct, value, at: decoder.place)
+    if direct != .other { return try state.decode(type, as: direct, value, at: decoder.place) }
+    if let string = state.byteString(type, value, depth: decoder.depth) { return state.copy(value, as: string) }
+    return try T(from: decoder)
   }
 
   private var state: DecodingState { decoder.session.state }

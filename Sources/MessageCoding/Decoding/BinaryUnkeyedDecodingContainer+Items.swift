@@ -1,4 +1,4 @@
-// Going from item to item: values with a tag each, and numbers of runs, which look the same from outside.
+// Going from item to item: values with a tag each, and numbers in runs, look the same from outside.
 extension BinaryUnkeyedDecodingContainer {
   /// Decodes the next item. After an error, it is still the next one.
   @inline(__always)
@@ -11,8 +11,8 @@ extension BinaryUnkeyedDecodingContainer {
     return result
   }
 
-  /// Decodes the next item if it is in a run of that type, and not the last one of run or container; nil otherwise. This
-  /// is for types like `Data`, which decodes itself one byte at a time.
+  /// Decodes the next item if it is in a run of that type, and not the last one of run or container; nil otherwise.
+  /// This is for types like `Data`, which decodes itself one byte at a time.
   @inline(__always)
   mutating func nextInRun<Number: PackedScalar>(_ type: Number.Type) -> Number? {
     guard runRemaining > 1, runCode == Number.scalarCode, currentIndex &+ 1 < itemCount else { return nil }
@@ -37,7 +37,7 @@ extension BinaryUnkeyedDecodingContainer {
     return BinaryValue(tag: Tag.scalar | runCode, start: offset, end: offset &+ byteCount)
   }
 
-  /// Goes on behind an item, which is the next one. At the last item, it finds out whether there is something behind it.
+  /// Goes past the next item. At the last one, finds out whether there is anything behind it.
   @inline(__always)
   mutating func advance(over item: BinaryValue) throws {
     offset = Int(item.end)

@@ -6,7 +6,7 @@ struct BinaryUnkeyedDecodingContainer: UnkeyedDecodingContainer {
   let end: Int
   let itemCount: Int
   var currentIndex = 0
-  /// Of the run that the next item is in.
+  /// The run that the next item is in.
   var runCode: UInt8 = 0
   var runRemaining = 0
   /// The step to this container.
@@ -23,7 +23,7 @@ struct BinaryUnkeyedDecodingContainer: UnkeyedDecodingContainer {
     }
     offset = Int(value.start) + 4
     itemCount = Int(state.reader.number(at: Int(value.start), as: UInt32.self))
-    // Code reserves memory for `count` items. Each has a byte at least.
+    // Code reserves memory for `count` items, each of which takes a byte at least.
     guard itemCount <= end - offset, itemCount > 0 || offset == end else {
       throw state.corrupted("An unkeyed container has a wrong count.", DecodingStep(parent: step, key: .none))
     }

@@ -1,4 +1,4 @@
-/// A value in the bytes of a message: its tag, and where the rest of it is.
+/// A value in the bytes of a message: its tag, and where the rest is.
 struct BinaryValue: BitwiseCopyable {
   let tag: UInt8
   /// Behind the tag and the length, if there is one.
@@ -24,7 +24,7 @@ struct BinaryValue: BitwiseCopyable {
   var isContainer: Bool { tag & 0xFE == Tag.keyed }
   var isString: Bool { tag & 0xC0 == Tag.shortString || tag == Tag.longString }
   var isScalar: Bool { tag < 0x80 || (Tag.scalar...Tag.scalar | ScalarCode.double).contains(tag) }
-  /// Of a form that a later version of the format may have given a meaning.
+  /// Of a form to which a later version of the format may have given a meaning.
   var isReserved: Bool {
     switch tag {
     case 0xC6...0xCF, 0xDC...0xDF, 0xEC...0xFD: true
@@ -34,7 +34,7 @@ struct BinaryValue: BitwiseCopyable {
 }
 
 extension ByteReader {
-  /// The value at `offset` of a container that ends at `end`. Only the tag and the length are looked at.
+  /// The value at `offset` of a container that ends at `end`. Looks at nothing but the tag and the length.
   @inline(__always)
   func value(at offset: Int, before end: Int) -> BinaryValue {
     precondition(offset >= 0 && end <= count, "A container out of bounds.")
@@ -61,7 +61,7 @@ extension ByteReader {
     case Tag.run...Tag.run | ScalarCode.double, Tag.absent...Tag.invalid:
       return .invalid
     default:
-      // Strings and containers, and what is reserved: whatever it will be, it can be skipped.
+      // Strings, containers, and reserved forms: whatever those will be, they can be skipped.
       guard end &- start >= 4 else { return .invalid }
       let length = unsafe Int(uncheckedNumber(at: start, as: UInt32.self))
       guard length <= end &- start &- 4 else { return .invalid }

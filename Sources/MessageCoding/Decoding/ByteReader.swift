@@ -1,7 +1,7 @@
 /// The bytes of a message while it is read.
 ///
-/// `@safe`: every read is checked against the count, whatever the message says; the checks never fail, because readers
-/// compare what the message says with the end of the container first. The pointer is valid because whoever borrows the
+/// `@safe`: every read is checked against the count, whatever the message says. The checks never fail, because readers
+/// first compare what the message says with the end of the container. The pointer is valid because whoever borrows the
 /// bytes replaces the reader of a ``DecodingState`` that outlives them.
 @safe struct ByteReader {
   private let base: UnsafeRawPointer?
@@ -43,12 +43,12 @@
     return String(copying: text)
   }
 
-  /// Whether these bytes are UTF-8. Most keys are short and ASCII, which one look at eight bytes shows.
+  /// Whether these bytes are UTF-8. Most keys are short and ASCII, as one look at eight bytes shows.
   @inline(__always)
   func isText(from start: Int, to end: Int) -> Bool {
     let (nonASCII, length) = (0x8080_8080_8080_8080 as UInt64, end &- start)
     guard length <= 8, start &+ 8 <= count else { return isUnicode(start, end) }
-    // What is behind the key is shifted out; for an empty key, too.
+    // Shifts out what is behind the key, also if that is empty.
     let unused = UInt64(truncatingIfNeeded: 8 &- length) &* 8
     return number(at: start, as: UInt64.self) << unused & nonASCII == 0 || isUnicode(start, end)
   }
@@ -85,7 +85,7 @@
     return longLength <= end &- start ? (start, start &+ longLength) : nil
   }
 
-  /// Whether the bytes at `offset` are those of a key; there must be as many.
+  /// Whether the bytes at `offset` are those of a key. There must be that many.
   @inline(__always)
   func isEqual(at offset: Int, to key: KeyBytes) -> Bool {
     guard key.count > 0 else { return true }
@@ -99,7 +99,7 @@
     var count = key.count
     guard count > 0, var other = unsafe UnsafeRawPointer(key.pointer) else { return true }
     var pointer = unsafe base.unsafelyUnwrapped + offset
-    // There is no `memcmp` without importing a C library; keys are short.
+    // Keys are short, and `memcmp` would mean importing a C library.
     while count >= 8 {
       guard unsafe pointer.loadUnaligned(as: UInt64.self) == other.loadUnaligned(as: UInt64.self) else { return false }
       unsafe (pointer, other, count) = (pointer + 8, other + 8, count &- 8)
@@ -129,6 +129,14 @@
     return (tag & 0x0F, count, start, start &+ count &* byteCount)
   }
 
+  /// Calls `body` with bytes of the message.
+  @inline(__always)
+  func withBytes<Result>(from start: Int, to end: Int, _ body: (UnsafeBufferPointer<UInt8>) -> Result) -> Result {
+    guard start < end else { return unsafe body(UnsafeBufferPointer(start: nil, count: 0)) }
+    let bytes = unsafe pointer(start, end &- start).assumingMemoryBound(to: UInt8.self)
+    return unsafe body(UnsafeBufferPointer(start: bytes, count: end &- start))
+  }
+
   /// Calls `body` with a key of the message.
   @inline(__always)
   func withKey<Result>(from start: Int, to end: Int, _ body: (KeyBytes) -> Result) -> Result {
@@ -146,7 +154,7 @@
 }
 
 extension ByteReader {
-  /// Copies everything to `target`, which is as large.
+  /// Copies everything to `target`, which has the same size.
   @unsafe
   fileprivate func copy(to target: UnsafeMutableRawBufferPointer) {
     if let base = unsafe base { unsafe target.copyMemory(from: UnsafeRawBufferPointer(start: base, count: count)) }

@@ -1,14 +1,15 @@
-/// What the decoder and all containers of one message share: the state, and the containers for the next message.
+/// What the decoder and all containers of one message share: the state, and containers for the next message.
 ///
-/// Decoders and containers retain the session, except for keyed containers, which belong to it and retain the state only.
-/// When a message is decoded and something else retains the session, it is not used again, and the message is copied.
+/// Decoders and containers retain the session, except for keyed containers, which belong to it and retain the state
+/// only. When a message is decoded and something else retains the session, it is not used again, and the message is
+/// copied.
 final class DecodingSession {
   let state = DecodingState()
 
   @safe @exclusivity(unchecked) var containers = ContainerCache<KeyedDecodingCore>()
 
-  /// Decodes one message. Afterwards, if nobody else has a reference to the session, `state.close` makes it fit for
-  /// another one; else `state.copyBytes` makes it fit for those who have one.
+  /// Decodes one message. Afterwards, if nobody else refers to the session, `state.close` makes it fit for another
+  /// message; else `state.copyBytes` makes it fit for those who do.
   func decodeMessage<T: Decodable>(
     _ type: T.Type, _ reader: ByteReader, _ limits: BinaryMessageCoder.Limits
   ) throws -> T {
@@ -34,7 +35,7 @@ final class DecodingSession {
       if Int(state.frontier) != reader.count { try checkStructure(value) }
       return result
     } catch {
-      // A message that is none is refused as such, whatever the type noticed first.
+      // A malformed message is refused as such, whatever the type noticed first.
       try checkStructure(value)
       throw error
     }
@@ -60,6 +61,7 @@ final class DecodingSession {
   private func initialize<T: Decodable>(
     _ type: T.Type, _ value: BinaryValue, at place: DecodingStep, depth: UInt16
   ) throws -> T {
+    if let string = state.byteString(type, value, depth: depth) { return state.copy(value, as: string) }
     let step = state.steps.count
     state.steps.push(place)
     defer { state.steps.truncate(to: step) }
@@ -67,7 +69,7 @@ final class DecodingSession {
       from: BinaryDecoder(session: self, value: value, step: UInt32(truncatingIfNeeded: step), depth: depth))
   }
 
-  /// A decoder whose use is not a call, and may last until the value around it is decoded.
+  /// A decoder that may be used after this call, until the value around it is decoded.
   func makeDecoder(_ value: BinaryValue, at place: DecodingStep, depth: UInt16) -> BinaryDecoder {
     state.steps.push(place)
     return BinaryDecoder(

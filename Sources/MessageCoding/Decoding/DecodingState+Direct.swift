@@ -6,7 +6,7 @@ extension DecodingState {
     return direct == .other || value.tag != Tag.unkeyed || isRun(of: direct, value, depth: depth) ? direct : .other
   }
 
-  /// Decodes a value as a type that the format knows, which is that of the result.
+  /// Decodes a value as a type that the format knows: the type of the result.
   @inline(never)
   func decode<T>(_ type: T.Type, as direct: DirectType, _ value: BinaryValue, at place: DecodingStep) throws -> T {
     switch direct {
@@ -42,8 +42,8 @@ extension DecodingState {
     }
   }
 
-  /// Whether an unkeyed container is an array of that type, and one run of its numbers; other arrays of numbers are left
-  /// to `Array.init(from:)`. All other types are not containers, and have their own way to report that.
+  /// Whether an unkeyed container is to be an array of numbers, and is one run of them; `Array.init(from:)` decodes
+  /// others. The types that are not arrays have their own way to report a container.
   private func isRun(of direct: DirectType, _ value: BinaryValue, depth: UInt16) -> Bool {
     switch direct {
     case .uint8Array: isRun(of: UInt8.self, value) && depth < maximumDepth
@@ -62,7 +62,8 @@ extension DecodingState {
     }
   }
 
-  private func isRun<Number: PackedScalar>(of type: Number.Type, _ value: BinaryValue) -> Bool {
+  @inline(__always)
+  func isRun<Number: PackedScalar>(of type: Number.Type, _ value: BinaryValue) -> Bool {
     let (start, end) = (Int(value.start), Int(value.end))
     guard end - start >= 4 + Layout.runHeaderBytes, reader.byte(at: start + 4) == Tag.run | type.scalarCode else {
       return false

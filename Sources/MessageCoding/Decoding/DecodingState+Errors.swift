@@ -3,15 +3,15 @@ extension DecodingState {
     .dataCorrupted(.init(codingPath: path(place), debugDescription: description))
   }
 
-  /// The error for a value that is not one.
+  /// The error for an invalid value.
   func corrupted(_ place: DecodingStep) -> DecodingError {
     corrupted(Self.malformed, place)
   }
 
   /// The error for a value that cannot be decoded as that type.
   ///
-  /// The description does not repeat the type: making text of it takes many times as long as everything else, and some
-  /// types try one type after another.
+  /// The description does not repeat the type: turning it into text takes many times as long as everything else, and
+  /// some values try one type after another.
   @inline(never)
   func mismatch(_ type: Any.Type, _ value: BinaryValue, at place: DecodingStep) -> DecodingError {
     switch value.tag {

@@ -2,12 +2,12 @@
 //
 // Three ways, from fast to general:
 // 1. The key is where the last one ended: keys are decoded in the order in which they were encoded.
-// 2. A search from there to the end, then from the start: a few keys out of order, missing, or additional.
-// 3. An index of the container. Searches of one message may skip a number of entries proportional to its size; from then
-//    on, each container that is searched gets an index, so that no message costs quadratic time.
+// 2. A search from there to the end, then from the start: a few keys are out of order, missing, or additional.
+// 3. An index of the container. The searches in one message may skip a number of entries proportional to its size; from
+//    then on, each container that is searched gets an index, so that no message takes quadratic time.
 //
-// Keys are compared and hashed as bytes everywhere: `String` takes time quadratic in the number of combining marks to
-// compare, and finds texts equal that are two keys here.
+// Keys are compared and hashed as bytes everywhere: comparing them as `String` takes time quadratic in their combining
+// marks, and finds texts equal that are two keys here.
 
 /// The place of a keyed container.
 struct KeyedRange: BitwiseCopyable {
@@ -45,7 +45,7 @@ extension DecodingState {
     return search(key, in: container, from: expected)
   }
 
-  /// Says where the next key is expected: after a part that was decoded in the meantime, this has to be said again.
+  /// Expects the next key behind a value. To be said again once a part of the container was decoded.
   @inline(__always)
   func expectKey(after value: BinaryValue, in container: KeyedRange) {
     expectedKeyContainer = container.start
@@ -113,15 +113,13 @@ extension DecodingState {
     return index
   }
 
-  /// The text of each key, once.
-  func keys(in container: KeyedRange) -> [String] {
-    var keys: [String] = []
-    var index = KeyIndex()
+  /// Calls `body` with the text of each key, once.
+  func forEachKey(in container: KeyedRange, _ body: (String) -> Void) {
+    var seen = SeenKeys(reader)
     forEachEntry(in: container) { offset, start, end in
-      guard reader.withKey(from: start, to: end, { index.insert(offset, $0, in: reader) }) else { return }
-      if let text = reader.string(from: start, to: end) { keys.append(text) }
+      guard seen.insert(offset, from: start, to: end) else { return }
+      if let text = reader.string(from: start, to: end) { body(text) }
     }
-    return keys
   }
 
   /// Calls `body` with the offset of each entry, and where its key begins and ends.

@@ -1,5 +1,5 @@
-// Values of the types that the format knows, by the rules of Foundation's JSON coder: integers and floating-point numbers
-// decode as one another if the value can be represented, everything else as its own kind only.
+// Values of the types that the format knows, by the rules of Foundation's JSON coder: integers and floating-point
+// numbers decode as one another if the value can be represented; everything else, only as its own kind.
 extension DecodingState {
   @inline(__always)
   func boolean(_ value: BinaryValue, at place: DecodingStep) throws -> Bool {

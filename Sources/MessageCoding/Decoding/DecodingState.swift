@@ -1,9 +1,10 @@
 /// The bytes of the message that is decoded, and where in them decoding is.
 ///
-/// Nothing is parsed in advance. A ``BinaryValue`` is looked at when it is asked for, and skipped by its length otherwise.
+/// Nothing is parsed in advance. A ``BinaryValue`` is read when somebody asks for it, and skipped by its length
+/// otherwise.
 ///
-/// The properties that are used for each value are exempt from run-time checks for overlapping accesses, which would take
-/// a fifth of the time: each access is a single operation on data of the standard library, during which none of our code
+/// The properties that each value uses are exempt from run-time checks for overlapping accesses, which would take a
+/// fifth of the time: each access is a single operation on data of the standard library, during which none of our code
 /// runs.
 final class DecodingState {
   @safe @exclusivity(unchecked) private(set) var reader = ByteReader()
@@ -15,8 +16,8 @@ final class DecodingState {
 
   @safe @exclusivity(unchecked) var pathCache = CodingPathCache()
 
-  /// Where the key after the last one that was found is, and in which container. Keys are usually decoded in the order
-  /// in which they were encoded, and then each is at that place.
+  /// Where the key behind the last one that was found is, and in which container. Keys are usually decoded in the order
+  /// in which they were encoded, and then this is where the next one is.
   @safe @exclusivity(unchecked) var expectedKeyOffset: UInt32 = 0
   @safe @exclusivity(unchecked) var expectedKeyContainer: UInt32 = .max
 

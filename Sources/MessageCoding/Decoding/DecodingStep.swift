@@ -1,6 +1,6 @@
 /// One part of a coding path: which part of a value another value is.
 ///
-/// Three words are written per value; the keys of a path are read from the message only when someone asks for them.
+/// Writing one is cheap. The keys of a path are read from the message only when somebody asks for them.
 struct DecodingStep: BitwiseCopyable {
   enum Key: BitwiseCopyable {
     /// The message, or the same value again.
@@ -16,7 +16,7 @@ struct DecodingStep: BitwiseCopyable {
   /// The index of the step to the value around this one, or `UInt32.max`.
   let parent: UInt32
   let key: Key
-  /// How many keys of the last path that was made lead to here, if that was noted, see `CodingPathCache`.
+  /// How many keys of the last path lead here, if that was noted, see `CodingPathCache`.
   var pathCount: UInt16 = 0
 
   static let message = DecodingStep(parent: .max, key: .none)
@@ -24,9 +24,9 @@ struct DecodingStep: BitwiseCopyable {
 
 /// The last path that was made.
 ///
-/// Some types try one thing after another, and throw away an error for each. Each error has a whole path, in an array. So
-/// that it does not take longer the deeper a value is, only the keys that differ from those of the last path are made
-/// again: in place, if nobody has kept that.
+/// Some types try one thing after another, and throw away an error for each. Each error has a whole path, in an array.
+/// To keep that from taking longer the deeper a value is, only the keys that differ from those of the last path are
+/// made again: in place, if nobody has kept that path.
 struct CodingPathCache {
   var keys: [any CodingKey] = []
   /// For each key, the index of the step that has it.
@@ -40,8 +40,8 @@ struct CodingPathCache {
 extension DecodingState {
   /// The keys that lead to a place.
   ///
-  /// The steps of a decoder that is kept until after its `init(from:)` may have been replaced by others; the path is of
-  /// no use then, but harmless.
+  /// The steps of a decoder that outlives its `init(from:)` may have been replaced by others; then the path is useless,
+  /// but harmless.
   func path(_ place: DecodingStep) -> [any CodingKey] {
     // From the inside out, to the first step that the last path leads to.
     var (last, lastIndex) = (place, UInt32.max)
@@ -49,7 +49,7 @@ extension DecodingState {
     var known = 0
     while true {
       if let key = codingKey(last.key) { new.append((key, lastIndex)) }
-      // Parents come before their parts, also among steps that were replaced: this ends.
+      // Parents come before their parts, also among steps that were replaced, so this comes to an end.
       guard last.parent < steps.count, last.parent < lastIndex else { break }
       (lastIndex, last) = (last.parent, steps[Int(last.parent)])
       let count = Int(last.pathCount)

@@ -6,7 +6,7 @@ struct KeyIndex {
   private var slots = [UInt64](repeating: 0, count: 8)
   private var count = 0
 
-  /// Adds the entry at `offset`, which has this key; returns false if there is one with the same key already.
+  /// Adds the entry at `offset`, which has this key; returns false if there is one already.
   mutating func insert(_ offset: UInt32, _ key: KeyBytes, in reader: ByteReader) -> Bool {
     let hash = key.hash
     let slot = slot(of: key, hash, in: reader)

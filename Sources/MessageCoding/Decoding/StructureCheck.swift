@@ -1,9 +1,9 @@
-// Whether a message is well formed: one rule for all of it, whatever of it a type reads, and in which order.
+// Whether a message is well formed: one rule for all of it, whichever parts of it a type reads, and in which order.
 //
-// Derived code reads every value in the order in which it was encoded, and reading checks tags, lengths, counts and keys.
-// So `frontier` follows along: everything before it was looked at. If it has not reached the end when the value is decoded,
-// because keys were unknown or in another order, or a decoder was kept, `fault` looks at each part of the message once.
-// Only the text of strings is left to whoever decodes them.
+// Derived code reads every value in the order in which it was encoded, and reading checks tags, lengths, counts and
+// keys. So `frontier` follows along: everything before it was checked. If it has not reached the end when the value is
+// decoded, because keys were unknown or in another order, or a decoder was kept, `fault` looks at each part of the
+// message once. Only the text of strings is left to whoever decodes them.
 
 /// A container that the check is inside of.
 struct OpenContainer: BitwiseCopyable {
@@ -14,13 +14,13 @@ struct OpenContainer: BitwiseCopyable {
 }
 
 extension DecodingState {
-  /// Moves the frontier over a key, if there is one, and a value without parts; or to what is inside of a container.
+  /// Moves the frontier past a key, if there is one, and a value without parts; or to the contents of a container.
   @inline(__always)
   func pass(_ offset: UInt32, _ value: BinaryValue) {
     if offset == frontier { frontier = value.isContainer ? value.start &- 1 : value.end }
   }
 
-  /// Moves the frontier into a container, which may be so deep.
+  /// Moves the frontier into a container, whose depth was checked.
   @inline(__always)
   func passHeader(_ value: BinaryValue, to offset: UInt32) {
     if frontier == value.start &- 1 { frontier = offset }
@@ -28,7 +28,8 @@ extension DecodingState {
 
   /// What is wrong with the structure of a value and its parts, or nil.
   ///
-  /// Takes time in proportion to the number of values and keys. A loop rather than a recursion: its stack is as deep as the limit allows, and is kept between messages.
+  /// Takes time in proportion to the number of values and keys. It is a loop, not a recursion: its own stack is no
+  /// deeper than the limit, and is kept between messages.
   func fault(in value: BinaryValue) -> String? {
     guard value.tag == Tag.keyed || value.tag == Tag.unkeyed else { return nil }
     // Copies, so that they stay in registers.

@@ -1,4 +1,4 @@
-/// What a value asks for when it encodes itself: a way to become a container, or a single value.
+/// What a value gets when it encodes itself: a way to become a container, or a single value.
 struct BinaryEncoder: Encoder {
   let session: EncodingSession
   let frame: FrameReference

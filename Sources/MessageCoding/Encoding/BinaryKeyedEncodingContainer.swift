@@ -1,4 +1,4 @@
-/// Entries of one keyed container, or of several over the same value: those write into the same one.
+/// Entries of one keyed container. Several containers of one value write into the same one.
 struct BinaryKeyedEncodingContainer<Key: CodingKey>: KeyedEncodingContainerProtocol {
   let reference: CoreReference<KeyedEncodingCore>
 
@@ -82,7 +82,7 @@ struct BinaryKeyedEncodingContainer<Key: CodingKey>: KeyedEncodingContainerProto
     }
   }
 
-  /// The default implementation is the same, but takes as much of the stack again.
+  /// The default implementation does the same, but takes as much of the stack again.
   func encodeIfPresent<T: Encodable>(_ value: T?, forKey key: Key) throws {
     if let value { try encode(value, forKey: key) }
   }

@@ -1,4 +1,4 @@
-// Sequences of numbers become runs. Other sequences have the default implementation: one `encode` per element.
+// Sequences of numbers become runs. For other sequences the default implementation calls `encode` for each element.
 extension BinaryUnkeyedEncodingContainer {
   func encode<S: Sequence>(contentsOf sequence: S) throws where S.Element == Double {
     if try !writeRun(sequence) { for number in sequence { try encode(number) } }

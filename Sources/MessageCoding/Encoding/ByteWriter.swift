@@ -1,27 +1,25 @@
 /// The bytes of a message while it is written.
 ///
-/// What does not fit within the limit is left out, and marks the writer as failed: those who write check once per value,
+/// Bytes that do not fit within the limit are left out, and the writer has failed: callers check that once per value,
 /// not once per byte.
 ///
 /// `@safe`: the memory is owned here and the pointer never leaves; every write goes through `reserve` or is checked
 /// against the count.
 @safe struct ByteWriter: ~Copyable {
-  /// What is kept for the next message.
+  /// How much memory is kept for the next message.
   private static let keptBytes = 64 << 10
 
   private var base: UnsafeMutableRawPointer
   private var allocatedBytes: Int
   /// How many bytes may be written without a look at the limit.
   private var capacity = 0
-  private var limit = 0
-  private var keyLimit = 0
-  /// The longest key whose length takes one byte, unless the limit is lower.
-  private var shortKeyLimit = 0
+  private(set) var limit = 0
+  private(set) var keyLimit = 0
   private(set) var count = 0
 
-  /// Whether bytes are missing, or `fail` was called. Whatever is written afterwards is of no use.
+  /// Whether bytes are missing, or `fail` was called. Whatever is written afterwards is useless.
   private(set) var hasFailed = true
-  /// Whether it failed for a key that is longer than the limit.
+  /// Whether it failed because a key is longer than the limit.
   private(set) var hasLongKey = false
 
   /// Creates a writer that accepts no bytes before it is opened.
@@ -33,9 +31,9 @@
   deinit { unsafe base.deallocate() }
 
   /// Begins a message.
+  @inline(__always)
   mutating func open(limit: Int, keyLimit: Int) {
     (self.limit, self.keyLimit) = (limit, keyLimit)
-    shortKeyLimit = Swift.min(keyLimit, Int(Layout.longKeyMark) - 1)
     hasLongKey = false
     capacity = Swift.min(allocatedBytes, limit)
     hasFailed = false
@@ -48,6 +46,10 @@
   }
 
   mutating func fail() { hasFailed = true }
+
+  mutating func failForLongKey() {
+    if !hasFailed { (hasFailed, hasLongKey) = (true, true) }
+  }
 
   // MARK: Appending
 
@@ -127,7 +129,7 @@
   @inline(__always)
   mutating func append(key: KeyBytes) {
     let bytes = unsafe UnsafeRawBufferPointer(start: key.pointer, count: key.count)
-    if key.count <= shortKeyLimit {
+    if key.count < Int(Layout.longKeyMark) {
       unsafe append(UInt8(truncatingIfNeeded: key.count), bytes)
     } else {
       unsafe append(longKey: bytes)
@@ -136,16 +138,13 @@
 
   @inline(never)
   private mutating func append(longKey bytes: UnsafeRawBufferPointer) {
-    guard bytes.count <= keyLimit else {
-      if !hasFailed { (hasFailed, hasLongKey) = (true, true) }
-      return
-    }
+    guard bytes.count <= keyLimit else { return failForLongKey() }
     unsafe append(Layout.longKeyMark, long: bytes)
   }
 
   @inline(never)
   private mutating func append(_ tag: UInt8, long bytes: UnsafeRawBufferPointer) {
-    // The limit of messages fits into four bytes; what is longer is left out.
+    // The limit on messages fits into four bytes; longer ones are left out.
     guard reserve(Layout.keyedHeaderBytes &+ bytes.count) else { return }
     append(tag, UInt32(truncatingIfNeeded: bytes.count))
     unsafe append(bytes)
@@ -221,11 +220,26 @@
     }
   }
 
+  /// Removes ranges of bytes, which are in order and do not overlap.
+  mutating func remove(_ ranges: [Range<Int>]) {
+    guard var target = ranges.first?.lowerBound else { return }
+    for (index, range) in ranges.enumerated() {
+      let end = index + 1 < ranges.count ? ranges[index + 1].lowerBound : count
+      precondition(target >= 0 && target <= range.lowerBound && range.upperBound <= end && end <= count, "bad ranges")
+      let kept = end - range.upperBound
+      unsafe UnsafeMutableRawBufferPointer(start: base + target, count: kept).copyMemory(
+        from: UnsafeRawBufferPointer(start: base + range.upperBound, count: kept))
+      target += kept
+    }
+    count = target
+  }
+
   mutating func truncate(to newCount: Int) {
     if newCount >= 0 && newCount < count { count = newCount }
   }
 
-  /// Moves the bytes from `tail` to the end so that they begin at `offset`, and removes `removed` bytes that were there.
+  /// Moves the bytes from `tail` to the end so that they begin at `offset`, and removes `removed` bytes that were
+  /// there.
   mutating func moveTail(from tail: Int, to offset: Int, removing removed: Int) {
     guard offset >= 0, removed >= 0, offset + removed <= tail, tail <= count else { return fail() }
     let moved = UnsafeMutableRawBufferPointer.allocate(byteCount: count - tail, alignment: 1)
@@ -251,7 +265,7 @@
     }
   }
 
-  /// Calls `body` with a reader of the bytes, which is of no use afterwards.
+  /// Calls `body` with a reader of the bytes, which is useless afterwards.
   func withReader<Result>(_ body: (ByteReader) -> Result) -> Result {
     unsafe body(ByteReader(borrowing: UnsafeRawBufferPointer(start: base, count: count)))
   }

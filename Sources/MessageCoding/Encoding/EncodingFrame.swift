@@ -1,16 +1,18 @@
-/// What is known about a value that is being written, see ``EncodingState``. Offsets are from the start of the message.
+/// A value that is being written, see ``EncodingState``. Offsets are from the start of the message.
 struct EncodingFrame: BitwiseCopyable {
   enum Kind: UInt8, BitwiseCopyable {
     /// Nothing is written yet.
     case empty
-    /// A `superEncoder` that has not been used: an empty keyed container is there in case it never is.
+    /// A `superEncoder` that was not used yet: there is an empty keyed container, in case it never is.
     case placeholder
     case keyed, unkeyed
+    /// Keyed, and asked for again: an entry may replace one that was written by way of another container.
+    case rekeyed
     /// Written as a whole.
     case single
   }
 
-  /// Tells apart the frames that have had the same index.
+  /// Tells apart frames that have had the same index.
   let serial: UInt32
   /// The index of the frame around this one, -1 for the message.
   let parent: Int32

@@ -1,7 +1,7 @@
-/// What the encoder and all containers of one message share: the state, and the containers for the next message.
+/// What the encoder and all containers of one message share: the state, and containers for the next message.
 ///
-/// Encoders and containers retain the session, except for keyed containers, which belong to it and retain the state only.
-/// When a message is encoded and something else retains the session, it is not used again.
+/// Encoders and containers retain the session, except for keyed containers, which belong to it and retain the state
+/// only. When a message is encoded and something else retains the session, it is not used again.
 final class EncodingSession {
   let state = EncodingState()
 
@@ -24,6 +24,7 @@ final class EncodingSession {
       }
       state.finish(0)
     }
+    if limits.keyBytes < Int(Layout.longKeyMark) - 1 { state.bytes.checkShortKeys() }
     guard !state.bytes.hasFailed else { throw state.failureError(value, path: []) }
     if sortsKeys { state.bytes.sortKeys() }
     return state.bytes.makeArray()
@@ -31,8 +32,8 @@ final class EncodingSession {
 
   // MARK: Parts
 
-  // A recursive type has one of these functions on the stack for each level of its value. Out-of-order writes are
-  // outside, as closures, to keep its frame small.
+  // A recursive type has one of these functions on the stack for each level of its value. Writes out of order are
+  // closures elsewhere, to keep the frame small.
 
   @inline(never)
   func encode<T: Encodable>(_ value: T, forKey key: KeyBytes, in frame: FrameReference) throws {
@@ -53,7 +54,7 @@ final class EncodingSession {
   @inline(never)
   func encode<T: Encodable>(single value: T, in frame: FrameReference) throws {
     try state.writeSingle(frame, value) {
-      // Another frame, though the value has the same place: if encoding fails, nothing of it may remain.
+      // Another frame, though the value has the same place: if encoding fails, nothing of the value may remain.
       let outer = state.frames[Int(frame.index)]
       try append(value, parent: Int(outer.parent), key: outer.key, entryStart: state.bytes.count)
     }
@@ -74,9 +75,9 @@ final class EncodingSession {
     state.frames[index].count &+= 1
   }
 
-  /// Appends a value to the bytes; for a part of the top frame, or for one that is moved afterwards.
+  /// Appends a value to the bytes: a part of the top frame, or one that is moved afterwards.
   ///
-  /// After an error, which the value around this one may catch, everything is as it was before.
+  /// After an error, which the value around this one may catch, everything is as before.
   @inline(__always)
   private func append<T: Encodable>(_ value: T, parent: Int, key: FrameKey, entryStart: Int) throws {
     if state.writeDirectly(value, depth: state.depth(inside: parent)) { return }

@@ -1,12 +1,12 @@
 // Writing into values that are not at the end of the bytes.
 //
-// `Codable` lets code go back to a container after it has begun the next one, and use a `superEncoder` at any time. Such
-// a write appends to the bytes like any other, and then moves what it wrote to its place:
+// `Codable` lets code go back to a container after it has begun the next one, and use a `superEncoder` at any time.
+// Such a write appends to the bytes like any other, and then moves what it wrote to its place:
 //
 //     │ … closed value │ later values │ written │    →    │ … closed value, written │ later values │
 //                      ↑ boundary     ↑ tail
 //
-// The parts of a `superEncoder` that is still unused replace the empty container that stands there in its place.
+// Whatever an unused `superEncoder` writes replaces the empty container that stands in its place.
 
 extension EncodingState {
   @inline(never)
@@ -27,7 +27,7 @@ extension EncodingState {
     let index = Int(frame.index)
     switch frames[index].kind {
     case .empty:
-      // The frame of a scope is closed only by writes to containers above it, which an empty value does not have.
+      // Only writes to containers above it close the frame of a scope, and an empty value has none.
       try body()
     case .placeholder where isLast(index):
       replacePlaceholder(index)
@@ -39,7 +39,7 @@ extension EncodingState {
       }
     case .placeholder:
       try insert(into: index, body)
-    case .keyed, .unkeyed, .single:
+    case .keyed, .rekeyed, .unkeyed, .single:
       fail("The value encodes itself more than once.")
       throw failureError(value, path: path(frame))
     }
@@ -49,7 +49,11 @@ extension EncodingState {
   @inline(never)
   func openOutOfOrder(_ frame: FrameReference, as kind: EncodingFrame.Kind) {
     let index = Int(frame.index)
-    guard isUsable(frame), frames[index].kind != kind else { return }
+    guard isUsable(frame) else { return }
+    if kind == .keyed, frames[index].kind == .keyed || frames[index].kind == .rekeyed {
+      return frames[index].kind = .rekeyed
+    }
+    guard frames[index].kind != kind else { return }
     guard frames[index].kind == .placeholder else {
       return fail("The value encodes itself more than once.")
     }
@@ -64,8 +68,8 @@ extension EncodingState {
     }
   }
 
-  /// Whether nothing was written behind a placeholder, as if its `superEncoder` is used at once. It need not be moved
-  /// then, and neither do the frames that were made before it, of which there may be many.
+  /// Whether nothing was written behind a placeholder, because its `superEncoder` is used at once. Then nothing has to
+  /// be moved, least of all the frames that were made before it, of which there may be many.
   private func isLast(_ index: Int) -> Bool {
     Int(frames[index].parent) == top && Int(frames[index].end) == bytes.count
   }
@@ -88,7 +92,7 @@ extension EncodingState {
     topSerial = frames[top].serial
   }
 
-  /// Appends an empty container at the end of the bytes, in the place of a value that may follow.
+  /// Appends an empty container to the bytes, in the place of a value that may follow.
   func pushPlaceholder(parent: Int, key: FrameKey) -> FrameReference {
     let (oldTop, oldTopSerial) = (top, topSerial)
     let frame = push(parent: parent, key: key)
@@ -99,7 +103,7 @@ extension EncodingState {
     return frame
   }
 
-  /// Whether the message is intact, and the frame is of the value that is being encoded; else, the message fails.
+  /// Whether the message is intact, and the frame belongs to the value that is being encoded; else, the message fails.
   private func isUsable(_ frame: FrameReference) -> Bool {
     guard !bytes.hasFailed else { return false }
     let index = Int(frame.index)

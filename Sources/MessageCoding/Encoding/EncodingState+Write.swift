@@ -1,7 +1,7 @@
-// How encoders and containers write. If theirs is the top frame, as in derived code, this costs two comparisons; all else
-// is in `EncodingState+OutOfOrder.swift`.
+// How encoders and containers write. If theirs is the top frame, as in derived code, this costs two comparisons. The
+// rest is in `EncodingState+OutOfOrder.swift`.
 extension EncodingState {
-  /// Whether nothing more needs to be known to write into this frame.
+  /// Whether this frame can be written to without further ado.
   @inline(__always)
   func isReady(_ frame: FrameReference) -> Bool { frame.serial == topSerial && !bytes.hasFailed }
 
@@ -11,7 +11,7 @@ extension EncodingState {
     if isReady(frame) { try body() } else { try writeOutOfOrder(frame, value(), body) }
   }
 
-  /// Like `write`, for requirements that cannot throw: then nothing is written, and the message fails.
+  /// Like `write`, for requirements that cannot throw: instead, nothing is written, and the message fails.
   @inline(__always)
   func begin(_ frame: FrameReference, _ body: () -> FrameReference) -> FrameReference {
     var result = FrameReference.none
@@ -30,7 +30,7 @@ extension EncodingState {
     }
   }
 
-  /// Makes a value a container of that kind, unless it is one already.
+  /// Turns a value into a container of that kind, unless it is one already.
   @inline(__always)
   func open(_ frame: FrameReference, as kind: EncodingFrame.Kind) {
     if isReady(frame) && frames[Int(frame.index)].kind == .empty {

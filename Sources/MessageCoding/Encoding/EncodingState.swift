@@ -1,15 +1,16 @@
 /// The bytes of the message that is encoded, and a record of each value that may still grow.
 ///
 /// Values are written straight into one buffer. A value has a **frame** from the moment its encoder exists until the
-/// `encode` that asked for it returns; until then it may become a container, and so may the values inside. The frames are
-/// a stack, and those of one value and its parts are above its own. An encoder or container is a reference to a frame.
+/// `encode` that asked for it returns; until then it may become a container, and so may the values inside. The frames
+/// are a stack, and those of one value and its parts are above its own. An encoder or container is a reference to a
+/// frame.
 ///
 /// The frame whose value ends where the bytes end is the **top**; it and its parents are **open**. Derived code writes
-/// into the top only, and a write checks no more than that. Any other frame is **closed**: its value has an end, with
-/// other bytes behind it. How those are written to is in `EncodingState+OutOfOrder.swift`.
+/// into the top only, and a write checks no more than that. Any other frame is **closed**: other bytes lie behind its
+/// value. `EncodingState+OutOfOrder.swift` writes to those.
 ///
-/// The properties that are used for each value are exempt from run-time checks for overlapping accesses, which would take
-/// a fifth of the time: each access is a single operation on plain data, during which no other code runs.
+/// The properties that each value uses are exempt from run-time checks for overlapping accesses, which would take a
+/// fifth of the time: each access is a single operation on plain data, during which no other code runs.
 final class EncodingState {
   @safe @exclusivity(unchecked) var bytes = ByteWriter()
   @safe @exclusivity(unchecked) var frames = Stack<EncodingFrame>()
@@ -22,24 +23,24 @@ final class EncodingState {
   /// The frame of the value whose `encode(to:)` runs. Frames below belong to values around it, which have to wait.
   @safe @exclusivity(unchecked) var scope = 0
 
-  /// Why the writer failed, if it was not for the limit of bytes.
+  /// Why the writer failed, if not because of a limit on bytes.
   private(set) var failure: String?
 
   private(set) var maximumDepth = 0
-  private var maximumBytes = 0
-  private var maximumKeyBytes = 0
 
   /// Begins a message.
+  @inline(__always)
   func open(_ limits: BinaryMessageCoder.Limits) {
-    (maximumDepth, maximumBytes, maximumKeyBytes) = (limits.depth, limits.bytes, limits.keyBytes)
-    bytes.open(limit: maximumBytes, keyLimit: maximumKeyBytes)
+    maximumDepth = limits.depth
+    bytes.open(limit: limits.bytes, keyLimit: limits.keyBytes)
     bytes.append(Tag.version)
   }
 
-  /// Ends a message. Code that has kept an encoder finds out when it uses it.
+  /// Ends a message. Code that has kept an encoder will find out when it uses it.
   func close() {
     frames.removeAll()
-    (top, topSerial, scope, failure) = (0, 0, 0, nil)
+    (top, topSerial, scope) = (0, 0, 0)
+    if failure != nil { failure = nil }
     bytes.close()
   }
 
@@ -80,13 +81,13 @@ final class EncodingState {
     if frame.depth > maximumDepth { fail("The value is nested more than \(maximumDepth) containers deep.") }
   }
 
-  /// Writes the lengths of a value and of its parts; for a value that ends where the bytes end.
+  /// Writes the lengths of a value, which ends where the bytes end, and of its parts.
   @inline(__always)
   func finish(_ index: Int) {
-    let frame = frames[index]
-    if frame.kind == .keyed && frames.count == index &+ 1 {
-      let length = bytes.count &- Int(frame.start) &- Layout.keyedHeaderBytes
-      bytes.overwrite(at: Int(frame.start) &+ 1, with: UInt32(truncatingIfNeeded: length))
+    if frames.count == index &+ 1 && frames[index].kind == .keyed {
+      let start = Int(frames[index].start)
+      let length = bytes.count &- start &- Layout.keyedHeaderBytes
+      bytes.overwrite(at: start &+ 1, with: UInt32(truncatingIfNeeded: length))
     } else {
       finishParts(index)
     }
@@ -94,17 +95,22 @@ final class EncodingState {
 
   private func finishParts(_ first: Int) {
     if frames[first].kind == .empty {
-      // As with Foundation's coders, what encodes nothing is an empty container: one that a reader has to accept.
+      // As with Foundation's coders, a value that encodes nothing is an empty container: a reader has to accept it.
       checkDepth(of: frames[first])
       return bytes.append(Tag.keyed, UInt32(0))
     }
+    writeLengths(first)
+    removeReplacedEntries(first)
+  }
+
+  func writeLengths(_ first: Int) {
     for index in first..<frames.count {
       let frame = frames[index]
       let start = Int(frame.start)
       // 1: the tag, 4: the length itself.
       let length = (frame.isOpen ? bytes.count : Int(frame.end)) - start - 1 - 4
       switch frame.kind {
-      case .keyed, .placeholder:
+      case .keyed, .rekeyed, .placeholder:
         if frame.kind == .placeholder { checkDepth(of: frame) }
         bytes.overwrite(at: start + 1, with: UInt32(truncatingIfNeeded: length))
       case .unkeyed:
@@ -118,7 +124,7 @@ final class EncodingState {
 
   // MARK: Errors
 
-  /// Makes the next write throw, and the message as a whole.
+  /// Makes the next write throw, and the encoding of the message.
   @inline(never)
   func fail(_ reason: @autoclosure () -> String) {
     if !bytes.hasFailed { failure = reason() }
@@ -128,7 +134,7 @@ final class EncodingState {
   func failureError(_ value: Any, path: [any CodingKey]) -> EncodingError {
     let tooLong =
       bytes.hasLongKey
-      ? "A key is longer than \(maximumKeyBytes) bytes." : "The message would be longer than \(maximumBytes) bytes."
+      ? "A key is longer than \(bytes.keyLimit) bytes." : "The message would be longer than \(bytes.limit) bytes."
     let reason = failure ?? tooLong
     return .invalidValue(value, .init(codingPath: path, debugDescription: reason))
   }

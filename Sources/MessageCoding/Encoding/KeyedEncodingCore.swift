@@ -1,7 +1,7 @@
-/// What is variable about a keyed container: which value it is of. See ``ContainerCache``.
+/// What changes when a keyed container is used again: which value it belongs to. See ``ContainerCache``.
 ///
-/// `@safe`: a core does not retain its session, which has the core in its cache. When a message is finished and the core
-/// is still in use, or if there was no room in the cache, `owner` does.
+/// `@safe`: a core does not retain its session, whose cache has the core. If the core is still in use when the message
+/// is finished, or the cache has no room, `owner` does.
 @safe final class KeyedEncodingCore {
   let state: EncodingState
   private let unownedSession: Unmanaged<EncodingSession>

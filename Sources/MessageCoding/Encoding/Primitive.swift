@@ -10,7 +10,7 @@ enum Primitive {
   case double(Double)
   case string(String)
 
-  /// The value, to be named by an error.
+  /// The value, for an error.
   var value: Any {
     switch self {
     case .null: ()
@@ -44,8 +44,8 @@ extension ByteWriter {
 }
 
 extension EncodingState {
-  // These are functions of their own, rather than part of each method of a container, so that there is one place that
-  // keeps the state alive and writes, and it is not generic.
+  // Functions of their own, rather than a part of each method of a container: so one place keeps the state alive and
+  // writes, and it is not generic.
 
   @inline(never)
   func encode(_ primitive: Primitive, forKey key: KeyBytes, in frame: FrameReference) throws {

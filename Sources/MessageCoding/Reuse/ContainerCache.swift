@@ -1,23 +1,24 @@
 /// Keyed containers that are used again.
 ///
-/// `KeyedEncodingContainer` and `KeyedDecodingContainer` keep the coder's container in an object of a generic class. The
-/// lookups of that class by its key type take a third of the time of coding a small value, and its allocation is a good
-/// part of the rest. Therefore objects are kept, and used for another container with the same type of keys as soon as
-/// nobody else refers to them. What changes from one container to the next is in the core, which the object refers to.
+/// `KeyedEncodingContainer` and `KeyedDecodingContainer` keep the coder's container in an object of a generic class.
+/// Looking that class up by its type of keys takes a third of the time of coding a small value, and allocating the
+/// object a good part of the rest. So objects are kept, and used for another container with the same type of keys as
+/// soon as nobody else refers to them. What changes from one container to the next is in the core, to which the object
+/// refers.
 ///
-/// `@safe`: the memory is owned here, and the first `count` entries of it are initialized. It is not an `Array`, which
-/// would retain objects in order to read what is beside them, and then they are not unused. Only ``insert(_:_:for:)``
-/// makes entries, of objects that refer to the core of the entry.
+/// `@safe`: the memory is owned here, and its first `count` entries are initialized. It is not an `Array`: to read what
+/// is beside an object, that would retain the object, which would then be in use. Only ``insert(_:_:for:)`` makes
+/// entries, with objects that refer to the entry's core.
 @safe struct ContainerCache<Core: AnyObject>: ~Copyable {
   private struct Entry {
     let keyType: ObjectIdentifier
-    // Optional, since the check for other references copies a plain `AnyObject`, and so makes another one.
+    // Optional, since the check for other references copies a plain `AnyObject`, and so makes one more.
     var object: AnyObject?
     let core: Core
     let copier: AnyObject
   }
 
-  /// Recursive types use as many as they are deep; the search among them should be short.
+  /// Recursive types use as many as they are deep; but the search among them should be short.
   private static var capacity: Int { 16 }
 
   private let entries = UnsafeMutablePointer<Entry>.allocate(capacity: Self.capacity)
@@ -64,7 +65,8 @@
   /// Whether a container that borrows its core can be kept.
   var hasRoom: Bool { count < Self.capacity && !isRetired && ContainerLayout.isKnown }
 
-  /// Gives up the objects that others still refer to, after `body` for the core of each, which they own from now on.
+  /// Gives up the objects that others still refer to, after `body` for the core of each. From now on they own their
+  /// cores.
   @inline(__always)
   mutating func removeUsed(_ body: (Core) -> Void) {
     var index = 0
@@ -79,7 +81,7 @@
     }
   }
 
-  /// Gives up everything for good, when nothing is in use: whoever asks for a container from now on owns it.
+  /// Gives up everything for good, when nothing is in use. Containers made from now on own their cores.
   mutating func retire() {
     isRetired = true
     while count > 0 { remove(count - 1) }
@@ -97,7 +99,7 @@
 
 /// Copies containers of one type.
 ///
-/// In code that is generic over the type of keys, the type of the container has to be looked up for that, which takes 500
+/// Code that is generic over the type of keys has to look up the container's type for that, which takes 500
 /// instructions. An object knows its type.
 private final class ContainerCopier<Container> {
   /// - Parameter reference: A reference to an object is all that a container is, see ``ContainerLayout``.

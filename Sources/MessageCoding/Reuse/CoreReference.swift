@@ -1,8 +1,8 @@
 /// All that a coder's keyed container consists of.
 ///
 /// The standard library copies the container for each value that is decoded, and would count an owning reference up and
-/// down each time. The core of a container in a ``ContainerCache`` belongs to the cache instead; when the cache gives the
-/// container up, the container becomes the owner.
+/// down each time. The core of a container in a ``ContainerCache`` belongs to the cache instead; when the cache gives
+/// the container up, the container becomes the owner.
 ///
 /// `@safe`: as long as nobody owns the core here, the cache does.
 @safe struct CoreReference<Core: AnyObject> {
@@ -29,9 +29,9 @@
 
 /// Whether containers of the standard library are what ``ContainerCache`` takes them for.
 package enum ContainerLayout {
-  /// Whether keyed containers consist of a reference to an object, and nothing else, and the coder's container is the
-  /// only thing in the object. This is a detail of the standard library; where it is not so, nothing is kept, and coding
-  /// takes longer.
+  /// Whether a keyed container is a reference to an object and nothing else, and the object holds the coder's container
+  /// and nothing else. This is a detail of the standard library; if it changes, nothing is kept, and coding takes
+  /// longer.
   package static let isKnown: Bool = {
     let encodingCore = KeyedEncodingCore(EncodingSession())
     let encoding = BinaryKeyedEncodingContainer<BinaryCodingKey>(reference: CoreReference(borrowing: encodingCore))
@@ -48,7 +48,7 @@ package enum ContainerLayout {
   private static func isKnown<Container, Core: AnyObject>(_ container: Container, _ core: Core) -> Bool {
     let properties = Mirror(reflecting: container).children.map(\.value)
     guard properties.count == 1, MemoryLayout<Container>.size == MemoryLayout<AnyObject>.size else { return false }
-    // What is not an object becomes another one here, at another address.
+    // Anything but an object is boxed here, at another address.
     let object = properties[0] as AnyObject
     let bits = unsafe unsafeBitCast(container, to: UInt.self)
     guard unsafe bits == UInt(bitPattern: Unmanaged.passUnretained(object).toOpaque()) else { return false }
@@ -59,7 +59,7 @@ package enum ContainerLayout {
     return unsafe reference(in: object, as: Core.self).pointee.core === core
   }
 
-  /// Makes a container, of which this is the object, the owner of its core.
+  /// Makes the container whose object this is the owner of its core.
   @unsafe
   static func ownCore<Core: AnyObject>(_ object: inout AnyObject?, as type: Core.Type) {
     if let object { unsafe reference(in: object, as: type).pointee.own() }

@@ -1,17 +1,17 @@
 import Synchronization
 
-/// Sessions between messages: the next message that a thread codes uses the one of the last.
+/// Sessions between messages: a thread codes its next message with the session of its last one.
 ///
-/// This saves allocating a session, and the containers in it (``ContainerCache``). A few sessions stay allocated for good,
-/// with little memory each.
+/// This saves allocating a session, and the containers in it (``ContainerCache``). A few sessions stay allocated for
+/// good, with little memory each.
 ///
-/// There are 16 slots for one session each. A thread uses the slot that belongs to the addresses of its stack, so that
-/// threads rarely meet; if they do, one of them makes a new session.
+/// There are 16 slots for one session each. The addresses of its stack give a thread its slot, so threads rarely meet;
+/// if they do, one of them makes a new session.
 ///
-/// `@safe`: a slot owns the session that it refers to. `@unchecked Sendable`: a session is in a slot or has one owner, and
-/// whoever puts it there has no other reference.
+/// `@safe`: a slot owns the session that it refers to. `@unchecked Sendable`: a session is in a slot or has one owner,
+/// and whoever puts it there has no other reference.
 @safe final class SessionPool<Session: AnyObject>: @unchecked Sendable {
-  /// Slots are apart by more than a cache line, so that threads do not slow down one another.
+  /// Slots are more than a cache line apart, so that threads do not slow each other down.
   private static var slotStride: Int { 16 }
 
   private let slots: InlineArray<256, Atomic<Unmanaged<Session>?>>
@@ -20,7 +20,7 @@ import Synchronization
     unsafe slots = InlineArray { _ in unsafe Atomic(nil) }
   }
 
-  /// Removes a session from the slot, which the caller then owns; or makes one.
+  /// Takes the session out of the slot, or makes one. The caller owns it.
   ///
   /// [session-handed-over] Acquire: pairs with the release in `put`; what the last owner wrote to the session is seen.
   @inline(__always)
@@ -29,7 +29,7 @@ import Synchronization
     return unsafe OwnedSession(.passRetained(make()))
   }
 
-  /// Gives a session away, to the slot or to no one. The caller has the only reference.
+  /// Puts a session into the slot, or releases it. The caller has the only reference.
   ///
   /// [session-handed-over] Release: pairs with the acquire in `take`.
   @inline(__always)
@@ -51,7 +51,7 @@ import Synchronization
   }
 }
 
-/// A session while a message is coded: a reference that is handed on without being counted up and down.
+/// A session while a message is coded: a reference that is handed on without counting.
 ///
 /// `@safe`: the reference is owned here.
 @safe struct OwnedSession<Session: AnyObject>: ~Copyable {
@@ -70,7 +70,7 @@ import Synchronization
   /// Whether nobody else has a reference.
   var isUnique: Bool {
     @inline(__always) mutating get {
-      // A reference is what an `Unmanaged` consists of; as a value of its own it would be another one.
+      // An `Unmanaged` consists of a reference; read out of it, it would be one more.
       unsafe withUnsafeMutablePointer(to: &reference) {
         unsafe isKnownUniquelyReferenced(&UnsafeMutableRawPointer($0).assumingMemoryBound(to: Session.self).pointee)
       }

@@ -10,7 +10,7 @@ enum CoderFuzz {
     decode(type, Array(input.rest()))
   }
 
-  /// What decodes can be encoded, and means the same then.
+  /// What decodes can be encoded again and means the same.
   private static func decode<Value: Codable & SendableMetatype>(_ type: Value.Type, _ bytes: [UInt8]) {
     do {
       let value = try unsafe coder.decode(type, from: bytes.span.bytes)

@@ -3,7 +3,7 @@ import Glibc
 @testable import SharedRing
 import Synchronization
 
-// Not among what Glibc has for Swift.
+// Swift's Glibc module lacks these.
 private let F_ADD_SEALS: CInt = 1033
 private let F_SEAL_SHRINK: CInt = 2
 private let F_SEAL_FUTURE_WRITE: CInt = 16
@@ -31,10 +31,10 @@ final class DescriptorZoo: Sendable {
     var streams: [CInt] = [-1, -1]
     result |= unsafe socketpair(AF_UNIX, CInt(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0, &streams)
     let lone = Glibc.socket(AF_UNIX, CInt(SOCK_SEQPACKET.rawValue | SOCK_CLOEXEC.rawValue), 0)
-    // In the first place goes a good one.
+    // The first is a good one.
     var all = [halved.0, memory.memory.fd, halved.0, streams[0], lone]
 
-    // Files of the wrong kind, or not to be used.
+    // Files of the wrong kind, or unusable.
     var pipes: [CInt] = [-1, -1]
     result |= unsafe pipe(&pipes)
     for end in pipes { result |= fcntl(end, F_SETFD, FD_CLOEXEC) }
@@ -43,7 +43,7 @@ final class DescriptorZoo: Sendable {
     all += [Self.open("/tmp"), Self.open("/dev/null", O_RDWR), Self.open("/proc/self/fd/\(file)")]
     all += [Self.open("/proc/self/fd/\(memory.memory.fd)"), Self.open("/proc/self/fd/\(file)", O_PATH)]
 
-    // Memory: not sealed, too short, empty, sparse, without identity, with a wrong one, not to be mapped.
+    // Memory: not sealed, too short, empty, sparse, without identity, with a wrong one, unmappable.
     all += [
       file, csupport_memory_create_unlinked(4096), csupport_memory_create_sealed(100), csupport_memory_create_sealed(0),
     ]
@@ -53,7 +53,7 @@ final class DescriptorZoo: Sendable {
     all += [Self.make(magic: 1, fileBytes: 4096)]
     let frozen = Self.createMemory(MFD_ALLOW_SEALING)
     result |= ftruncate(frozen, 4096) | fcntl(frozen, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_FUTURE_WRITE)
-    // In huge pages, of which there need not be any.
+    // In huge pages, which the system may lack.
     let huge = Self.createMemory(MFD_ALLOW_SEALING | MFD_HUGETLB)
     result |= ftruncate(huge, 2 << 20) | fcntl(huge, F_ADD_SEALS, F_SEAL_SHRINK)
     all += [frozen, huge]
@@ -136,10 +136,10 @@ struct FuzzSockets {
   }
 }
 
-/// Nobody else opens descriptors in this process: the scripts, which know, say so.
+/// The script says that nobody else opens descriptors in this process.
 private let isAlone = unsafe getenv("FUZZ_ALONE") != nil
 
-/// Runs `body`, after which no descriptor may be open that was not before. What the event loop still has, it gives back.
+/// Runs `body`, which may leave no descriptor open. Waits for those that the event loop still gives back.
 func withoutDescriptorLeak(_ body: () -> Void) {
   guard isAlone else { return body() }
   func lowestFree() -> CInt {

@@ -17,7 +17,7 @@ struct FuzzInput {
   mutating func half() -> UInt16 { UInt16(byte()) | UInt16(byte()) << 8 }
   mutating func word() -> UInt64 { (0..<8).reduce(0) { $0 | UInt64(byte()) << (8 * UInt64($1)) } }
 
-  /// At most so many.
+  /// At most `count`.
   mutating func take(_ count: Int) -> ArraySlice<UInt8> {
     let end = min(next + count, bytes.count)
     defer { next = end }

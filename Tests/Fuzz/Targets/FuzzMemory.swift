@@ -35,8 +35,8 @@ final class FuzzMemory: @unchecked Sendable {  // each target has its own, and r
     isRegionUsed = false
   }
 
-  /// Makes the file so long that lane 0's region has `byteCount` bytes: what a victim can do that makes its lane grow
-  /// does not depend, then, on what it did in an earlier run.
+  /// Makes the file long enough for lane 0's region to have `byteCount` bytes: what a victim whose lane grows can do
+  /// must not depend on an earlier run.
   func extendRegion(to byteCount: UInt64) {
     let reserved = csupport_memory_reserve(memory.fd, RingLayout.regionOffset(lane: 0), byteCount)
     guard reserved >= 0 else { fatalError("no memory to fuzz with: \(reserved)") }
@@ -58,7 +58,7 @@ final class FuzzMemory: @unchecked Sendable {  // each target has its own, and r
     unsafe RecordHeader(rawValue: value).commit(at: region.address + offset)
   }
 
-  /// Makes the address sanitizer object to an access, through the victim's mapping, to what is behind lane 0's data.
+  /// Makes the address sanitizer object to any access, through the victim's mapping, behind lane 0's data.
   func forbidOtherLane() {
     typealias Poison = @convention(c) (UnsafeRawPointer, Int) -> Void
     guard let symbol = unsafe dlsym(nil, "__asan_poison_memory_region") else { return }  // not under the sanitizer

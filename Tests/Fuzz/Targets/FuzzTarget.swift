@@ -1,7 +1,7 @@
 /// One thing that reads what a peer wrote. An input says what the peer does, and what the victim does in between.
 ///
-/// A run returns, whatever the input. It traps if the victim lets itself be made to do what it must not: the fuzzer, or
-/// the test that replays the corpus, sees that; so does the address sanitizer.
+/// A run returns, whatever the input. It traps if the victim does what it must not; the fuzzer, or the test that
+/// replays the corpus, sees that. The address sanitizer objects, too.
 enum FuzzTarget: String, CaseIterable, Sendable {
   /// A lane's consumer, while its producer writes anything anywhere.
   case lane

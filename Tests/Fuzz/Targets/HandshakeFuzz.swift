@@ -1,8 +1,9 @@
 import CSupport
+import Glibc
 @testable import MessagePorts
 @testable import SharedRing
 
-/// The first packet on a connection's socket: a hello that a listener reads, or a welcome that a client does.
+/// The first packet on a connection's socket: a hello for a listener, or a welcome for a client.
 enum HandshakeFuzz {
   private static let zoo = DescriptorZoo()
   private static let sockets = FuzzSockets()
@@ -45,7 +46,7 @@ enum HandshakeFuzz {
     send([helloMagic, UInt64(Handshake.version), .max, 1 << 20], fds: 1, &input)
   }
 
-  /// A correct packet, but for what the input changes: words, descriptors, its length.
+  /// A correct packet, except for what the input changes: words, descriptors, its length.
   private static func send(_ words: [UInt64], fds count: Int, _ input: inout FuzzInput) {
     var words = words
     for _ in 0..<input.below(4) { words[input.below(words.count)] = input.word() }
@@ -59,7 +60,9 @@ enum HandshakeFuzz {
   }
 
   private static func readHello() {
-    guard case .accepted(let memory, let agreed) = Handshake.readHello(sockets.victim, options) else { return }
+    // Not its own: the next look is at the same socket.
+    let socket = PacketSocket(owning: fcntl(sockets.victim, F_DUPFD_CLOEXEC, 0))
+    guard case .accepted(let memory, let agreed) = Handshake.readHello(socket, options) else { return }
     demand(csupport_memory_is_shrink_sealed(memory.fd) == 1, "memory without a seal")
     demand((0...ChannelOptions.largestMessageLimit).contains(agreed.messageLimitBytes), "\(agreed)")
     demand((agreed.queueLimitBytes ?? 0) >= 0 && !agreed.acceptsUnsealedMemory, "\(agreed)")
@@ -72,7 +75,8 @@ enum HandshakeFuzz {
   }
 
   private static func readWelcome() {
-    if case .verdict(.welcome, let theirs) = Handshake.readWelcome(sockets.victim) {
+    let socket = PacketSocket(owning: fcntl(sockets.victim, F_DUPFD_CLOEXEC, 0))
+    if case .verdict(.welcome, let theirs) = Handshake.readWelcome(socket) {
       blackHole(UInt8(truncatingIfNeeded: theirs))
     }
   }

@@ -27,7 +27,7 @@ enum LaneFuzz {
       case .storeAtCursor: peer.store(input.word(), atRecord: victim.place, words: input.below(32))
       case .storeInRegion: shared.storeInRegion(input.word(), at: Int(input.half()))
       case .record:
-        let (kind, byteCount, ports) = (input.byte() % 9, input.half(), input.byte())
+        let (kind, byteCount, ports) = (input.byte() % 10, input.half(), input.byte())
         let header = UInt64(byteCount) | UInt64(kind) << 32 | UInt64(ports & 3) << 40
         peer.put(header, payload: Int(byteCount), &input)
       case .pad: peer.pad()
@@ -194,11 +194,11 @@ enum LaneFuzz {
     mutating func release() {
       consumer.release()
       consumer.wakeProducer()
-      _ = consumer.takeOwedRing()
+      _ = consumer.takeOwedSignal()
       demand(!consumer.hasUnreleased, "released")
     }
 
-    /// Moves to another process, and takes what has been assembled along.
+    /// Moves to another process with what has been assembled.
     mutating func resume() -> Bool {
       consumer.release()
       let place = consumer.lanePosition
@@ -224,7 +224,7 @@ private func read(_ bytes: RawSpan, _ byteCount: Int) {
   blackHole(unsafe bytes.withUnsafeBytes { unsafe $0.reduce(0, &+) })
 }
 
-/// Uses a value, so that it has to be computed.
+/// Uses a value, so that it must be computed.
 @inline(never)
 func blackHole(_ value: UInt8) {}
 

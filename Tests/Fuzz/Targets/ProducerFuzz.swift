@@ -24,7 +24,7 @@ enum ProducerFuzz {
     shared.reset()
     let limit = input.byte()
     var victim = Victim(memory: shared.memory, limitBytes: limit < 128 ? nil : Int(limit) * 64)
-    // So many steps are enough to fill a lane several times over.
+    // Enough steps to fill a lane several times over.
     for _ in 0..<400 where !input.isAtEnd {
       switch Step.allCases[input.below(Step.allCases.count)] {
       case .release: victim.words.storeReleased(input.word())
@@ -77,7 +77,7 @@ enum ProducerFuzz {
 
     var position: UInt64 { producer.position }
 
-    /// Whatever was released, nothing is written but where there is a lane.
+    /// Whatever was released, nothing is written outside a lane.
     func checkPlace() {
       let place = producer.lanePosition
       demand(place.cursorOffset % 8 == 0 && place.cursorOffset <= place.capacity - 8, "cursor at \(place)")
@@ -103,7 +103,7 @@ enum ProducerFuzz {
         case .corruptPeer: demand(producer.isCorrupt, "corrupt without a lie")
         case .limitReached: demand(policy.unreadLimitBytes != nil, "no limit to reach")
         case .consumerGone: fatalError("nobody is gone")
-        // At a position that somebody else made up there may be no file left behind it.
+        // Behind a position that somebody made up there may be no file left.
         case .system: break
         }
       }
@@ -122,7 +122,7 @@ enum ProducerFuzz {
 
     mutating func sleep(_ doorbell: UInt32, _ byteCount: Int) {
       _ = producer.prepareToSleep(doorbell) { $0.hasRoom(payloadBytes: byteCount) }
-      _ = producer.announcedDoorbell
+      _ = producer.announced
       producer.stayAwake()
     }
 
@@ -156,7 +156,7 @@ enum ProducerFuzz {
 
   private struct Nobody: RingConsumerContact {
     func consumerIsGone() -> Bool { false }
-    func ringSocket() {}
+    func signalOnSocket() {}
   }
 }
 

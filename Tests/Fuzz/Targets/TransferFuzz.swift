@@ -74,7 +74,7 @@ enum TransferFuzz {
       case .use: victim.use(input.below(8), Int(input.half() & 0xfff))
       case .pass: victim.pass(input.below(8))
       case .drop: victim.drop(input.below(8))
-      case .drain: carrier.channel.drainDoorbells()
+      case .drain: victim.notePackets()
       }
     }
     victim.take()
@@ -98,7 +98,7 @@ enum TransferFuzz {
       (0..<count).map { _ in zoo.fd(Int(input.byte())) }
     }
 
-    /// A correct packet, but for what the input changes: words, descriptors, the header, its length.
+    /// A correct packet, except for what the input changes: words, descriptors, the header, its length.
     func sendPacket(_ input: inout FuzzInput) {
       let count = 1 + input.below(4)
       var words = [UInt64(TransferPacket.magic) | UInt64(count) << 32]
@@ -121,7 +121,8 @@ enum TransferFuzz {
         if index < 128 {
           fds[index % fds.count] = zoo.fd(Int(input.byte()))
         } else {
-          fds.append(zoo.fd(Int(input.byte())))
+          // At the front is the file of partial messages.
+          fds.insert(zoo.fd(Int(input.byte())), at: index < 192 ? fds.count : 0)
         }
       }
       if input.below(8) == 7 { fds.removeLast() }
@@ -142,7 +143,7 @@ enum TransferFuzz {
         let taken = lane.state.withLock { $0.take(&after, loop: loop) }
         after.perform()
         switch taken {
-        case .nothing, .blocked: return
+        case .nothing, .unfinished, .blocked: return
         case .failed: break
         case .violation: isOver = true
         case .message(let event):
@@ -153,7 +154,7 @@ enum TransferFuzz {
       }
     }
 
-    /// Nothing has become a port but memory that cannot shrink and a connected socket.
+    /// Only memory that cannot shrink and a connected socket have become a port.
     private func check(_ port: MessagePort) {
       let channels = [
         port.core.outgoing.state.withLock { $0.sending.transport.channel },
@@ -166,6 +167,9 @@ enum TransferFuzz {
       demand(channels.contains { $0 != nil }, "a port without a channel")
       demand((0...1).contains(port.core.end), "end \(port.core.end)")
     }
+
+    /// As the loop does when the socket is readable.
+    func notePackets() { _ = lane.state.withLock { $0.receiving.notePackets() } }
 
     private func port(_ index: Int) -> MessagePort? { ports.isEmpty ? nil : ports[index % ports.count] }
 
@@ -197,7 +201,7 @@ enum TransferFuzz {
       }
       demand(port.isDetached, "passed on, and still here")
       ports.removeAll { $0 === port }
-      // Where it has been before, its position was checked: so it is good enough for the next.
+      // Its position was checked when it came here: so the next takes it.
       guard case .message(let event)? = try? far.tryReceive() else { fatalError("it has not arrived") }
       for port in event.ports { check(port) }
       ports += event.ports
