@@ -10,11 +10,21 @@ let connectionRoles: [String: Role] = [
   "forksAndPosts": forksAndPosts,
   "grandchild": grandchild,
   "listen": listen,
+  "listenAsNobody": listenAsNobody,
   "postAndExit": postAndExit,
+  "receiveFirst": { _, parent in try parent.receive(timeout: patience).ports[0].postMessage(bitwise: UInt64(5)) },
+  "spawnThisProgram": spawnThisProgram,
   "silent": { _, _ in },
 ]
 
-/// Says with what it was started.
+/// Starts itself once it is told to, and says how that ended.
+@Sendable private func spawnThisProgram(_ arguments: [String], _ parent: Connection) throws {
+  _ = try parent.receive(timeout: patience)
+  let worker = try WorkerProcess.spawn(.thisProgram, arguments: ["exit", "7"])
+  try parent.postMessage("\(try worker.wait(timeout: patience))")
+}
+
+/// Says what it was started with.
 @Sendable private func arguments(_ arguments: [String], _ parent: Connection) throws {
   try parent.postMessage("arguments", bytes: Array(arguments.joined(separator: "\n").utf8))
   let environment = text(of: "/proc/self/environ").split(separator: "\0")
@@ -27,7 +37,7 @@ let connectionRoles: [String: Role] = [
   exit(arguments.first.flatMap { CInt($0) } ?? 0)
 }
 
-/// Connects to a path, says how that went, and sends what comes back where it came from.
+/// Connects to a path, says how that went, and echoes what comes.
 @Sendable private func connect(_ arguments: [String], _ parent: Connection) {
   Task {
     do {
@@ -42,7 +52,7 @@ let connectionRoles: [String: Role] = [
   }
 }
 
-/// Listens on a path, and sends what comes over any connection back.
+/// Listens on a path, and echoes what comes over any connection.
 @Sendable private func listen(_ arguments: [String], _ parent: Connection) throws {
   let listener: Listener
   do {
@@ -57,6 +67,14 @@ let connectionRoles: [String: Role] = [
       }
     }
   }
+  try parent.postMessage("listening")
+}
+
+/// Listens as the user who has started it, who is root, and then becomes nobody.
+@Sendable private func listenAsNobody(_ arguments: [String], _ parent: Connection) throws {
+  let listener = try Listener(path: arguments[0])
+  precondition(setgid(65534) == 0 && setuid(65534) == 0)
+  Task { for await connection in listener.connections { connection.onUnhandled = { _ in } } }
   try parent.postMessage("listening")
 }
 

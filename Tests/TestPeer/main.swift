@@ -9,7 +9,7 @@ import MessagePorts
 /// Runs on the main thread; what it sets up is served by the event loop afterwards, until the parent is gone.
 typealias Role = @Sendable (_ arguments: [String], _ parent: Connection) throws -> Void
 
-let roles = [portRoles, connectionRoles, attackRoles].reduce([:]) { $0.merging($1) { $1 } }
+let roles = [portRoles, connectionRoles].reduce([:]) { $0.merging($1) { $1 } }
 
 var arguments = CommandLine.arguments.dropFirst()
 if arguments.first == "confined" {

@@ -3,9 +3,9 @@ import Glibc
 import SharedRing
 import TestSupport
 
-/// An attacker's end of a channel: it works as it should in part, or the victim would soon have heard enough.
+/// An attacker's end of a channel: it behaves in part, or the victim would soon hang up.
 @safe
-final class AttackedEnd {
+final class ChaosEnd {
   private let end: RawEnd
   private let base: Mapping
   private let region: Mapping
@@ -28,13 +28,13 @@ final class AttackedEnd {
     consumer = RingConsumer(memory: memory, lane: 1 - lane)
   }
 
-  /// A few steps in the manner.
-  func act(_ manner: AttackManner, _ random: inout SeededGenerator) {
+  /// A few steps of the manner.
+  func act(_ manner: ChaosManner, _ random: inout SeededGenerator) {
     switch manner {
     case .scribble:
       post(&random)
       read()
-      // Now and then: else nothing that works would be left to spoil.
+      // Now and then only, so that something works and can be spoiled.
       if Int.random(in: 0..<20, using: &random) == 0 { scribble(&random) }
     case .lie:
       post(&random)
@@ -51,7 +51,7 @@ final class AttackedEnd {
       end.theirLane.storeDoorbell(.message, Doorbell.awake)
       usleepBriefly(2000)
     }
-    // What is cut off cannot be cut off: the memory is sealed, or else it would not be here.
+    // Cutting off fails: the memory is sealed, or it would not be here.
     _ = ftruncate(end.memory.fd, off_t(Int.random(in: 0..<8192, using: &random)))
   }
 
@@ -63,7 +63,7 @@ final class AttackedEnd {
     var policy = GrowthPolicy(unreadLimitBytes: 1 << 16)
     policy.steadyCapacity = 32 << 10
     guard !producer.isCorrupt, let header = try? unsafe producer.stage(bytes.span.bytes, policy: policy, contact: end)
-    else { return end.ring() }
+    else { return end.signal() }
     producer.publish(header)
     producer.publishPosition()
     if producer.consumerSleeps(), producer.wakeConsumer() { end.send([1]) }
@@ -118,7 +118,7 @@ final class AttackedEnd {
       }
       unsafe RecordHeader(rawValue: mad(&random)).commit(at: mapping + offset)
     }
-    ringAnyway()
+    signalAnyway()
   }
 
   private var dataOffset: Int { RingLayout.headerBytes + lane * end.memory.laneCapacity }
@@ -133,7 +133,7 @@ final class AttackedEnd {
     case 4: ours.storeDoorbell(.message, .random(in: 0..<5, using: &random))
     default: theirs.storeDoorbell(.space, .random(in: 0..<5, using: &random))
     }
-    ringAnyway()
+    signalAnyway()
   }
 
   private func flood(_ random: inout SeededGenerator) {
@@ -143,7 +143,7 @@ final class AttackedEnd {
       end.send(
         (0..<Int.random(in: 1..<300, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) }, fds)
     }
-    ringAnyway()
+    signalAnyway()
   }
 
   private func forge(_ random: inout SeededGenerator) {
@@ -164,20 +164,18 @@ final class AttackedEnd {
     default: break
     }
     let announced = Int.random(in: 0..<20, using: &random) == 0 ? UInt16.random(in: 0..<300, using: &random) : 1
-    end.send(words: [ForgedPort.header(1)] + port.words, port.fds)
     guard end.offset < end.memory.laneCapacity - 64 else { return }
     // A connection's message begins with its name, which is empty.
-    end.put(word(.message, 2, ports: announced), [0, 0])
-    end.ring()
+    end.post([0, 0], ports: Int(announced)) { end.send(words: [ForgedPort.header(1)] + port.words, port.fds) }
     for _ in 0..<4 {
       far.store(mad(&random), at: Int.random(in: 0..<64, using: &random) * 8)
-      far.ring()
+      far.signal()
     }
     _ = ftruncate(memory.fd, 0)
   }
 
   /// Wakes the victim, whether it sleeps or not.
-  private func ringAnyway() {
+  private func signalAnyway() {
     _ = unsafe csupport_futex_wake_all(end.ourLane.doorbellWord(.message))
     _ = unsafe csupport_futex_wake_all(end.theirLane.doorbellWord(.space))
     end.send([1])
@@ -186,5 +184,5 @@ final class AttackedEnd {
 
 extension RawEnd: RingConsumerContact {
   package func consumerIsGone() -> Bool { csupport_socket_is_hung_up(socket) == 1 }
-  package func ringSocket() { send([1]) }
+  package func signalOnSocket() { send([1]) }
 }

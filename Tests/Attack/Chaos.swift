@@ -3,8 +3,8 @@ import Glibc
 import SharedRing
 import TestSupport
 
-/// What an attacker does with the channels that it shares with its victim.
-enum AttackManner: String, CaseIterable {
+/// What an attacker does at random with the channels that it shares with its victim.
+enum ChaosManner: String, CaseIterable {
   /// Writes words of all kinds all over the memory while it posts and reads as it should.
   case scribble
   /// Lies in the header: positions, doorbells, that it has closed.
@@ -19,16 +19,31 @@ enum AttackManner: String, CaseIterable {
   case comeAndGo
 }
 
-/// One connection of an attacker's to its victim, and the channel that it is given over it.
-struct Attack {
+/// An attacker's connection to its victim, and the channels that it gets over it.
+struct Chaos {
   struct Failure: Error {}
 
-  private let manner: AttackManner
+  private let manner: ChaosManner
   private let path: String
 
-  init(_ manner: AttackManner, path: String) {
+  init(_ manner: ChaosManner, path: String) {
     self.manner = manner
     self.path = path
+  }
+
+  /// Attacks whoever listens at `path`, in every manner at once, for ever.
+  static func play(path: String, seed: Int) -> Never {
+    for (number, manner) in ChaosManner.allCases.enumerated() {
+      startThread {
+        var random = SeededGenerator(seed: seed &+ number)
+        while true {
+          // Whatever goes wrong (no listener yet, a victim that hung up): again.
+          try? Chaos(manner, path: path).run(&random)
+          usleepBriefly(1000)
+        }
+      }
+    }
+    while true { pause() }
   }
 
   func run(_ random: inout SeededGenerator) throws {
@@ -39,11 +54,11 @@ struct Attack {
     if manner == .comeAndGo { return halfAHandshake(carrier, &random) }
     carrier.send(words: Self.hello, [memory.fd])
 
-    var ends = [try AttackedEnd(carrier)]
+    var ends = [try ChaosEnd(carrier)]
     let over = csupport_monotonic_ns() + UInt64.random(in: 20_000_000...400_000_000, using: &random)
     while csupport_monotonic_ns() < over {
-      // The first packet is the welcome, the next brings the port.
-      if ends.count == 1, let port = try Self.takePort(carrier.socket) { ends.append(try AttackedEnd(port)) }
+      // The first packet is the welcome, the next brings the ports.
+      if ends.count == 1 { ends += try Self.takePorts(carrier.socket).map { try ChaosEnd($0) } }
       for end in ends { end.act(manner, &random) }
     }
   }
@@ -63,21 +78,26 @@ struct Attack {
     usleepBriefly(UInt32.random(in: 0..<3000, using: &random))
   }
 
-  /// The first port that has come through a socket.
-  private static func takePort(_ socket: CInt) throws -> RawEnd? {
-    var words = [UInt64](repeating: 0, count: 64)
-    var fds = [CInt](repeating: -1, count: 8)
+  /// The ports that the victim gives everybody, once they have come.
+  private static func takePorts(_ socket: CInt) throws -> [RawEnd] {
+    var words = [UInt64](repeating: 0, count: 1 + 16 * 8)
+    var fds = [CInt](repeating: -1, count: 16)
     var received = csupport_received()
     let result = unsafe words.withUnsafeMutableBytes { bytes in
       unsafe csupport_receive_packet(socket, bytes.baseAddress, bytes.count, &fds, fds.count, &received)
     }
     if result == 0 || result == -EPIPE { throw Failure() }
-    guard result == 1 else { return nil }
-    guard received.fd_count == 2 else {
-      for fd in fds[..<Int(received.fd_count)] { _ = csupport_close(fd) }
-      return nil
+    guard result == 1 else { return [] }
+    var ports: [RawEnd] = []
+    for index in 0..<Int(received.fd_count) / 2 {
+      do {
+        let memory = try ChannelMemory.attach(owning: fds[2 * index + 1], trustingUnsealed: true)
+        ports.append(try RawEnd(memory, end: Int(words[1 + 16 * index] & 1), owning: fds[2 * index]))
+      } catch {
+        for fd in fds[(2 * index)..<Int(received.fd_count)] { _ = csupport_close(fd) }
+        throw error
+      }
     }
-    let memory = try ChannelMemory.attach(owning: fds[1], trustingUnsealed: true)
-    return try RawEnd(memory, end: Int(words[1] & 1), owning: fds[0])
+    return ports
   }
 }
