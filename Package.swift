@@ -37,10 +37,7 @@ let package = Package(
         .product(name: "DequeModule", package: "swift-collections"),
         .product(name: "Logging", package: "swift-log"),
       ],
-      swiftSettings: settings + [
-        // `MessagePort.split()` returns two noncopyable halves as a tuple.
-        .enableExperimentalFeature("MoveOnlyTuples")
-      ]),
+      swiftSettings: settings),
     .target(
       name: "MessagePortsFoundation", dependencies: ["MessagePorts", "MessageCoding"], swiftSettings: settings),
     .executableTarget(
@@ -61,6 +58,11 @@ let package = Package(
       name: "TestPeer", dependencies: ["CTestSupport", "CSupport", "SharedRing", "MessagePorts", "TestSupport"],
       path: "Tests/TestPeer",
       swiftSettings: settings),
+    // A program that attacks users of the library, and what is attacked: see Tests/Attack/README.md.
+    .executableTarget(name: "Attacker", path: "Tests/Attacker"),
+    .executableTarget(
+      name: "AttackTrials", dependencies: ["CTestSupport", "CSupport", "SharedRing", "MessagePorts", "TestSupport"],
+      path: "Tests/Attack", exclude: ["README.md"], swiftSettings: settings),
     // Processes that post, move, close and die at random; every message is checked. See `make soak`.
     .executableTarget(
       name: "Torture",
@@ -87,7 +89,7 @@ let package = Package(
       name: "MessagePortsTests",
       dependencies: [
         "MessagePorts", "MessagePortsFoundation", "CSupport", "TestSupport", "CTestSupport", "TestPeer",
-        "ReadmeExample",
+        "ReadmeExample", "AttackTrials", "Attacker", .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: settings),
     .testTarget(

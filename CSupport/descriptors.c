@@ -52,6 +52,17 @@ int csupport_socket_is_seqpacket(int fd) {
   return 1;
 }
 
+int csupport_socket_may_reach_server(int fd) {
+  // Whoever connects gets a server's name for a peer, and whoever is connected to has one.
+  struct sockaddr_un name;
+  socklen_t peer_length = sizeof name, own_length = sizeof name;
+  if (getpeername(fd, (struct sockaddr *)&name, &peer_length) < 0) return -errno;
+  if (getsockname(fd, (struct sockaddr *)&name, &own_length) < 0) return -errno;
+  if (peer_length <= sizeof name.sun_family && own_length <= sizeof name.sun_family) return 0;
+  int is_hung_up = csupport_socket_is_hung_up(fd);
+  return is_hung_up < 0 ? is_hung_up : !is_hung_up;
+}
+
 int csupport_socket_shutdown(int fd) { return shutdown(fd, SHUT_RDWR) < 0 ? -errno : 0; }
 
 int csupport_socket_is_hung_up(int fd) {
@@ -149,19 +160,19 @@ ssize_t csupport_send_packet(int fd, const void *bytes, size_t byte_count, const
   return sent < 0 ? -errno : sent;
 }
 
-/// Moves descriptors to `fds` while there is room and closes the rest. Returns how many there were. One that cannot get
-/// a number above the standard ones is closed and counts as one that did not arrive.
+/// Moves descriptors to `fds` while there is room and has the rest closed. Returns how many there were. One that cannot
+/// get a number above the standard ones is closed and counts as one that did not arrive.
 static size_t take_descriptors(struct cmsghdr *header, int *fds, size_t capacity, size_t *taken) {
   size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
   for (size_t index = 0; index < count; index += 1) {
     int fd;
     memcpy(&fd, CMSG_DATA(header) + index * sizeof fd, sizeof fd);
+    fd = received_descriptor(fd);
+    if (fd < 0) continue;
     if (*taken >= capacity) {
-      close(fd);
+      csupport_close_elsewhere(fd);
       continue;
     }
-    fd = new_descriptor(fd);
-    if (fd < 0) continue;
     fds[*taken] = fd;
     *taken += 1;
   }
@@ -210,5 +221,6 @@ int csupport_peek_packet(int fd, void *bytes, size_t capacity, struct csupport_r
   if (count < 0) return -errno;
   received->byte_count = (size_t)count;
   received->bytes_truncated = (message.msg_flags & MSG_TRUNC) != 0;
+  received->fds_truncated = (message.msg_flags & MSG_CTRUNC) != 0;
   return count > 0 || (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0;
 }

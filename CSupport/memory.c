@@ -1,4 +1,4 @@
-// Memory that two processes map: made, sealed, grown, given back, mapped.
+// Memory that two processes map: made, sealed, grown, given back. For mapping it, see mappings.c.
 
 #define _GNU_SOURCE
 #include "CSupport.h"
@@ -11,6 +11,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 bool csupport_has_fast_strings = false;
@@ -27,6 +28,11 @@ __attribute__((constructor)) static void find_fast_strings(void) {
 #ifndef MFD_NOEXEC_SEAL  // Linux 6.3
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif
+#ifndef F_SEAL_EXEC  // the same
+#define F_SEAL_EXEC 0x0020
+#endif
+
+enum { TMPFS = 0x01021994 };  // TMPFS_MAGIC, of memfd's own file system as well; linux/magic.h is not everywhere
 
 /// Whether this process may make a file that long. The kernel would answer an attempt beyond RLIMIT_FSIZE with
 /// SIGXFSZ, whose default is to end the process.
@@ -84,7 +90,12 @@ int csupport_memory_create_unlinked(uint64_t bytes) {
   int fd = open_unlinked();
   if (fd < 0) return fd;
   int error = posix_fallocate(fd, 0, (off_t)bytes);
-  return error != 0 ? fail_closing(fd, error) : fd;
+  if (error != 0) return fail_closing(fd, error);
+  // Where this is no memory, whoever receives it could not tell what it is.
+  struct csupport_file_facts facts;
+  int kind = csupport_memory_inspect(fd, &facts);
+  if (kind != CSUPPORT_MEMORY_UNSEALED) return fail_closing(fd, kind < 0 ? -kind : EOPNOTSUPP);
+  return fd;
 }
 
 int csupport_memory_reserve(int fd, uint64_t offset, uint64_t bytes) {
@@ -117,16 +128,36 @@ int csupport_memory_is_shrink_sealed(int fd) {
   return result == -EINVAL || result == -EACCES ? 0 : result;
 }
 
-int csupport_memory_map(int fd, uint64_t offset, size_t bytes, void **address) {
-  *address = NULL;
-  if (offset > (uint64_t)INT64_MAX) return -EOVERFLOW;
-  void *mapped = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)offset);
-  if (mapped == MAP_FAILED) return access_error(fd, errno);
-  *address = mapped;
-  return 0;
+int csupport_memory_inspect(int fd, struct csupport_file_facts *facts) {
+  // Everything up to fstat() is answered by the kernel itself: the file may lie in a file system of the sender's own,
+  // which could take for ever over a question.
+  int flags = fcntl(fd, F_GETFL);
+  if (flags < 0) return -errno;
+  if ((flags & O_PATH) != 0 || (flags & O_ACCMODE) != O_RDWR) return CSUPPORT_MEMORY_FOREIGN;
+  // Answered for memory alone. Kernels before 6.3 have no seal on the mode, which is of no interest here.
+  int seals = fcntl(fd, F_GET_SEALS);
+  if (seals < 0) return errno == EINVAL ? CSUPPORT_MEMORY_FOREIGN : -errno;
+  int kind;
+  switch (seals & ~F_SEAL_EXEC) {
+    case F_SEAL_SHRINK | F_SEAL_SEAL: kind = CSUPPORT_MEMORY_SEALED; break;
+    case F_SEAL_SEAL: kind = CSUPPORT_MEMORY_UNSEALED; break;
+    default: return CSUPPORT_MEMORY_FOREIGN;  // also what others could seal later: not against writing while it is mapped
+  }
+  // Huge pages take seals, too, and there need not be one for each access.
+  struct statfs system;
+  if (fstatfs(fd, &system) < 0) return -errno;
+  if (system.f_type != TMPFS) return CSUPPORT_MEMORY_FOREIGN;
+  // The size last: from now on it only grows.
+  int result = csupport_file_facts(fd, facts);
+  if (result < 0) return result;
+  return facts->is_regular ? kind : CSUPPORT_MEMORY_FOREIGN;
 }
 
-int csupport_memory_unmap(void *address, size_t bytes) { return munmap(address, bytes) < 0 ? -errno : 0; }
+ssize_t csupport_memory_read(int fd, uint64_t offset, void *bytes, size_t byte_count) {
+  if (offset > (uint64_t)INT64_MAX) return -EOVERFLOW;
+  ssize_t count = pread(fd, bytes, byte_count, (off_t)offset);
+  return count < 0 ? access_error(fd, errno) : count;
+}
 
 int csupport_file_facts(int fd, struct csupport_file_facts *facts) {
   struct stat status;

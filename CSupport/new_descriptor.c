@@ -8,25 +8,22 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 // ---- the library's own ----------------------------------------------------------------------------------------------
 
-enum { TRACKED = 1 << 20 };  // the most that a process may have unless somebody has raised fs.nr_open
-
 /// A bit for each number. Relaxed: whoever forks has seen what its own threads made before, and no other thread runs in
 /// the child.
-static _Atomic uint64_t owned[TRACKED / 64];
+static _Atomic uint64_t owned[TRACKED_DESCRIPTORS / 64];
 
 static void own(int fd) {
-  if (fd < TRACKED) atomic_fetch_or_explicit(&owned[fd / 64], 1ull << (fd % 64), memory_order_relaxed);
+  if (fd < TRACKED_DESCRIPTORS) atomic_fetch_or_explicit(&owned[fd / 64], 1ull << (fd % 64), memory_order_relaxed);
 }
 
 void forget_descriptor(int fd) {
-  if (fd >= 0 && fd < TRACKED) atomic_fetch_and_explicit(&owned[fd / 64], ~(1ull << (fd % 64)), memory_order_relaxed);
+  if (fd >= 0 && fd < TRACKED_DESCRIPTORS) atomic_fetch_and_explicit(&owned[fd / 64], ~(1ull << (fd % 64)), memory_order_relaxed);
 }
 
 int new_descriptor(int result) {
@@ -42,6 +39,22 @@ int new_descriptor(int result) {
   return result;
 }
 
+int received_descriptor(int fd) {
+  if (fd > STDERR_FILENO) {
+    own(fd);
+    return fd;
+  }
+  int moved = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+  int error = errno;
+  // Here and now: what the program prints would go there. It does not take long, unless this is the last of a socket.
+  const struct linger none = {0};
+  if (moved < 0) setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
+  close(fd);
+  if (moved < 0) return -error;
+  own(moved);
+  return moved;
+}
+
 int close_descriptor(int fd) {
   forget_descriptor(fd);  // before the number can be somebody else's
   return close(fd);
@@ -53,6 +66,7 @@ int fail_closing(int fd, int error) {
 }
 
 int csupport_close(int fd) {
+  close_what_is_stranded();
   // Linux has released the number even when it says EINTR. Passed on, that would invite a second close, and the
   // number may be another thread's by then.
   return close_descriptor(fd) < 0 && errno != EINTR ? -errno : 0;
@@ -62,6 +76,16 @@ int csupport_adopt(int fd) {
   if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) return -errno;
   own(fd);
   return 0;
+}
+
+void close_copies(int highest) {
+  for (int group = 0; group < TRACKED_DESCRIPTORS / 64; group += 1) {
+    uint64_t bits = atomic_load_explicit(&owned[group], memory_order_relaxed);
+    for (; bits != 0; bits &= bits - 1) {
+      int fd = group * 64 + __builtin_ctzll(bits);
+      if (fd > highest) close(fd);
+    }
+  }
 }
 
 // ---- in a forked child ----------------------------------------------------------------------------------------------
@@ -76,12 +100,11 @@ static int make_dead_socket(void) {
 
 /// The copies would keep channels open that nobody has, and hide the parent's death. They are closed, but the numbers
 /// stay taken: objects that were copied as well still have them, and a free number would be somebody else's soon.
-/// Whoever uses one finds a socket whose other end is gone. Calls only what is safe after fork().
-static void give_up_descriptors(void) {
-  int saved_errno = errno;
+/// Whoever uses one finds a socket whose other end is gone.
+void give_up_descriptors(void) {
   int dead = make_dead_socket();
   bool is_placed = false;
-  for (int group = 0; group < TRACKED / 64; group += 1) {
+  for (int group = 0; group < TRACKED_DESCRIPTORS / 64; group += 1) {
     uint64_t bits = atomic_load_explicit(&owned[group], memory_order_relaxed);
     for (; bits != 0; bits &= bits - 1) {
       int fd = group * 64 + __builtin_ctzll(bits);
@@ -95,9 +118,4 @@ static void give_up_descriptors(void) {
     }
   }
   if (dead >= 0 && !is_placed) close(dead);
-  errno = saved_errno;
-}
-
-__attribute__((constructor)) static void give_up_descriptors_in_children(void) {
-  pthread_atfork(NULL, NULL, give_up_descriptors);
 }

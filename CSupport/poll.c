@@ -26,7 +26,7 @@ int csupport_epoll_create(void) {
 }
 
 int csupport_epoll_add(int epoll, int fd, uint32_t events, uint64_t token) {
-  struct epoll_event event = {.events = events, .data.u64 = token};
+  struct epoll_event event = {.events = events | EPOLLRDHUP, .data.u64 = token};
   return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
 
@@ -38,7 +38,7 @@ int csupport_epoll_remove(int epoll, int fd) {
 static atomic_bool has_no_pwait2;
 
 static int wait_for_nanoseconds(int epoll, struct epoll_event *ready, int capacity, int64_t timeout_ns) {
-  // Relaxed: who does not know yet asks once more.
+  // Relaxed: whoever does not know yet asks once more.
   if (!atomic_load_explicit(&has_no_pwait2, memory_order_relaxed)) {
     const struct timespec limit = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
     const int count = epoll_pwait2(epoll, ready, capacity, &limit, NULL);
@@ -58,7 +58,9 @@ int csupport_epoll_wait(int epoll, struct csupport_event *events, int capacity, 
                                    : epoll_wait(epoll, ready, capacity, timeout_ns < 0 ? -1 : 0);
   if (count < 0) return -errno;
   for (int index = 0; index < count; index += 1) {
-    events[index] = (struct csupport_event){.token = ready[index].data.u64, .events = ready[index].events};
+    // Whoever has said that it sends no more is as good as gone.
+    const uint32_t found = ready[index].events, hung_up = (found & EPOLLRDHUP) != 0 ? EPOLLHUP : 0;
+    events[index] = (struct csupport_event){.token = ready[index].data.u64, .events = (found & ~EPOLLRDHUP) | hung_up};
   }
   return count;
 }

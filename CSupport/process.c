@@ -32,6 +32,7 @@ struct birth {
   const struct csupport_inherited_fd *fds;
   size_t fd_count;
   int *sources;  // room for a number per descriptor
+  uint32_t name;  // for let_closers_go()
   int error;     // why there is no other program; said through the memory that both have
 };
 
@@ -44,13 +45,17 @@ static bool is_overwritten(const struct csupport_inherited_fd *fds, size_t index
   return false;
 }
 
-/// Gives the descriptors their numbers. Whatever would be overwritten is copied out of the way first, to a number above
-/// all those wanted. The table is the new process's own.
-static int place_descriptors(const struct birth *birth) {
+static int highest_number(const struct birth *birth) {
   int highest = STDERR_FILENO;
   for (size_t index = 0; index < birth->fd_count; index += 1) {
     if (birth->fds[index].child_fd > highest) highest = birth->fds[index].child_fd;
   }
+  return highest;
+}
+
+/// Gives the descriptors their numbers. Whatever would be overwritten is copied out of the way first, to a number above
+/// all those wanted. The table is the new process's own.
+static int place_descriptors(const struct birth *birth, int highest) {
   for (size_t index = 0; index < birth->fd_count; index += 1) {
     birth->sources[index] = birth->fds[index].parent_fd;
     if (!is_overwritten(birth->fds, index)) continue;
@@ -100,7 +105,12 @@ __attribute__((no_sanitize("address", "thread"))) static int be_born(void *opaqu
   struct birth *birth = opaque;
   const uint64_t none = 0;
   forget_handlers();
-  birth->error = place_descriptors(birth);
+  const int highest = highest_number(birth);
+  birth->error = place_descriptors(birth, highest);
+  // Not left to exec: by then this process goes on, and what a peer has sent may be closed there. The last close of it
+  // can take as long as the peer likes, and the program would wait for that.
+  close_copies(highest);
+  let_closers_go(birth->name);
   if (birth->error == 0) {
     set_signal_mask(&none, NULL);
     birth->error = execute(birth);
@@ -118,10 +128,12 @@ static pid_t give_birth(struct birth *birth, int *pidfd) {
   // child hears nothing of one that could not.
   const uint64_t all = UINT64_MAX;
   uint64_t own;
+  birth->name = hold_closers();
   set_signal_mask(&all, &own);
   pid_t pid = clone(be_born, stack + STACK_BYTES, CLONE_VM | CLONE_VFORK | CLONE_PIDFD, birth, pidfd);
   int error = errno;
   set_signal_mask(&own, NULL);
+  end_birth(birth->name);
   munmap(stack, STACK_BYTES);
   return pid < 0 ? -error : pid;
 }
@@ -255,7 +267,10 @@ int csupport_thread_start(const char *name, void (*body)(void *), void *argument
   return -error;
 }
 
-uint64_t csupport_thread_id(void) { return (uint64_t)pthread_self(); }
+uint64_t csupport_thread_id(void) {
+  // The threads of a forked child can lie where others lay in the parent. Addresses have at most 47 bits where marks begin.
+  return (uint64_t)pthread_self() ^ (uint64_t)csupport_process_mark() << 46;
+}
 
 int csupport_usable_processors(void) {
   // The kernel refuses a set that is too small for the processors it could ever have.

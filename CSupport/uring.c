@@ -22,7 +22,7 @@ struct csupport_uring {
   struct io_uring ring;
 };
 
-// ---- making and ending ----------------------------------------------------------------------------------------------
+// ---- setting up and tearing down ------------------------------------------------------------------------------------
 
 static int setup(struct io_uring *ring, unsigned entries, unsigned completion_entries) {
   // DEFER_TASKRUN: completions are produced only while the owner is in io_uring_enter, never by interrupting it.
@@ -64,8 +64,8 @@ static bool has_more_completions(const struct io_uring *ring) {
 }
 
 /// Cancels everything that is pending, so that no waiter outlives the memory it waits on, and no poll keeps a closed
-/// socket open: closing the ring would do the same, but some time later. Only the owning thread may; from any other
-/// this does nothing.
+/// socket open: closing the ring would do the same, but some time later. On any thread but the owner's, this does
+/// nothing.
 static void cancel_everything(struct io_uring *ring) {
   struct io_uring_sync_cancel_reg request;
   memset(&request, 0, sizeof request);
@@ -80,7 +80,7 @@ static void cancel_everything(struct io_uring *ring) {
   } while (has_more_completions(ring) && io_uring_get_events(ring) >= 0);
 }
 
-static void end(struct io_uring *ring) {
+static void tear_down(struct io_uring *ring) {
   cancel_everything(ring);
   forget_descriptor(ring->ring_fd);
   io_uring_queue_exit(ring);
@@ -102,13 +102,13 @@ int csupport_uring_create(unsigned entries, struct csupport_uring **ring) {
 
 void csupport_uring_destroy(struct csupport_uring *ring) {
   if (ring == NULL) return;
-  end(&ring->ring);
+  tear_down(&ring->ring);
   free(ring);
 }
 
 // ---- operations -----------------------------------------------------------------------------------------------------
 
-/// A free entry of the submission queue, submitting what is there if it is full.
+/// A free entry of the submission queue. If the queue is full, submits it first.
 static int next_entry(struct io_uring *ring, struct io_uring_sqe **entry) {
   *entry = io_uring_get_sqe(ring);
   if (*entry != NULL) return 0;
@@ -158,8 +158,8 @@ int csupport_uring_cancel(struct csupport_uring *ring, uint64_t user_data, uint6
 
 // ---- submitting, waiting, completions -------------------------------------------------------------------------------
 
-/// One visit to the kernel at most: none if nothing is queued and there are completions, or nothing to fetch.
-/// (liburing visits again only if a signal interrupts a wait without limit that has just submitted something.)
+/// Enters the kernel once at most: not at all if nothing is queued and there are completions, or nothing to fetch.
+/// (liburing enters again only if a signal interrupts a wait without limit that has just submitted something.)
 static int submit_and_wait(struct io_uring *ring, bool wait, int64_t timeout_ns) {
   if (io_uring_cq_ready(ring) == 0 && wait) {
     struct __kernel_timespec limit = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
@@ -184,7 +184,7 @@ static int enter(struct io_uring *ring, bool wait, int64_t timeout_ns, struct cs
     count += 1;
   }
   io_uring_cq_advance(ring, count);
-  // Completions that are there count for more than an error, which will come again if it lasts.
+  // Completions matter more than an error, which will come again if it lasts.
   return count == 0 && result < 0 ? result : (int)count;
 }
 
@@ -230,6 +230,6 @@ int csupport_uring_probe(void) {
   const int polls = poll_works(&ring);
   if (polls > 0) bits |= CSUPPORT_URING_POLL;
   if (futex_wait_works(&ring)) bits |= CSUPPORT_URING_FUTEX_WAIT;
-  end(&ring);
+  tear_down(&ring);
   return polls < 0 ? polls : bits;
 }

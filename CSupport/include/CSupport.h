@@ -1,8 +1,8 @@
 #ifndef CSUPPORT_H
 #define CSUPPORT_H
 
-// The kernel, for Swift: one thin function per thing we ask of it. No policy, no printing. The one global variable is a
-// fact about the processor, which is found out when the program is loaded and never changes.
+// The kernel, for Swift: one thin function per thing we ask of it. No policy, no printing. Of the two global variables, one is
+// a fact about the processor, found out when the program is loaded, and one changes in a forked child only.
 //
 // Every function returns a value >= 0, or -errno; none of them leaves anything in errno for the caller. None retries
 // on EINTR: the one Swift function that calls them decides. Every descriptor that is made or received is close-on-exec
@@ -90,13 +90,43 @@ uint64_t csupport_monotonic_ns(void);
 /// valid for ever.
 const char *csupport_error_name(int error);
 
-// ---- futex.c: a 32-bit word shared between processes (never FUTEX_PRIVATE) -------------------------------------------
+// ---- fork.c: which process this is ----------------------------------------------------------------------------------
+
+/// Do not use: see csupport_process_mark(). Changed by no thread but a new process's first.
+extern uint32_t csupport_process_mark_word;
+/// By how much marks differ. A mark has two zero bits.
+enum { CSUPPORT_PROCESS_MARK_STEP = 4 };
+/// A number that differs from that of each process that this one was forked from, without an exec. One load.
+///
+/// In such a child, what the library had open and mapped is gone by the time fork() returns: descriptors stand for a
+/// socket without another end, mappings are private memory. Objects that have another mark than this are not its own.
+static inline uint32_t csupport_process_mark(void) {
+  return __atomic_load_n(&csupport_process_mark_word, __ATOMIC_RELAXED);
+}
+
+// ---- futex.c: sleeping on 32-bit words ------------------------------------------------------------------------------------
+
+// A word that processes share.
 
 /// Sleeps while `*word == expected`. `timeout_ns` < 0: without limit.
 /// 0 woken (perhaps spuriously), -EAGAIN the word differed, -ETIMEDOUT, -EINTR.
 int csupport_futex_wait(const void *word, uint32_t expected, int64_t timeout_ns);
 /// Wakes every waiter. Returns how many there were.
 int csupport_futex_wake_all(void *word);
+
+// A word that is this process's own: no other process can wake its waiters, or move them to another word.
+
+/// As csupport_futex_wait().
+int csupport_private_wait(const void *word, uint32_t expected, int64_t timeout_ns);
+/// As csupport_futex_wake_all().
+int csupport_private_wake_all(void *word);
+/// Wakes one waiter, if there is one.
+int csupport_private_wake_one(void *word);
+/// Sleeps on both kinds at once, while `*shared == expected` and `*own == ticket`: one system call from Linux 5.16 on.
+/// Where there is no such call, or it is refused, the thread sleeps on the shared word and looks at the private one every
+/// 50 ms. `timeout_ns` and the result as in csupport_futex_wait().
+int csupport_futex_wait_either(
+    const void *shared, uint32_t expected, const void *own, uint32_t ticket, int64_t timeout_ns);
 
 // ---- membarrier: an asymmetric fence ---------------------------------------------------------------------------------
 
@@ -123,10 +153,14 @@ int csupport_memory_create_unlinked(uint64_t bytes);
 int csupport_memory_reserve(int fd, uint64_t offset, uint64_t bytes);
 /// Gives the pages of [offset, offset + bytes) back; they read as zero afterwards. The size stays.
 int csupport_memory_discard(int fd, uint64_t offset, uint64_t bytes);
+/// The same, of so much that it takes milliseconds, later and elsewhere: nothing may be written there any more.
+int csupport_memory_discard_elsewhere(int fd, uint64_t offset, uint64_t bytes);
 /// 1 if `fd` is sealed against shrinking, 0 if it is not (or cannot be sealed at all).
 int csupport_memory_is_shrink_sealed(int fd);
-/// Maps [offset, offset + bytes) for reading and writing, shared.
+/// Maps [offset, offset + bytes) for reading and writing, shared. In a forked child, private memory, all zero, is in its
+/// place; of a channel's first pages, the doorbells say that the other end sleeps.
 int csupport_memory_map(int fd, uint64_t offset, size_t bytes, void **address);
+/// All of what csupport_memory_map() has mapped, or what it has become in a forked child.
 int csupport_memory_unmap(void *address, size_t bytes);
 
 struct csupport_file_facts {
@@ -136,7 +170,21 @@ struct csupport_file_facts {
   uint64_t allocated_bytes;
   bool is_regular;
 };
+/// Of a descriptor of one's own: what a peer sent may lie in a file system that takes for ever to answer.
 int csupport_file_facts(int fd, struct csupport_file_facts *facts);
+
+enum {
+  CSUPPORT_MEMORY_FOREIGN = 0,
+  /// As csupport_memory_create_sealed() makes it: it will not shrink, and takes no more seals.
+  CSUPPORT_MEMORY_SEALED = 1,
+  /// As csupport_memory_create_unlinked() makes it: it may shrink.
+  CSUPPORT_MEMORY_UNSEALED = 2,
+};
+/// What a descriptor is that anybody may have sent, with its facts unless it is foreign. Never blocks: asks a file system
+/// only once it is known to be the kernel's own memory. Sealed memory is no shorter than `facts` says, for good.
+int csupport_memory_inspect(int fd, struct csupport_file_facts *facts);
+/// Reads from memory without mapping it: a hole takes no page, and a page that cannot be had is an error and no signal.
+ssize_t csupport_memory_read(int fd, uint64_t offset, void *bytes, size_t byte_count);
 
 // ---- descriptors.c: sockets and what travels through them --------------------------------------------------------------
 
@@ -144,16 +192,33 @@ int csupport_file_facts(int fd, struct csupport_file_facts *facts);
 /// no other: in a child that is forked without an exec, such a number stands for a socket whose other end is gone, so
 /// that the child keeps nothing open.
 int csupport_close(int fd);
+/// Closes a descriptor that anybody may have sent: on a thread for such things, since it may take as long as its sender
+/// likes. If no thread can be had, a socket is closed here, without lingering, and anything else is tried again when the
+/// next descriptor is closed. A negative number is none.
+void csupport_close_elsewhere(int fd);
+/// Many descriptors wait to be closed elsewhere: whoever lets in more because a peer sends them runs out of numbers.
+bool csupport_closing_is_behind(void);
+/// Closes memory that was inspected, or made here: elsewhere if there is much of it to be freed.
+void csupport_memory_close(int fd);
+/// Closes a channel's socket: elsewhere if there are packets in it, whose descriptors are closed with it.
+void csupport_socket_close(int fd);
+/// Receives what is left in a socket that nobody else receives from, and closes what came with it, elsewhere. -EMFILE: the
+/// packets stay where they are.
+int csupport_socket_drain_elsewhere(int fd);
 /// Takes over a descriptor that this process was started with: it is not inherited any further.
 int csupport_adopt(int fd);
 /// Two connected SOCK_SEQPACKET Unix sockets, non-blocking.
 int csupport_socket_pair(int *first, int *second);
 /// 1 if `fd` is a connected Unix SOCK_SEQPACKET socket (or was, and the other end has hung up), 0 if it is anything
-/// else.
+/// else. Never blocks, whatever it is.
 int csupport_socket_is_seqpacket(int fd);
+/// 1 if what is sent through such a socket may reach a server, for which it would come from this process; 0 if not. Those
+/// of a pair (csupport_socket_pair) have no names, unless somebody has bound one. Nobody is reached after a hang-up.
+int csupport_socket_may_reach_server(int fd);
 /// Hang-up for both ends, now, whoever else still holds this descriptor. What was sent before can still be received.
 int csupport_socket_shutdown(int fd);
-/// 1 if the other end has hung up, 0 if not. Does not block.
+/// 1 if the other end has hung up, or sends no more, 0 if not. (Of one that receives no more, only sending tells.) Does
+/// not block.
 int csupport_socket_is_hung_up(int fd);
 /// Raises the send buffer to at least `bytes` as far as the system allows (SO_SNDBUFFORCE, else SO_SNDBUF).
 int csupport_socket_set_send_buffer(int fd, int bytes);
@@ -177,7 +242,8 @@ struct csupport_received {
 /// (A socket whose peer closed with unread packets says -ECONNRESET once; packets can still be read after that.)
 int csupport_receive_packet(int fd, void *bytes, size_t capacity, int *fds, size_t fd_capacity,
                             struct csupport_received *received);
-/// As above, but leaves the packet (and its descriptors) where it is: `fd_count` is 0 and says nothing.
+/// As above, but leaves the packet where it is, with its descriptors: `fd_count` is 0, and `fds_truncated` says that there
+/// are some (or that the socket tells its senders' names).
 int csupport_peek_packet(int fd, void *bytes, size_t capacity, struct csupport_received *received);
 
 /// A SOCK_SEQPACKET socket listening on `path`, mode 0600 (less the umask) from the moment it exists; non-blocking.
@@ -241,7 +307,7 @@ struct csupport_event {
   uint32_t events;
 };
 int csupport_epoll_create(void);
-/// Hang-up and error are always reported, also with `events` 0.
+/// Hang-up and error are always reported, also with `events` 0. An end that only sends no more (SHUT_WR) has hung up.
 int csupport_epoll_add(int epoll, int fd, uint32_t events, uint64_t token);
 int csupport_epoll_remove(int epoll, int fd);
 /// `timeout_ns` < 0: without limit; 0: do not wait. Returns how many events were stored (at most 256 at a time).
@@ -311,6 +377,8 @@ struct csupport_inherited_fd {
 /// Starts the first of `paths` (ended by NULL) that can be executed, with exactly the standard descriptors, those of
 /// `fds`, and what the caller itself holds without close-on-exec. The signal mask is empty; signals that this process
 /// ignores stay ignored, as through exec. `*pidfd` becomes readable when it exits.
+/// The child closes what is this library's before it executes anything, and nothing is closed elsewhere until then: no
+/// peer can make a program begin late.
 /// Any `child_fd` may also be somebody's `parent_fd`; no two may be equal. The caller keeps its descriptors, unchanged.
 ///
 /// After an error no program has run, and no child is left for anybody to wait for. -ENOENT, -EACCES (also if a later
@@ -340,7 +408,7 @@ int csupport_pidfd_signal(int pidfd, int signal);
 /// a thread's own fault raises (SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS): blocked, they would end the process
 /// past its crash reporter. The name is cut to 15 bytes.
 int csupport_thread_start(const char *name, void (*body)(void *), void *argument);
-/// A number that is this thread's for its life, never 0. No system call.
+/// A number that is this thread's for its life, never 0; another one in a forked child. No system call.
 uint64_t csupport_thread_id(void);
 /// How many processors this thread may run on.
 int csupport_usable_processors(void);

@@ -34,7 +34,7 @@ struct csupport_channel_identity {
 
 struct csupport_lane_producer {
   uint64_t posted_bytes;     // position up to which records were committed, for inspection only; may lag
-  uint32_t is_closed;        // 1: the producer closed this end itself, as opposed to vanishing
+  uint32_t is_closed;        // 1: the producer closed this end itself; 2: the end is in a message; 0: else, or it vanished
   uint8_t unused[CSUPPORT_GROUP_BYTES - 12];
 };
 
@@ -73,6 +73,8 @@ enum {
   CSUPPORT_LANE_MESSAGE_DOORBELL = offsetof(struct csupport_lane, doorbells.message),
   CSUPPORT_LANE_SPACE_DOORBELL = offsetof(struct csupport_lane, doorbells.space),
   CSUPPORT_CHANNEL_HEADER_BYTES = sizeof(struct csupport_channel_header),
+  /// What a doorbell says of a side that sleeps on its word: Doorbell.asleepOnFutex.
+  CSUPPORT_DOORBELL_ASLEEP = 1,
 };
 
 _Static_assert(sizeof(struct csupport_channel_identity) == 128, "identity group");

@@ -7,12 +7,32 @@ public typealias SystemError = SharedRing.SystemError
 public typealias MemoryBacking = SharedRing.MemoryBacking
 
 /// Why an operation on a port failed. Unless a case says otherwise, the operation has had no effect.
+///
+/// To treat one case and let the others pass, end with a clause that throws these on. A `do` whose clauses leave cases
+/// out crashes the compiler of Swift 6.3 if it is in an endless loop from which the function returns a value:
+///
+/// ```swift
+/// func count(_ port: MessagePort, upTo limit: Int) async throws -> Int {
+///   var count = 0
+///   while true {
+///     do {
+///       count += try port.receive(timeout: .seconds(1)).byteCount
+///       if count >= limit { return count }
+///     } catch PortError.timedOut {
+///       try await Task.sleep(for: .seconds(1))
+///     } catch {
+///       throw error
+///     }
+///   }
+/// }
+/// ```
 public enum PortError: Error, Sendable {
-  /// This port was closed by its owner.
+  /// This port was closed by its owner; or this process was forked off after the port was made: see the article "Programs
+  /// that fork".
   case closed
   /// This port was transferred away (or split); another object now stands for its end of the channel.
   case detached
-  /// The transfer list cannot be taken: the entry at `index` may not travel with this message.
+  /// The port at `index` of the transfer list may not travel with this message.
   case invalidTransfer(index: Int, TransferProblem)
   /// More ports than one message can carry.
   case tooManyPorts(count: Int, limit: Int)
@@ -21,11 +41,12 @@ public enum PortError: Error, Sendable {
   /// The receiver has not read enough yet: ``ChannelOptions/queueLimitBytes`` would be exceeded.
   /// See ``MessagePort/waitForSpace(byteCount:)``.
   case queueFull(limit: Int)
-  /// The receiver has not taken enough ports yet, or too many are on their way in the system: the kernel queues no more.
+  /// The receiver has not taken enough ports yet, or too many are travelling in the whole system: the kernel queues no
+  /// more.
   case transferQueueFull(SystemError)
   /// The value could not be encoded.
   case encodingFailed(any Error)
-  /// The message is not what was expected of it.
+  /// The message is not what was expected.
   case decodingFailed(any Error)
   /// The operating system refused something: descriptors, mappings, memory.
   case system(SystemError)
@@ -35,7 +56,7 @@ public enum PortError: Error, Sendable {
   case cancelled
   /// The other end is closed, and everything it had sent was received.
   case peerClosed(CloseReason)
-  /// An option outside its range; the text names it.
+  /// An option is out of its range; the text names it.
   case invalidOption(String)
   /// The halves given to ``MessagePort/init(joining:_:)`` are not of one port.
   case halvesDiffer
@@ -53,18 +74,20 @@ public enum TransferProblem: Sendable, Hashable {
   case isClosed
   /// It was transferred away before.
   case isDetached
-  /// By way of messages that wait in it, and in the ports that those carry, its channel holds its own other end: it
-  /// cannot leave the process before that was taken out.
+  /// Its channel holds its own other end, in messages that wait in it or in the ports that they carry. It cannot leave
+  /// the process before somebody takes that end out.
   case holdsItself
 }
 
-/// Why a channel is at its end, as told to ``MessagePort/onClose``.
+/// Why a channel has closed, as told to ``MessagePort/onClose``.
 public enum CloseReason: Sendable, Hashable, CustomStringConvertible {
   /// The owner of the other end closed or released it.
   case closedByPeer
-  /// The other end vanished without a word: the process that held it ended, or the message that carried it was
-  /// destroyed. The status is known for processes that this one has spawned.
+  /// The other end vanished without a word: the process that held it ended. The status is known for processes that this
+  /// one has spawned.
   case peerExited(ExitStatus?)
+  /// The other end was in a message that nobody has received: its receiver was closed, or ended, before it came to that.
+  case undelivered
   /// The other end wrote what no correct peer writes; the text says what. Its later messages, if any, are lost.
   case protocolViolation(String)
 
@@ -73,6 +96,7 @@ public enum CloseReason: Sendable, Hashable, CustomStringConvertible {
     case .closedByPeer: "closed by peer"
     case .peerExited(nil): "peer exited"
     case .peerExited(let status?): "peer exited: \(status)"
+    case .undelivered: "undelivered"
     case .protocolViolation(let what): "protocol violation: \(what)"
     }
   }
@@ -84,7 +108,7 @@ public enum ExitStatus: Sendable, Hashable, CustomStringConvertible {
   case exited(CInt)
   /// This signal ended it.
   case signalled(CInt)
-  /// It ended, and somebody else in this process was told how.
+  /// It ended, and nobody can say how: somebody else in this process has collected its status.
   case unknown
 
   public var description: String {
@@ -96,13 +120,13 @@ public enum ExitStatus: Sendable, Hashable, CustomStringConvertible {
   }
 }
 
-/// Why a message could not be delivered as what it is, as told to ``MessagePort/onMessageError``. The port stays open.
+/// Why a message could not be delivered, as told to ``MessagePort/onMessageError``. The port stays open.
 public enum MessageError: Error, Sendable {
   /// The message is not of the expected type.
   case undecodable(any Error)
-  /// The ports it carried could not all be received: this process is out of descriptors. They are closed.
+  /// The ports that it carried could not all be received: this process is out of descriptors. They are closed.
   case portsLost(expected: Int)
-  /// A port it carried is not what a port has to be. All its ports are closed.
+  /// A port that it carried is not what a port has to be. All its ports are closed.
   case badPort(String)
   /// There was no memory for it.
   case outOfMemory

@@ -3,6 +3,8 @@ public import MessagePorts
 
 extension MessagePort {
   /// Posts bytes; see `postMessage(bytes:transfer:)`.
+  ///
+  /// - Complexity: O(bytes + ports).
   public func postMessage(bytes data: Data, transfer ports: [MessagePort] = []) throws(PortError) {
     try postMessage(bytes: data.bytes, transfer: ports)
   }
@@ -10,6 +12,8 @@ extension MessagePort {
 
 extension Connection {
   /// Posts bytes under a name; see `postMessage(_:bytes:transfer:)`.
+  ///
+  /// - Complexity: O(bytes + ports).
   public func postMessage(_ name: String, bytes data: Data, transfer ports: [MessagePort] = []) throws(PortError) {
     try postMessage(name, bytes: data.bytes, transfer: ports)
   }
@@ -17,11 +21,15 @@ extension Connection {
 
 extension MessageEvent {
   /// The message's bytes, copied.
+  ///
+  /// - Complexity: O(bytes).
   public var data: Data { withBytes { Data(copying: $0) } }
 }
 
 extension ConnectionEvent {
   /// The message's bytes, copied.
+  ///
+  /// - Complexity: O(bytes).
   public var data: Data { message.data }
 }
 

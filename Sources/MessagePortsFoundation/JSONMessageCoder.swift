@@ -4,6 +4,7 @@ public import MessagePorts
 /// Encodes values as JSON, through Foundation.
 ///
 /// Readable, and understood by other languages; several times slower than the default coder, and larger.
+///
 /// Thread safety: a value; each call uses coders of its own.
 public struct JSONMessageCoder: MessageCoder {
   private let configureEncoder: @Sendable (JSONEncoder) -> Void

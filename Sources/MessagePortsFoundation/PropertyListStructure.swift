@@ -1,9 +1,9 @@
 import Foundation
 
-/// Looks at a property list before Foundation does, whose parsers recurse without a limit, and expand what is shared.
+/// Looks at a property list before Foundation does: its parsers recurse without a limit, and expand what is shared.
 ///
-/// What Foundation's encoder writes passes. Refused are nesting beyond the limit, containers in two places at once, and
-/// parts of XML that no encoder writes, in which tags could hide.
+/// Whatever Foundation's encoder writes passes. Nesting beyond the limit, a container in two places, and parts of XML
+/// that no encoder writes, in which tags could hide, do not.
 struct PropertyListStructure {
   static let maximumDepth = 128
   let bytes: [UInt8]
@@ -61,7 +61,7 @@ struct PropertyListStructure {
     return true
   }
 
-  /// A number of so many bytes, most significant first; nil if it does not fit, or is not there.
+  /// A number of this many bytes, most significant first; nil if it does not fit, or is not there.
   private func number(at offset: Int, _ byteCount: Int) -> Int? {
     guard offset >= 0, byteCount <= bytes.count, offset <= bytes.count - byteCount else { return nil }
     return Int(exactly: bytes[offset..<offset + byteCount].reduce(0 as UInt64) { $0 << 8 | UInt64($1) })
@@ -69,7 +69,7 @@ struct PropertyListStructure {
 
   // MARK: XML
 
-  /// UTF-8 with a declaration, without comments, sections or attributes, and not too deep.
+  /// UTF-8 with a declaration; no comments, sections or attributes; not too deep.
   private func isXML() -> Bool {
     guard bytes.starts(with: "<?xml version=\"1.0\" encoding=\"UTF-8\"?>".utf8), !bytes.contains(0) else {
       return false

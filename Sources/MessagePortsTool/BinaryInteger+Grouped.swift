@@ -1,5 +1,5 @@
 extension BinaryInteger {
-  /// With a comma between each three digits, whatever the user's language: 100,000.
+  /// With a comma every three digits, whatever the user's language: 100,000.
   var grouped: String {
     var text = ""
     for (index, digit) in String(magnitude).reversed().enumerated() {

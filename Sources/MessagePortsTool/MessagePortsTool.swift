@@ -9,8 +9,8 @@ struct MessagePortsTool: AsyncParsableCommand {
     subcommands: [Demo.self, Doctor.self, DemoRoleCommand.self])
 }
 
-/// An asynchronous `main` would start Dispatch's main queue, which traps if no descriptor is left, and that is when a
-/// doctor is needed most. So only commands that are asynchronous themselves get a task.
+/// An asynchronous `main` would start Dispatch's main queue, which traps if no descriptor is left: just when a doctor
+/// is needed most. So only asynchronous commands get a task.
 @main
 enum Main {
   static func main() {

@@ -24,7 +24,7 @@ package final class ChannelMemory: @unchecked Sendable {  // immutable, and the 
     self.identity = identity
   }
 
-  deinit { _ = csupport_close(fd) }
+  deinit { csupport_memory_close(fd) }
 
   /// Makes a new channel's memory: two lanes of at least `laneCapacity` bytes each, nothing in them.
   package static func make(laneCapacity requested: Int, backing: MemoryBacking) throws(SystemError) -> ChannelMemory {
@@ -32,7 +32,7 @@ package final class ChannelMemory: @unchecked Sendable {  // immutable, and the 
     let baseBytes = RingLayout.baseBytes(capacity: capacity)
     let fd =
       switch backing {
-      case .memfd: try check("memfd_create") { csupport_memory_create_sealed(UInt64(baseBytes)) }
+      case .memfd: try makeReserved(byteCount: baseBytes)
       case .posixSharedMemory: try check("shm_open") { csupport_memory_create_unlinked(UInt64(baseBytes)) }
       }
     do throws(SystemError) {
@@ -53,47 +53,35 @@ package final class ChannelMemory: @unchecked Sendable {  // immutable, and the 
     }
   }
 
-  /// Takes over `fd`, which a peer sent, after finding out from the kernel what it is. On failure it is closed.
-  package static func attach(owning fd: CInt, trustingUnsealed: Bool) throws(AttachError) -> ChannelMemory {
-    do throws(AttachError) {
-      return try verified(fd, trustingUnsealed: trustingUnsealed)
+  /// Sealed memory, whose pages are there: a system that has none left says so now, and not by SIGBUS at the first store.
+  private static func makeReserved(byteCount: Int) throws(SystemError) -> CInt {
+    let fd = try check("memfd_create") { csupport_memory_create_sealed(UInt64(byteCount)) }
+    do throws(SystemError) {
+      try check("fallocate") { csupport_memory_reserve(fd, 0, UInt64(byteCount)) }
+      return fd
     } catch {
       _ = csupport_close(fd)
       throw error
     }
   }
 
-  private static func verified(_ fd: CInt, trustingUnsealed: Bool) throws(AttachError) -> ChannelMemory {
-    do {
-      // Seals first: what has none may shrink after it was measured, and asking for them never blocks.
-      if !trustingUnsealed, csupport_memory_is_shrink_sealed(fd) != 1 { throw AttachError.notSealed }
-      let facts = try fileFacts(fd)
-      guard facts.is_regular else { throw AttachError.notAFile }
-      guard facts.size_bytes >= UInt64(RingLayout.pageBytes) else {
-        throw AttachError.tooShort(byteCount: facts.size_bytes)
-      }
-      // One page is there for certain; what it says decides how much more to map.
-      let first = try Mapping(fd: fd, fileOffset: 0, byteCount: RingLayout.pageBytes)
-      let words = unsafe SharedWords(base: first.address)
-      let (magic, version, capacity) = words.loadIdentity()
-      guard magic == RingLayout.magic else { throw AttachError.notAChannel }
-      guard version == RingLayout.version else { throw AttachError.versionDiffers(theirs: version) }
-      guard RingLayout.isPlausibleCapacity(capacity) else { throw AttachError.implausibleCapacity(capacity) }
-      let baseBytes = RingLayout.baseBytes(capacity: Int(capacity))
-      guard facts.size_bytes >= UInt64(baseBytes) else { throw AttachError.tooShort(byteCount: facts.size_bytes) }
-      let identity = Identity(device: facts.device, inode: facts.inode)
-      if baseBytes == RingLayout.pageBytes {
-        return ChannelMemory(owning: fd, base: first, laneCapacity: Int(capacity), identity: identity)
-      }
-      let base = try Mapping(fd: fd, fileOffset: 0, byteCount: baseBytes)
-      return ChannelMemory(owning: fd, base: base, laneCapacity: Int(capacity), identity: identity)
-    } catch let error as AttachError {
-      throw error
-    } catch let error as SystemError {
-      throw .system(error)
-    } catch {
-      preconditionFailure("unreachable: \(error)")
-    }
+  /// Takes over `fd`, which a peer sent, after finding out from the kernel what it is. On failure it is gone. Never
+  /// blocks.
+  package static func attach(owning fd: CInt, trustingUnsealed: Bool) throws(AttachError) -> ChannelMemory {
+    let memory = try InspectedMemory(owning: fd, trustingUnsealed: trustingUnsealed)
+    guard memory.byteCount >= UInt64(RingLayout.pageBytes) else { throw .tooShort(byteCount: memory.byteCount) }
+    // One page is there for certain; what it says decides how much more to map.
+    let first = try memory.map(byteCount: RingLayout.pageBytes)
+    let words = unsafe SharedWords(base: first.address)
+    let (magic, version, capacity) = words.loadIdentity()
+    guard magic == RingLayout.magic else { throw .notAChannel }
+    guard version == RingLayout.version else { throw .versionDiffers(theirs: version) }
+    guard RingLayout.isPlausibleCapacity(capacity) else { throw .implausibleCapacity(capacity) }
+    let baseBytes = RingLayout.baseBytes(capacity: Int(capacity))
+    guard memory.byteCount >= UInt64(baseBytes) else { throw .tooShort(byteCount: memory.byteCount) }
+    let base = baseBytes == RingLayout.pageBytes ? first : try memory.map(byteCount: baseBytes)
+    let identity = memory.identity
+    return ChannelMemory(owning: memory.take(), base: base, laneCapacity: Int(capacity), identity: identity)
   }
 
   package static func fileFacts(_ fd: CInt) throws(SystemError) -> csupport_file_facts {

@@ -1,5 +1,4 @@
 public import CSupport
-import Glibc
 
 // Sleeping without a lost wake-up.
 //
@@ -15,6 +14,14 @@ import Glibc
 // announcement. If the wake-up comes between 3 and 4, the futex call finds another value and does not sleep; a
 // packet on the socket stays there until the poll sees it. The waker wakes all waiters of the word, because a waiter
 // that was given up (a cancelled wait, another thread) may still be queued before the one that matters.
+//
+// A peer can do to the doorbell what it likes: write anything, wake for nothing, move those who sleep on it to another
+// word. So a thread that sleeps sleeps on a `PrivateWord` as well, by which its own process tells it everything else: that
+// the port was closed, or has left, or that its peer is gone. And what a side has announced it remembers, and never reads
+// back.
+//
+// Several may rely on one announcement: threads that receive, and a loop. Whoever has announced and leaves may have taken
+// it back, or replaced it, and makes the others look, and announce, again.
 //
 // The fence of the waker is the expensive part, once per message. A consumer that polls says so (`polling`), and a
 // producer whose process is registered for `membarrier` then leaves it out. Before such a consumer sleeps, its step 2
@@ -61,7 +68,11 @@ extension RingConsumer {
   /// Steps 1 to 3: whether the caller may sleep now. `doorbell` says where it will.
   ///
   /// What was read is released first, so that a producer that waits for space is not forgotten by a sleeper.
-  package mutating func prepareToSleep(_ doorbell: UInt32) -> Bool {
+  ///
+  /// - Parameter isIdle: step 3, where more than the ring has to be looked at.
+  package mutating func prepareToSleep(
+    _ doorbell: UInt32, if isIdle: (inout RingConsumer) -> Bool = { $0.isEmpty }
+  ) -> Bool {
     guard isAttached else { return true }
     let position = self.position
     let released = position != self.released
@@ -81,16 +92,18 @@ extension RingConsumer {
     csupport_store_load_fence()
     if released { wakeProducer() }
     if !hasBarrier {
-      // No memory for the barrier, say: stay awake, the caller will come again.
+      // No memory for the barrier, say, or a filter that denies it by now: the promise stands; see `mustPoll`.
       announce(Doorbell.polling)
       return false
     }
-    if isEmpty { return true }
+    if isIdle(&self) { return true }
     announce(Doorbell.awake)
-    // Whoever takes an announcement back takes it back for all who sleep on it: the producer will not signal them.
-    if before == Doorbell.asleepOnFutex { wakeSleepers() }
     return false
   }
+
+  /// This side has promised to poll, and could not put the barrier that ends the promise: it has to look by itself, and
+  /// may at most nap between two looks.
+  package var mustPoll: Bool { announced == Doorbell.polling }
 
   /// After sleeping, or instead of it: nobody need signal any more. What a polling reader has promised stays promised,
   /// until a barrier ends it.
@@ -101,7 +114,7 @@ extension RingConsumer {
 
   /// Promises to put a fence into the producer's process before sleeping. Only where `membarrier` is available.
   package mutating func startPolling() {
-    guard isAttached else { return }
+    guard isAttached, !mustPoll else { return }
     announce(Doorbell.polling)
   }
 
@@ -110,29 +123,31 @@ extension RingConsumer {
     words.storeDoorbell(.message, doorbell)
   }
 
-  /// Sleeps while the doorbell says that this side is asleep on its futex, at most so long (< 0: without limit).
-  /// May return for no reason.
-  package borrowing func sleep(timeoutNanoseconds: Int64) {
-    // [woken-why] The kernel compares the word under the lock that the wake-up takes; pairs with `releaseDoorbell`.
-    _ = unsafe csupport_futex_wait(
-      words.doorbellWord(.message), Doorbell.asleepOnFutex, timeoutNanoseconds)
+  /// Sleeps while the doorbell says that this side is asleep on its futex, and nothing else has happened since `ticket`; at
+  /// most so long (< 0: without limit). May return for no reason.
+  package borrowing func sleep(since ticket: PrivateWord.Ticket, timeoutNanoseconds: Int64) {
+    unsafe ticket.wait(orFor: words.doorbellWord(.message), timeoutNanoseconds: timeoutNanoseconds)
   }
 
-  /// Nobody sleeps here any more who has to be signalled: this side is about to be somebody else's, who has promised
-  /// nothing.
-  package func takeAnnouncementBack() {
-    words.releaseDoorbell(.message)
-    guard announced == Doorbell.polling else { return }
-    // [polling-barrier] As in `prepareToSleep`; pairs with the compiler's barrier in `RingProducer.consumerSleeps`. It
-    // fails only for want of memory, and briefly.
-    while csupport_membarrier_global() == -ENOMEM { csupport_cpu_relax() }
+  /// This side is about to be somebody else's, who has promised nothing: takes back what it has said. Throws, and has had
+  /// no effect, if a promise to poll cannot be ended.
+  package mutating func takeAnnouncementBack() throws(SystemError) {
+    guard isAttached, announced != Doorbell.awake else { return }
+    let before = announced
+    announce(Doorbell.awake)
+    guard before == Doorbell.polling else { return }
+    // [polling-barrier] As in `prepareToSleep`; pairs with the compiler's barrier in `RingProducer.consumerSleeps`.
+    let result = csupport_membarrier_global()
+    guard result < 0 else { return }
+    announce(before)
+    throw SystemError(call: "membarrier", errno: -result)
   }
-
-  /// Wakes every thread of this process or another that sleeps on the doorbell's futex.
-  package func wakeSleepers() { words.wakeSleepers(.message) }
 
   /// Whether the producer said that it was closing. Meaningful once it is gone.
   package var wasClosedByProducer: Bool { isAttached && words.loadClosedByOwner() }
+
+  /// Whether the producer's end was in a message when it was last heard of. Meaningful once it is gone.
+  package var wasProducerInMessage: Bool { isAttached && words.loadIsInMessage() }
 
   /// The doorbell's word, for an event loop that sleeps on many. It stays valid as long as `memory`.
   @unsafe package var doorbellWord: UnsafeMutableRawPointer { unsafe words.doorbellWord(.message) }
@@ -144,29 +159,35 @@ extension RingProducer {
   /// Says that this end closes of its own will; the hang-up that follows makes it known.
   package func sayClosed() { words.storeClosedByOwner() }
 
+  /// Says that this end is in a message from now on, or has arrived.
+  package func sayInMessage(_ isInMessage: Bool) { if isAttached { words.storeIsInMessage(isInMessage) } }
+
   /// Steps 1 to 3 for a producer that waits until `byteCount` bytes fit: whether it may sleep now.
   package mutating func prepareToSleep(_ doorbell: UInt32, until isSatisfied: (inout RingProducer) -> Bool) -> Bool {
     guard isAttached else { return true }
-    words.storeDoorbell(.space, doorbell)
+    announce(doorbell)
     crashPoint(.spaceAnnounced)
     // [space-sleep] Our announcement before our look; pairs with the fence in `RingConsumer.release`.
     csupport_store_load_fence()
     if !isSatisfied(&self) { return true }
-    words.storeDoorbell(.space, Doorbell.awake)
+    announce(Doorbell.awake)
     return false
   }
 
-  /// What is on the doorbell: what this side announced, unless somebody has signalled (or the peer has scribbled).
-  package var announcedDoorbell: UInt32 { words.loadDoorbell(.space) }
-
-  package func stayAwake() {
-    guard isAttached, words.loadDoorbell(.space) != Doorbell.awake else { return }
-    words.storeDoorbell(.space, Doorbell.awake)
+  /// After sleeping, or instead of it: nobody need signal any more.
+  package mutating func stayAwake() {
+    guard isAttached, Doorbell.isAsleep(announced) else { return }
+    announce(Doorbell.awake)
   }
 
-  package borrowing func sleep(timeoutNanoseconds: Int64) {
-    // [woken-why] As in the consumer; pairs with `releaseDoorbell`.
-    _ = unsafe csupport_futex_wait(words.doorbellWord(.space), Doorbell.asleepOnFutex, timeoutNanoseconds)
+  private mutating func announce(_ doorbell: UInt32) {
+    announced = doorbell
+    words.storeDoorbell(.space, doorbell)
+  }
+
+  /// As in the consumer.
+  package borrowing func sleep(since ticket: PrivateWord.Ticket, timeoutNanoseconds: Int64) {
+    unsafe ticket.wait(orFor: words.doorbellWord(.space), timeoutNanoseconds: timeoutNanoseconds)
   }
 
   @unsafe package var doorbellWord: UnsafeMutableRawPointer { unsafe words.doorbellWord(.space) }
@@ -214,16 +235,17 @@ extension RingConsumer {
     guard isAttached, let doorbell = words.takeSleeper(.space) else { return }
     crashPoint(.spaceWakeTaken)
     if doorbell == Doorbell.asleepOnSocket {
-      owesRing = true
+      owesSignal = true
+      hasErrand = true
     } else {
       _ = unsafe csupport_futex_wake_all(words.doorbellWord(.space))
     }
   }
 
   /// Whether the producer's socket has to be signalled since the last time this was asked.
-  package mutating func takeOwedRing() -> Bool {
-    defer { owesRing = false }
-    return owesRing
+  package mutating func takeOwedSignal() -> Bool {
+    defer { (owesSignal, hasErrand) = (false, false) }
+    return owesSignal
   }
 }
 
@@ -233,11 +255,5 @@ extension SharedWords {
     let doorbell = loadDoorbell(kind)
     guard Doorbell.isAsleep(doorbell), takeDoorbell(kind, doorbell) else { return nil }
     return doorbell
-  }
-
-  /// Wakes every thread of any process that sleeps on the doorbell's futex, whatever for.
-  package func wakeSleepers(_ kind: DoorbellKind) {
-    releaseDoorbell(kind)
-    _ = unsafe csupport_futex_wake_all(doorbellWord(kind))
   }
 }

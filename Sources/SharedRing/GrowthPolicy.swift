@@ -1,9 +1,9 @@
 /// How a lane grows when its consumer does not keep up.
 package struct GrowthPolicy: Sendable, Hashable {
-  /// Up to here a lane grows because traffic asks for it, and stays so. What exceeds it holds unread data only, and is
-  /// given back once that was read.
+  /// A lane that traffic has made grow up to here stays so. What exceeds it only holds unread data, and is given back
+  /// once that was read.
   package var steadyCapacity = 1 << 20
-  /// The first bigger segment: not worth making smaller.
+  /// The first bigger segment: a smaller one is not worth making.
   package var firstGrownCapacity = 64 << 10
   /// The most that may wait unread; `nil`: no limit.
   package var unreadLimitBytes: Int?

@@ -1,9 +1,9 @@
 /// Where a producer or consumer stands in its lane: what moves to the new owner when the end is transferred.
 ///
-/// The previous owner wrote it, so the new one believes none of it before ``segment(of:lane:)``. A lie that passes
-/// can make a mess of the liar's own channel only.
+/// The previous owner wrote it, so the new one believes none of it before ``segment(of:lane:)`` has succeeded. A lie
+/// that passes makes a mess of nothing but the liar's own channel.
 package struct LanePosition: Hashable, Sendable {
-  /// Where the segment lies in the file; 0: the initial data.
+  /// Where the segment lies in the file; 0 for the initial data.
   package var segmentOffset: UInt64
   package var capacity: UInt64
   /// From the segment's start to the next header.
@@ -23,7 +23,7 @@ package struct LanePosition: Hashable, Sendable {
     self.segmentPosition = segmentPosition
   }
 
-  /// No lane ever gets this far, in bytes. Differences between positions stay far from what an `Int` can hold, so that
+  /// No lane ever gets this far. Differences between positions are so much smaller than what an `Int` can hold that
   /// sums of them cannot overflow.
   private static var limit: UInt64 { 1 << 62 }
 
@@ -32,7 +32,7 @@ package struct LanePosition: Hashable, Sendable {
       && segmentPosition <= position && position <= Self.limit
   }
 
-  /// The segment, with its lap; nothing of what the previous owner says is believed before this has succeeded.
+  /// The segment, with its lap, checked.
   func segment(of memory: ChannelMemory, lane: Int) throws(ResumeError) -> Segment {
     guard isPlausible else { throw .implausible }
     let lapPosition = position &- cursorOffset
@@ -52,7 +52,7 @@ package struct LanePosition: Hashable, Sendable {
   }
 }
 
-/// A position that cannot be one, or whose segment could not be mapped.
+/// Why a side cannot go on from a position.
 package enum ResumeError: Error, Hashable {
   case implausible
   case system(SystemError)
@@ -72,7 +72,7 @@ extension RingProducer {
     producer.segment = try saved.segment(of: memory, lane: lane)
     unsafe producer.cursor = unsafe producer.segment.start + Int(saved.cursorOffset)
     producer.segmentPosition = saved.segmentPosition
-    unsafe producer.limit = unsafe producer.cursor  // room is found out with the first message
+    unsafe producer.limit = unsafe producer.cursor  // the first message looks for room
     return producer
   }
 }

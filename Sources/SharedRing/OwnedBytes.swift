@@ -1,13 +1,13 @@
 import CSupport
 import Glibc
 
-/// Bytes on the heap that belong to one message: written once while it is put together, and only read afterwards.
+/// A message's bytes on the heap: written once, while the message is put together, and only read afterwards.
 @safe
 @usableFromInline package final class OwnedBytes: @unchecked Sendable {  // immutable once it is shared
   @usableFromInline let base: UnsafeMutableRawPointer
   @usableFromInline package let byteCount: Int
 
-  /// Uninitialised bytes, or `nil` if there is no memory for so many.
+  /// Uninitialised bytes, or `nil` if there is no memory for them.
   package init?(byteCount: Int) {
     // `malloc` rather than `allocate`: a size that a peer chose must be able to fail.
     guard let base = unsafe malloc(max(byteCount, 1)) else { return nil }
@@ -32,7 +32,7 @@ import Glibc
     }
   }
 
-  /// Lets `body` fill the bytes; what it leaves is undefined. Only before the message is shown to anyone.
+  /// Lets `body` fill the bytes; those that it skips are undefined. Only before the message is shown to anyone.
   package func withMutableBytes<Result: ~Copyable, Failure: Error>(
     _ body: (UnsafeMutableRawBufferPointer) throws(Failure) -> Result
   ) throws(Failure) -> Result {

@@ -3,14 +3,14 @@
 ///     bit 0                31 32     39 40          55 56    63
 ///     | payload length, bytes | kind   | port count *  | zero  |
 ///
-/// * Of a run: the size of each of its messages, in units of eight bytes.
+/// * In a run: the size of each of its messages, in units of eight bytes.
 ///
 /// A record is the header, the payload, and padding to a multiple of eight; it starts at a multiple of eight.
 @usableFromInline package struct RecordHeader: Hashable, Sendable {
   @usableFromInline package enum Kind: UInt8, Sendable {
     /// A whole message.
     case message = 1
-    /// Nothing; the next record is at the start of the ring. Its payload reaches to the ring's end.
+    /// Nothing: it fills the rest of the segment, and the next record is at the segment's start.
     case pad = 2
     /// The lane continues in another segment: the payload is its offset in the file and its capacity, 8 bytes each.
     case link = 3
@@ -18,10 +18,12 @@
     case firstFragment = 4
     case middleFragment = 5
     case lastFragment = 6
-    /// The message whose fragments came before will not be completed; forget them.
+    /// The message that the fragments before it belong to will not be completed: forget them.
     case abort = 7
     /// Messages of one size without ports, one right behind the other; see ``RunHeader``.
     case run = 8
+    /// The message right before, which announces ports, is void: the kernel has refused their packet.
+    case withdrawal = 9
   }
 
   @usableFromInline package var rawValue: UInt64
@@ -34,7 +36,7 @@
       | UInt64(truncatingIfNeeded: portCount) << 40
   }
 
-  /// What a message without ports has above its length: one comparison recognises the common case.
+  /// The upper half of a message's header, if it has no ports: one comparison recognises the common case.
   @inlinable package static var plainMessage: UInt64 { 1 }
 
   @inlinable package var byteCount: Int { Int(truncatingIfNeeded: rawValue & 0xffff_ffff) }
@@ -42,6 +44,12 @@
     rawValue >> 56 == 0 ? Kind(rawValue: UInt8(truncatingIfNeeded: rawValue >> 32)) : nil
   }
   @inlinable package var portCount: Int { Int(truncatingIfNeeded: rawValue >> 40 & 0xffff) }
+
+  /// The one form of a withdrawal.
+  package static var withdrawn: RecordHeader { RecordHeader(kind: .withdrawal, byteCount: 0) }
+
+  /// Whether the record completes a message whose ports come in a packet.
+  package var announcesPorts: Bool { portCount > 0 && (kind == .message || kind == .lastFragment) }
 
   /// The same record with ports.
   package func carrying(_ portCount: Int) -> RecordHeader {
@@ -51,6 +59,6 @@
   /// The size of a header, and the alignment of records.
   @inlinable package static var byteCount: Int { 8 }
 
-  /// What a record with a payload of `payloadBytes` occupies. Wraps instead of trapping: check the payload first.
+  /// How many bytes a record with this payload occupies. Wraps instead of trapping: check the payload first.
   @inlinable package static func recordBytes(payloadBytes: Int) -> Int { (payloadBytes &+ 15) & ~7 }
 }

@@ -8,7 +8,7 @@ package enum RingStep {
   case record(RingRecord)
   /// The peer broke the format; the lane must not be read any further.
   case violation(String)
-  /// The next segment could not be mapped for want of resources; try again later.
+  /// The next segment could not be mapped because resources ran out; try again later.
   case blocked(SystemError)
 }
 
@@ -25,14 +25,14 @@ package struct RingRecord {
 extension RingConsumer {
   /// Finds the next message or fragment, following pads and links on the way.
   package mutating func next() -> RingStep {
-    // A correct lane has at most a pad and a link in a row, then a record; a malicious one must not keep us here.
+    // A correct lane has at most a pad and a link before a record; a malicious one must not keep us here.
     for _ in 0..<8 {
       let header = RecordHeader(rawValue: unsafe RecordHeader.load(at: cursor))
       if header.rawValue == 0 { return .empty }
       guard let kind = header.kind else { return .violation("unknown record \(header.rawValue)") }
       let room = unsafe segment.room(from: cursor)
       switch kind {
-      case .message, .firstFragment, .middleFragment, .lastFragment, .abort:
+      case .message, .firstFragment, .middleFragment, .lastFragment, .abort, .withdrawal:
         guard RecordHeader.recordBytes(payloadBytes: header.byteCount) <= room - RecordHeader.byteCount else {
           return .violation("record of \(header.byteCount) bytes beyond its segment")
         }
@@ -58,6 +58,31 @@ extension RingConsumer {
     return .violation("pads and links without end")
   }
 
+  /// What is there behind a record.
+  package enum Follower {
+    case nothing
+    case withdrawal
+    /// More of the lane: the producer was done with the record.
+    case other
+  }
+
+  /// What follows the record at the cursor, which ``next()`` has found. It stays where it is.
+  package borrowing func follower(of record: RingRecord) -> Follower {
+    // There is room for this header: `next()` saw to it.
+    let place = unsafe cursor + RecordHeader.recordBytes(payloadBytes: record.byteCount)
+    var header = RecordHeader(rawValue: unsafe RecordHeader.load(at: place))
+    // Where the lap ends right behind the record, a withdrawal lies at the start of the next.
+    let room = unsafe segment.room(from: place)
+    if header.kind == .pad, header.byteCount == room - RecordHeader.byteCount {
+      header = RecordHeader(rawValue: unsafe RecordHeader.load(at: segment.start))
+    }
+    if header.rawValue == 0 { return .nothing }
+    return header == .withdrawn ? .withdrawal : .other
+  }
+
+  /// Whether the record at the cursor announces ports.
+  package var announcesPorts: Bool { RecordHeader(rawValue: unsafe RecordHeader.load(at: cursor)).announcesPorts }
+
   /// How many bytes of records the producer said it has posted and this side has not read. For inspection: the producer
   /// may lag, and may lie.
   package var waitingBytes: Int {
@@ -79,8 +104,8 @@ extension RingConsumer {
     advance(by: RecordHeader.recordBytes(payloadBytes: record.byteCount))
   }
 
-  /// Goes on in the segment that the link at the cursor names, and gives the old one's memory back. What it returns is
-  /// why it could not.
+  /// Goes on in the segment that the link at the cursor names, and gives the old one's memory back. Returns why it
+  /// could not, if so.
   private mutating func follow() -> RingStep? {
     guard let memory else { return .violation("link in nothing") }
     let place = Segment.Place(offset: unsafe Self.loadOnce(cursor + 8), capacity: unsafe Self.loadOnce(cursor + 16))
@@ -100,7 +125,8 @@ extension RingConsumer {
     segment = next
     unsafe cursor = unsafe segment.start
     unsafe emptyCursor = unsafe segment.start
-    if !old.isInitial { _ = csupport_memory_discard(memory.fd, old.offset, UInt64(old.capacity)) }
+    if !old.isInitial { _ = csupport_memory_discard_elsewhere(memory.fd, old.offset, UInt64(old.capacity)) }
+    noteLink(leaving: old.capacity)
     release()
     crashPoint(.linkFollowed)
     return nil

@@ -3,23 +3,29 @@ import CSupport
 /// The read side of one lane. One thread at a time; nothing here blocks.
 ///
 /// It distrusts everything it reads: each header is fetched once, checked against the segment's bounds, and only then
-/// used. A record that cannot be right ends the lane (``RingStep/violation(_:)``), and nothing else happens.
+/// used. A record that cannot be right finishes the lane (``RingStep/violation(_:)``), and nothing else happens.
 @safe  // The pointers stay inside `segment`, a mapping that it or `memory` keeps.
 @usableFromInline package struct RingConsumer: ~Copyable, @unchecked Sendable {  // owned by one thread at a time
   /// The next header. Always a multiple of eight from the segment's start, with room for a header before its end.
   @usableFromInline var cursor: UnsafeMutableRawPointer
   @usableFromInline var segment: Segment
-  /// How much is read before the producer is told: an eighth of the ring unless it is set to less.
+  /// How much is read before the producer is told: an eighth of the ring unless this is less.
   package var releaseStride: Int
-  /// Passing this means that so much was read. The segment's start as long as nothing of this lap was.
+  /// The cursor passes this when that much was read. The segment's start until something of this lap was read.
   @usableFromInline var releaseAt: UnsafeMutableRawPointer
   @usableFromInline var words: SharedWords
-  /// Where the cursor was when the ring was last found empty, or began to be read.
+  /// Where the cursor was when the ring was last found empty, or reading began.
   @usableFromInline var emptyCursor: UnsafeMutableRawPointer
-  /// What the producer was told.
+  /// The position that the producer was told.
   var released: UInt64
-  /// The producer was found asleep on its socket when something was released; see ``takeOwedRing()``.
-  @usableFromInline package var owesRing: Bool
+  /// Something is to be done off the hot path, which looks here only: what ``takeOwedSignal()`` says, or whatever the owner
+  /// has set it for.
+  @usableFromInline package var hasErrand: Bool
+  /// The producer was found asleep on its socket when something was released.
+  var owesSignal: Bool
+
+  /// What was done to follow links, as if so many bytes had been read; see ``takeCostOfLinks()``.
+  private var costOfLinks: Int
 
   /// What this side last said in its doorbell.
   package internal(set) var announced: UInt32
@@ -48,7 +54,9 @@ import CSupport
     self.segment = segment
     self.words = words
     released = 0
-    owesRing = false
+    owesSignal = false
+    hasErrand = false
+    costOfLinks = 0
     announced = Doorbell.awake
     laneIndex = lane
     self.memory = memory
@@ -70,7 +78,7 @@ import CSupport
 // MARK: - Hot path
 
 extension RingConsumer {
-  /// Whether a record waits, without looking at what it is.
+  /// Whether no record waits.
   @inlinable @inline(__always)
   package var isEmpty: Bool { unsafe RecordHeader.load(at: cursor) == 0 }
 
@@ -80,10 +88,10 @@ extension RingConsumer {
 
   /// The ring has run empty after something was read.
   ///
-  /// Right behind a producer, a consumer looks for the next header in the very line that is being written, and each look
-  /// costs the producer that line: both go at half their speed. So after several messages in a row this looks away, for a
-  /// small part of the time that they took to read; then there are more of them next time. After a single one it does
-  /// not, for it may be the answer in a conversation.
+  /// Right behind a producer, a consumer looks for the next header in the very cache line that is being written, and
+  /// each look takes that line away from the producer: both go at half their speed. So after several messages in a row,
+  /// this looks away for a small part of the time that reading them took, and finds more the next time. After a single
+  /// message, which may be the answer in a conversation, it does not.
   package mutating func letProducerGetAhead() {
     let first = RecordHeader(rawValue: unsafe RecordHeader.load(at: emptyCursor))
     let run = unsafe cursor - emptyCursor
@@ -94,7 +102,7 @@ extension RingConsumer {
 
   /// Hands the next message to `body`, if it is a whole message without ports, and goes past it.
   ///
-  /// - Returns: what `body` returned; `nil` if there is no such message now: look with ``next()`` what there is.
+  /// - Returns: what `body` returned; `nil` if there is no such message now: ``next()`` says what there is.
   ///
   /// The span lies in memory that the peer can change at any time. Read each byte once, or copy first.
   @inlinable @inline(__always)
@@ -111,7 +119,7 @@ extension RingConsumer {
     return try unsafe body(payload.bytes)
   }
 
-  /// As ``tryRead(_:)``, but the message stays where it is if `body` says `false`.
+  /// As ``tryRead(_:)``, but the message stays where it is if `body` returns `false`.
   @inlinable @inline(__always)
   package mutating func tryTake(_ body: (RawSpan) -> Bool) -> Bool {
     let header = unsafe RecordHeader.load(at: cursor)
@@ -125,18 +133,18 @@ extension RingConsumer {
     return true
   }
 
-  /// Goes past the record at the cursor, and tells the producer once an eighth of the ring was read.
+  /// Goes past the record at the cursor, and tells the producer once enough was read.
   @inlinable @inline(__always)
   mutating func advance(by recordBytes: Int) {
     unsafe cursor += recordBytes
     if unsafe cursor >= releaseAt { releaseRead() }
   }
 
-  /// Off the hot path, once for an eighth of the ring, and after the first record of a lap.
+  /// Off the hot path, once per eighth of the ring, and after the first record of a lap.
   ///
-  /// That record's header is taken away, so that a ring whose records lead back to its start comes to an end there,
-  /// unless its producer keeps writing: what a dead one left behind is not read for ever. Until it is told that the
-  /// record was read, the producer has no business there.
+  /// That record's header is cleared, so that reading stops there even if the records lead back to the ring's start:
+  /// what a dead producer left behind is not read for ever. Until a producer is told that the record was read, it has
+  /// no business there.
   @usableFromInline @inline(never)
   mutating func releaseRead() {
     if unsafe releaseAt == segment.start { unsafe RecordHeader.terminate(at: segment.start) }
@@ -147,9 +155,9 @@ extension RingConsumer {
 // MARK: - Release
 
 extension RingConsumer {
-  /// Publishes what was read so far as writable again, and wakes a producer that waits for that.
+  /// Gives what was read back to the producer, and wakes a producer that waits for it.
   ///
-  /// One that sleeps on its socket cannot be woken from here: then ``takeOwedRing()`` says so.
+  /// One that sleeps on its socket cannot be woken from here: then ``takeOwedSignal()`` says so.
   package mutating func release() {
     let position = self.position
     setReleasePoint()
@@ -165,6 +173,15 @@ extension RingConsumer {
   mutating func setReleasePoint() {
     unsafe releaseAt = unsafe min(cursor + min(max(capacity / 8, 8), releaseStride), segment.end)
   }
+
+  /// A link costs whoever reads more than other records of its size: a mapping comes, another goes, and its memory is given
+  /// back. Returns how much it was since this was last called.
+  package mutating func takeCostOfLinks() -> Int {
+    defer { costOfLinks = 0 }
+    return costOfLinks
+  }
+
+  mutating func noteLink(leaving capacity: Int) { costOfLinks += (64 << 10) + capacity / 4 }
 
   /// Whether something was read that the producer has not been told of.
   package var hasUnreleased: Bool { position != released }

@@ -2,13 +2,13 @@ import CSupport
 
 /// Sizes, offsets and limits of a channel's memory; the drawing is in `CSupport/include/ring_layout.h`.
 ///
-/// One file holds the channel: the first page with the header and both lanes' initial data, and far behind it, sparse,
-/// a region for each lane in which its producer places bigger segments. The file can grow and never shrink, so a
-/// segment needs no descriptor of its own, and what was once found to be inside the file stays inside.
+/// One file holds the channel: first the header and both lanes' initial data, and far behind that, sparse, a region for
+/// each lane, where its producer places bigger segments. The file can grow and never shrinks, so a segment needs no
+/// descriptor of its own, and what was once inside the file stays inside.
 package enum RingLayout {
   package static var magic: UInt64 { 0x5452_4f50_4753_4d01 }  // "\x01MSGPORT", little-endian
   /// Both sides must have the same; it changes with every incompatible change of memory, records or packets.
-  package static var version: UInt32 { 1 }
+  package static var version: UInt32 { 2 }
 
   @inlinable package static var pageBytes: Int { 4096 }
   @inlinable package static var headerBytes: Int { CSUPPORT_CHANNEL_HEADER_BYTES }
@@ -17,8 +17,8 @@ package enum RingLayout {
   /// The largest segment a producer makes and a consumer accepts.
   @inlinable package static var largestCapacity: Int { 1 << 30 }
 
-  /// Kept free at all times, so that a full lane can still say where it continues or that a message is abandoned:
-  /// a pad that is in the way (at most 32 bytes), an abort (8), a link (24) and the header after it, with room to spare.
+  /// Kept free at all times, so that a full lane can still say where it continues, or that a message is abandoned:
+  /// perhaps a pad first (at most 32 bytes), an abort (8), a link (24) and the header behind it, with room to spare.
   @inlinable package static var reservedBytes: Int { 128 }
 
   /// Each lane's region for segments: `regionBytes` from `regionOffset(lane)`.
@@ -36,7 +36,7 @@ package enum RingLayout {
     (headerBytes + 2 * capacity + pageBytes - 1) / pageBytes * pageBytes
   }
 
-  /// The capacity a lane really gets: at least `requested`, the page filled up, a multiple of 64. Never more than what
+  /// The capacity a lane really gets: at least `requested`, filling the last page, a multiple of 64. Never more than
   /// the other end accepts.
   package static func roundedCapacity(_ requested: Int) -> Int {
     let wanted = min(max(requested, smallestCapacity), largestCapacity)

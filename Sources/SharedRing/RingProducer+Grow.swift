@@ -1,10 +1,10 @@
 import CSupport
 
 extension RingProducer {
-  /// Continues the lane in a new segment of `capacity` bytes. Whatever is written next goes there.
+  /// Continues the lane in a new segment of `capacity` bytes, where the next record goes.
   ///
-  /// The consumer finds out when it gets to the link record, for which space is always reserved. On failure nothing
-  /// has changed.
+  /// The consumer finds out when it gets to the link record, for which space is always reserved. After a failure,
+  /// nothing has changed.
   package mutating func grow(capacity requested: Int) throws(RingError) {
     guard let memory else { preconditionFailure("growing a lane that is not attached") }
     precondition(!isBatching, "a batch never grows its lane")
@@ -38,8 +38,8 @@ extension RingProducer {
     recomputeLimit(released: seenReleased)
   }
 
-  /// Goes on in a segment that the lane may keep, and gives the memory of the big one back, of which everything was read:
-  /// it is not known when the consumer will look again. What it finds when it does stays: a pad perhaps, and the link.
+  /// Goes on in a segment that the lane may keep, and gives back the memory of the big one. All of that was read, and
+  /// nobody knows when the consumer will look again. What it then finds stays: a pad perhaps, and the link.
   package mutating func shrink(_ policy: GrowthPolicy) throws(RingError) {
     let (oldOffset, oldCapacity, linkOffset) = (segment.offset, capacity, unsafe cursor - segment.start)
     try grow(capacity: policy.steadyCapacity)

@@ -1,19 +1,19 @@
 import CSupport
 
-/// What staging needs from whoever knows the sockets.
+/// What staging asks of whoever knows the sockets.
 package protocol RingConsumerContact {
   /// Whether the consumer is known to be gone for good. May ask the kernel.
   func consumerIsGone() -> Bool
   /// Signals the consumer; called after ``RingProducer/wakeConsumer()`` said that it sleeps on its socket.
-  func ringSocket()
+  func signalOnSocket()
 }
 
 extension RingProducer {
   /// Writes a message of any size at the cursor, growing the lane if need be, and returns the header that completes it.
   ///
-  /// Until that header is given to ``publish(_:)``, the consumer sees no message. In between, the caller may still call
-  /// it off with ``abandonStaged(_:)``. Takes time in proportion to the size, and waits a few microseconds for a
-  /// consumer that is busy reading before it asks the kernel for memory.
+  /// The consumer sees no message until ``publish(_:)`` gets that header. Before, the caller can still take the message
+  /// back with ``abandonStaged(_:)``. Takes time in proportion to the size, and waits a few microseconds for a consumer
+  /// that is busy reading before it asks the kernel for memory.
   package mutating func stage(
     _ bytes: RawSpan, policy: GrowthPolicy, contact: some RingConsumerContact
   ) throws(RingError) -> RecordHeader {
@@ -23,7 +23,7 @@ extension RingProducer {
     {
       throw .limitReached
     }
-    // What overflowed has been read: give the big segment back. If that fails, there is still the big one.
+    // What overflowed has been read: give the big segment back. If that fails, go on in it.
     if hasOverflowed(policy), unreleased == 0 { try? shrink(policy) }
     if bytes.byteCount <= policy.fragmentBytes {
       try ensureRoom(payloadBytes: bytes.byteCount, remainingBytes: bytes.byteCount, policy: policy, contact: contact)
@@ -33,7 +33,8 @@ extension RingProducer {
     return try stageFragments(bytes, policy: policy, contact: contact)
   }
 
-  /// Whether the lane grew beyond what it is to keep. Initial data of that size is what the channel's maker asked for.
+  /// Whether the lane has grown beyond what it is to keep. Initial data of that size is what the channel's maker
+  /// wanted.
   package func hasOverflowed(_ policy: GrowthPolicy) -> Bool { !segment.isInitial && capacity > policy.steadyCapacity }
 
   /// Takes a staged message back: the consumer forgets the fragments that it may have seen.
@@ -63,7 +64,7 @@ extension RingProducer {
         }
         publish(header)
         crashPoint(.fragmentPublished)
-        if consumerSleeps(), wakeConsumer() { contact.ringSocket() }
+        if consumerSleeps(), wakeConsumer() { contact.signalOnSocket() }
         written += chunk
       }
     } catch {
@@ -72,11 +73,16 @@ extension RingProducer {
     }
   }
 
-  /// Writes an abort into the reserved space.
-  private mutating func abandonFragments() {
+  /// Makes the message void that was published last and announces ports: the kernel has refused their packet.
+  package mutating func withdrawAnnouncement() { publishInReserve(.withdrawn) }
+
+  private mutating func abandonFragments() { publishInReserve(RecordHeader(kind: .abort, byteCount: 0)) }
+
+  /// Writes a record without a payload into the space that is kept free for it.
+  private mutating func publishInReserve(_ header: RecordHeader) {
     unsafe limit = unsafe segment.end
     if unsafe segment.room(from: cursor) < 2 * RecordHeader.byteCount { wrap() }
-    publish(RecordHeader(kind: .abort, byteCount: 0))
+    publish(header)
     recomputeLimit(released: seenReleased)
   }
 
@@ -89,7 +95,7 @@ extension RingProducer {
     let canEverFit = payloadBytes <= largestRecordPayload
     if canEverFit, policy.waitsForConsumer, waitForSpace(payloadBytes: payloadBytes, contact: contact) { return }
     if isCorrupt { throw .corruptPeer("it released more than was written") }
-    // An eighth of the ring at most, so that a wrap wastes little; in the overflow, all that is left to write.
+    // A record takes an eighth of the ring at most, so that a wrap wastes little. An overflow holds all that is left.
     let record = RecordHeader.recordBytes(payloadBytes: payloadBytes)
     var wanted = max(policy.firstGrownCapacity, min(8 * record, policy.steadyCapacity))
     if canEverFit { wanted = max(wanted, 2 * capacity) }
@@ -104,7 +110,7 @@ extension RingProducer {
   /// Spins while the consumer visibly drains the lane: waiting a few microseconds beats fresh memory.
   private mutating func waitForSpace(payloadBytes: Int, contact: some RingConsumerContact) -> Bool {
     guard Processors.areSeveral else { return false }
-    if consumerSleeps(), wakeConsumer() { contact.ringSocket() }
+    if consumerSleeps(), wakeConsumer() { contact.signalOnSocket() }
     let started = csupport_monotonic_ns()
     var progressed = started
     var lastReleased = seenReleased
@@ -117,7 +123,7 @@ extension RingProducer {
         lastReleased = seenReleased
         progressed = now
       }
-      // A consumer that releases a byte at a time does not hold the poster up for long.
+      // A consumer that releases one byte at a time must not hold up the poster.
       if now - progressed > 20_000 || now - started > 200_000 { return false }
     }
   }

@@ -2,28 +2,34 @@ public import CSupport
 
 /// The write side of one lane. One thread at a time; nothing here blocks, and only growing enters the kernel.
 ///
-/// The hot path, ``tryWrite(_:)``, touches the ring and this value and nothing else. A producer that is not attached to
-/// a lane has no room, so that "nothing attached", "full" and "must wrap" are one comparison away from the hot path.
+/// The hot path, ``tryWrite(_:)``, touches nothing but the ring and this value. A producer that is not attached to a
+/// lane has no room, so one comparison keeps "not attached", "full" and "must wrap" out of the hot path.
 @safe  // The pointers stay inside `segment`, a mapping that it or `memory` keeps.
 @usableFromInline package struct RingProducer: ~Copyable, @unchecked Sendable {  // owned by one thread at a time
-  /// Where the next header goes. Always a multiple of eight from the segment's start, with room for a header before its end.
+  /// Where the next header goes. Always a multiple of eight from the segment's start, with room for a header before its
+  /// end.
   @usableFromInline var cursor: UnsafeMutableRawPointer
-  /// A record may be written if it, and the header behind it, end at or before this.
+  /// A record fits if the header behind it ends at or before this.
   @usableFromInline var limit: UnsafeMutableRawPointer
   @usableFromInline var segment: Segment
   @usableFromInline var words: SharedWords
-  /// The lane position at which this segment began: the consumer is not in it before it released that much.
+  /// The lane position at which this segment began: the consumer is not in it before it has released that much.
   var segmentPosition: UInt64
   /// The last released position seen: it never goes back.
   var seenReleased: UInt64
-  /// Of a batch being written: where its first header goes, and what it will be. Nobody sees the batch before.
+  /// While a batch is written: where its first header goes, and what it will be. Until then nobody sees the batch.
   @usableFromInline var withheldAddress: UnsafeMutableRawPointer?
   @usableFromInline var withheldHeader: RecordHeader
   @usableFromInline package var isBatching: Bool
-  /// The peer released what was never written; set once, and then there is never any room again.
+  /// The peer released what was never written. Stays set, and there is never any room again.
   package private(set) var isCorrupt: Bool
+  /// Nobody will ever read what is written. Stays set, and there is never any room again.
+  private var isAbandoned: Bool
   /// This process answers `membarrier`, so a polling consumer needs no fence from it.
   @usableFromInline package var isRegisteredForMembarrier: Bool
+
+  /// What this side last said in its doorbell.
+  package internal(set) var announced: UInt32
 
   package let laneIndex: Int
   package let memory: ChannelMemory?
@@ -53,7 +59,9 @@ public import CSupport
     withheldHeader = RecordHeader(rawValue: 0)
     isBatching = false
     isCorrupt = false
+    isAbandoned = false
     isRegisteredForMembarrier = false
+    announced = Doorbell.awake
     laneIndex = lane
     self.memory = memory
   }
@@ -63,8 +71,8 @@ public import CSupport
   /// The lane position of the next record.
   @inlinable package var position: UInt64 { unsafe segment.position(of: cursor) }
 
-  /// The largest message that ``tryWrite(_:)`` ever takes: with a quarter of the ring, there is always a way to fit it
-  /// in once the consumer has caught up, wherever the wrap happens to be.
+  /// The largest message that ``tryWrite(_:)`` ever takes: a quarter of the ring fits once the consumer has caught up,
+  /// wherever the wrap happens to be.
   @inlinable package var largestRecordPayload: Int { max(0, capacity / 4 - RecordHeader.byteCount) }
 }
 
@@ -85,7 +93,7 @@ extension RingProducer {
     return true
   }
 
-  /// Makes sure that a record of so many bytes can be written at `cursor`.
+  /// Whether a record with this payload can be written at `cursor`. Looks for room if it seems not.
   @inlinable @inline(__always)
   package mutating func hasRoom(payloadBytes: Int) -> Bool {
     let needed = RecordHeader.recordBytes(payloadBytes: payloadBytes) &+ RecordHeader.byteCount
@@ -93,8 +101,8 @@ extension RingProducer {
     return makeRoom(payloadBytes: payloadBytes)
   }
 
-  /// Lets `body` write the payload of the record at `cursor`. Before: ``hasRoom(payloadBytes:)`` said yes to as much.
-  /// Nothing is visible to the consumer before ``publish(_:)``.
+  /// Lets `body` write the payload of the record at `cursor`, for which ``hasRoom(payloadBytes:)`` has found room. The
+  /// consumer sees nothing before ``publish(_:)``.
   @inlinable @inline(__always)
   package mutating func fill<Failure: Error>(
     payloadBytes: Int, _ body: (UnsafeMutableRawPointer) throws(Failure) -> Void
@@ -114,7 +122,7 @@ extension RingProducer {
     unsafe cursor = next
   }
 
-  /// Part of a batch: the first header waits for ``endBatch()``, the others lie behind it and cannot be seen before.
+  /// Within a batch: the first header waits for ``endBatch()``; the others lie behind it and cannot be seen before.
   @inlinable @inline(__always)
   mutating func withhold(_ header: RecordHeader, at address: UnsafeMutableRawPointer) {
     if unsafe withheldAddress == nil {
@@ -128,7 +136,7 @@ extension RingProducer {
   /// From here to ``endBatch()``, records are written but not published.
   @inlinable package mutating func beginBatch() { isBatching = true }
 
-  /// Publishes all records of the batch at once, by committing the first header last. Says whether there were any.
+  /// Publishes all records of the batch at once, by committing the first header last. Returns whether there were any.
   @inlinable @discardableResult
   package mutating func endBatch() -> Bool {
     isBatching = false
@@ -142,10 +150,11 @@ extension RingProducer {
 // MARK: - Room
 
 extension RingProducer {
-  /// Looks at what the consumer has released, and wraps if that helps. Not inlined: the hot path comes here once a lap.
+  /// Looks at what the consumer has released, and wraps if that helps. Not inlined: the hot path comes here once per
+  /// lap.
   @usableFromInline @inline(never)
   package mutating func makeRoom(payloadBytes: Int) -> Bool {
-    guard isAttached, payloadBytes <= largestRecordPayload, !isCorrupt else { return false }
+    guard isAttached, payloadBytes <= largestRecordPayload, !isCorrupt, !isAbandoned else { return false }
     let needed = RecordHeader.recordBytes(payloadBytes: payloadBytes) &+ RecordHeader.byteCount
     guard let released = loadReleasedChecked() else { return false }
     recomputeLimit(released: released)
@@ -158,7 +167,7 @@ extension RingProducer {
     return unsafe needed <= limit - cursor
   }
 
-  /// The released position, if it is one that a correct consumer can have reached.
+  /// The released position, if a correct consumer can have reached it.
   mutating func loadReleasedChecked() -> UInt64? {
     let released = words.loadReleased()
     guard released >= seenReleased, released <= position else {
@@ -169,7 +178,7 @@ extension RingProducer {
     return released
   }
 
-  /// How many bytes may be written from `cursor` on, around the wrap, leaving the reserve.
+  /// How many bytes may be written from `cursor` on, beyond the wrap as well, not counting the reserve.
   func freeBytes(released: UInt64) -> Int {
     let oldest = max(released, segmentPosition)
     return capacity - RingLayout.reservedBytes - Int(truncatingIfNeeded: position &- oldest)
@@ -180,7 +189,7 @@ extension RingProducer {
     unsafe limit = unsafe free <= 0 ? cursor : cursor + min(free, segment.room(from: cursor))
   }
 
-  /// Gives up what is left of this lap, and begins the next. There must be free space there for a header.
+  /// Gives up the rest of this lap, and begins the next, where there must be room for a header.
   mutating func wrap() {
     let pad = RecordHeader(kind: .pad, byteCount: unsafe segment.room(from: cursor) - RecordHeader.byteCount)
     unsafe RecordHeader.terminate(at: segment.start)
@@ -189,10 +198,26 @@ extension RingProducer {
     unsafe cursor = unsafe segment.startLap()
   }
 
-  /// How many bytes of records the consumer has not released yet.
+  /// How many bytes of records the consumer has yet to release.
   package mutating func unreleasedBytes() -> Int {
     guard let released = loadReleasedChecked() else { return 0 }
     return Int(truncatingIfNeeded: position &- released)
+  }
+
+  /// There is no reader any more: from now on there is no room, and the memory of what waits, but for the initial data, goes
+  /// back to the system, elsewhere if it takes long. The lane's other end may be anything by now: it loses nothing.
+  package mutating func abandon() {
+    abandonUnread()
+    if let memory, !segment.isInitial {
+      _ = csupport_memory_discard_elsewhere(
+        memory.fd, RingLayout.regionOffset(lane: laneIndex), RingLayout.regionBytes)
+    }
+  }
+
+  /// There is no reader, and nothing to give back: from now on there is no room.
+  package mutating func abandonUnread() {
+    isAbandoned = true
+    unsafe limit = unsafe cursor
   }
 
   /// Tells inspectors how much was posted.

@@ -1,10 +1,10 @@
 import CSupport
 
-/// Messages of one size under one header, which cost no more than the copying of their bytes.
+/// Messages of one size under one header, which cost no more than copying their bytes.
 ///
-/// A size is a multiple of eight, so that the consumer can go past one message alone: what is left is a shorter run,
-/// whose header it writes over the end of the message that it has read. So a position in the middle of a run is like any
-/// other, also for whom the port is passed on to.
+/// The size is a multiple of eight, so that the consumer can go past a single message: it writes the header of the
+/// shorter run that is left over the last bytes of the message that it has read. So a position in the middle of a run
+/// is like any other, also to the port's next owner.
 @usableFromInline package struct RunHeader {
   @usableFromInline package let messageBytes: Int
   @usableFromInline package let byteCount: Int
@@ -22,7 +22,7 @@ import CSupport
     self.byteCount = byteCount
   }
 
-  /// A header that was fetched once; `nil` if it is not that of a whole number of messages.
+  /// From a header that was fetched once; `nil` unless it is that of a whole number of messages.
   @inlinable package init?(_ header: RecordHeader) {
     let messageBytes = header.portCount * 8
     guard messageBytes > 0, header.byteCount >= messageBytes, header.byteCount % messageBytes == 0 else { return nil }
@@ -36,7 +36,7 @@ import CSupport
       : RecordHeader(kind: .run, byteCount: byteCount, portCount: messageBytes / 8)
   }
 
-  /// What is left behind the first `bytes`, which are a whole number of messages.
+  /// The run behind the first `bytes`, which are a whole number of messages; `nil` if nothing is left.
   @inlinable package func dropping(_ bytes: Int) -> RunHeader? {
     bytes < byteCount ? RunHeader(messageBytes: messageBytes, byteCount: byteCount - bytes) : nil
   }
@@ -45,17 +45,17 @@ import CSupport
 // MARK: - Writing
 
 extension RingProducer {
-  /// Writes as many of `count` messages of `messageBytes` each as there is room for in one place. Those that follow may
-  /// find room in another: call again until nothing was written.
+  /// Writes as many of `count` messages of `messageBytes` each as there is room for in one place. The others may find
+  /// room in another: call again until nothing was written.
   ///
-  /// Before: ``RunHeader/canHold(messageBytes:)``.
+  /// ``RunHeader/canHold(messageBytes:)`` must be true of them.
   @unsafe package mutating func tryWriteRun(_ source: UnsafeRawPointer, messageBytes: Int, count: Int) -> Int {
     guard messageBytes <= largestRecordPayload else { return 0 }
     // No more than an eighth of the ring at once, so that the consumer begins while the producer goes on.
     let most = min(count, max(1, capacity / 8 / messageBytes))
     var fitting = roomForRun / messageBytes
     if fitting < most {
-      // There may be room for more since it was last looked what the consumer has released.
+      // The consumer may have released more since the last look.
       guard makeRoom(payloadBytes: messageBytes) else { return 0 }
       fitting = roomForRun / messageBytes
     }
@@ -65,7 +65,7 @@ extension RingProducer {
     return written
   }
 
-  /// How long a payload may be at the cursor, as far as is known.
+  /// How long a payload may be at the cursor, as far as this side knows.
   private var roomForRun: Int { max(0, unsafe limit - cursor - 2 * RecordHeader.byteCount) }
 }
 
@@ -74,7 +74,7 @@ extension RingProducer {
 extension RingConsumer {
   /// Copies messages of `messageBytes` each out of the run at the cursor, and goes past them.
   ///
-  /// - Returns: how many, at most `limit`; 0 if there is no such run at the cursor. Look with ``next()`` what there is.
+  /// - Returns: how many, at most `limit`; 0 if there is no such run at the cursor: ``next()`` says what there is.
   @unsafe package mutating func tryTakeRun(
     into target: UnsafeMutableRawPointer, messageBytes: Int, limit: Int
   ) -> Int {
@@ -99,7 +99,7 @@ extension RingConsumer {
 }
 
 extension RunHeader {
-  /// Whether the segment has room for it, and for the header behind it.
+  /// Whether the segment has room for the run and the header behind it.
   func isInside(_ consumer: borrowing RingConsumer) -> Bool {
     let room = unsafe consumer.segment.room(from: consumer.cursor)
     return RecordHeader.recordBytes(payloadBytes: byteCount) <= room - RecordHeader.byteCount

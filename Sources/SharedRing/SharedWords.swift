@@ -70,6 +70,17 @@ extension SharedWords {
   package func loadClosedByOwner() -> Bool {
     unsafe word32(CSUPPORT_LANE_IS_CLOSED).pointee.load(ordering: .relaxed) == 1
   }
+
+  /// The end that posts here is in a message, or is not any more. Relaxed: see ``storeClosedByOwner()``.
+  package func storeIsInMessage(_ isInMessage: Bool) {
+    let (before, after): (UInt32, UInt32) = isInMessage ? (0, 2) : (2, 0)
+    _ = unsafe word32(CSUPPORT_LANE_IS_CLOSED).pointee
+      .compareExchange(expected: before, desired: after, ordering: .relaxed)
+  }
+
+  package func loadIsInMessage() -> Bool {
+    unsafe word32(CSUPPORT_LANE_IS_CLOSED).pointee.load(ordering: .relaxed) == 2
+  }
 }
 
 // MARK: - Doorbells
@@ -87,11 +98,6 @@ extension SharedWords {
   /// Relaxed: the caller fences after an announcement; taking one back needs no order, a late signal is harmless.
   @inlinable package func storeDoorbell(_ kind: DoorbellKind, _ value: UInt32) {
     unsafe word32(kind.offset).pointee.store(value, ordering: .relaxed)
-  }
-
-  /// [woken-why] Release: a `sleep(timeoutNanoseconds:)` that finds the doorbell awake sees why it was woken.
-  package func releaseDoorbell(_ kind: DoorbellKind) {
-    unsafe word32(kind.offset).pointee.store(Doorbell.awake, ordering: .releasing)
   }
 
   /// Takes the sleeper's announcement back in its name, so that one signal answers it. Relaxed: the futex call or the

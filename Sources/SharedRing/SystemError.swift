@@ -21,8 +21,8 @@ public struct SystemError: Error, Hashable, CustomStringConvertible {
 }
 
 extension SystemError {
-  /// Whether the same call may succeed later, though nothing about it changes: something was used up.
-  var mayPass: Bool { [ENOMEM, EAGAIN, ENFILE, EMFILE, EINTR].contains(errno) }
+  /// Whether the same call may succeed later: something was used up.
+  package var mayPass: Bool { [ENOMEM, EAGAIN, ENFILE, EMFILE, ENOBUFS, ENOSPC, EINTR].contains(errno) }
 }
 
 /// Turns the shim's "value or `-errno`" into a value or a thrown ``SystemError``.

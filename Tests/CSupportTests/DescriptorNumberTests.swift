@@ -2,7 +2,7 @@ import CSupport
 import Glibc
 import Testing
 
-/// Each runs in a process of its own, which has closed its standard descriptors as a daemon might.
+/// Each runs in a process of its own that has closed its standard descriptors, as a daemon might.
 @Suite("Numbers of descriptors")
 struct DescriptorNumberTests {
   /// Everything here that makes a descriptor.
@@ -21,7 +21,7 @@ struct DescriptorNumberTests {
         defer { _ = csupport_close(listener) }
         return unsafe csupport_socket_connect(path)
       case .directoryLock:
-        // A directory of its own: somebody else may hold the lock on any other.
+        // A directory of its own: somebody else may have locked any other.
         let directory = "/tmp/messageports-tests-lock-\(getpid())"
         unsafe mkdir(directory, 0o700)
         defer { unsafe rmdir(directory) }
@@ -113,7 +113,7 @@ struct DescriptorNumberTests {
 
   @Test(
     "13.1 A ring's descriptor is none of the standard ones, and the ring works",
-    .enabled(if: csupport_uring_probe() > 0, "io_uring is not to be had"), arguments: subsets)
+    .enabled(if: csupport_uring_probe() > 0, "io_uring is not available"), arguments: subsets)
   func ring(closed: [CInt]) async {
     await #expect(processExitsWith: .success) { [closed] in
       await close(closed)
@@ -144,14 +144,14 @@ struct DescriptorNumberTests {
   }
 }
 
-/// Dispatch takes descriptors when it is first asked for a timer, and is not to take these.
+/// Dispatch takes descriptors when it is first asked for a timer, and must not take these.
 private func close(_ fds: [CInt]) async {
   try? await Task.sleep(for: .milliseconds(1))
   closeAll(fds)
 }
 
-/// Whether `fd` is something that only this library makes here. Counters, timers and epolls are Dispatch's as well,
-/// which takes more of them when it likes.
+/// Whether `fd` is something that only this library makes here. Dispatch has counters, timers and epolls as well, and
+/// takes more at any time.
 private func isOurs(_ fd: CInt) -> Bool {
   isOpen(fd) && !["[eventfd]", "[eventpoll]", "[timerfd]"].contains { target(fd).contains($0) }
 }

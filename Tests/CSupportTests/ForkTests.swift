@@ -52,8 +52,8 @@ struct ForkTests {
   @Test("13.2 What is not the library's, or not any more, is the child's as with any fork")
   func othersStay() async {
     await #expect(processExitsWith: .success) {
-      // The numbers of closed descriptors, and of a ring's, are used again. Placed there, because another thread of the
-      // process may be quicker to take a free one.
+      // The numbers of closed descriptors, and of a ring's, are used again. Placed there, because another thread may
+      // take a free one first.
       let old = csupport_eventfd_create()
       let null = unsafe open("/dev/null", O_WRONLY | O_CLOEXEC)
       _ = csupport_close(old)

@@ -1,5 +1,7 @@
 import CSupport
+import CTestSupport
 import Glibc
+import TestSupport
 import Testing
 
 @Suite("Futex, membarrier, clock")
@@ -46,6 +48,61 @@ struct FutexTests {
     let memory = TwiceMapped()
     #expect(unsafe csupport_futex_wake_all(memory.word(0)) == 0)
     #expect(unsafe csupport_futex_wait(UnsafeRawPointer(bitPattern: 4096), 0, 0) == -EFAULT)
+  }
+
+  /// Whether the kernel has the call that waits for two words, or a filter keeps it from the thread.
+  static let refusals: [[Refusal]] = [[], [Refusal(.futex_waitv, EPERM)], [Refusal(.futex_waitv, ENOSYS)]]
+
+  @Test("A wait for two words ends when either was changed and rung", arguments: refusals, [true, false])
+  func either(_ refusals: [Refusal], _ isShared: Bool) async throws {
+    let memory = TwiceMapped(), own = TwiceMapped()
+    let ended = Flag()
+    async let result = Refusal.during(refusals) {
+      defer { ended.set() }
+      return unsafe csupport_futex_wait_either(memory.word(1), 0, own.word(0), 0, patienceNanoseconds)
+    }
+    usleepBriefly(20_000)
+    if isShared {
+      try await eventually("a thread that sleeps") {
+        unsafe csupport_futex_wake_all(memory.sameWord(1)) == 1 || ended.isSet
+      }
+    } else {
+      unsafe own.word(0).storeBytes(of: 1, as: UInt32.self)
+      _ = unsafe csupport_private_wake_all(own.word(0))
+    }
+    let outcome = try await result
+    #expect(outcome == 0 || outcome == -EAGAIN)
+  }
+
+  @Test("A wait for two words does not begin if one differs, and ends at its time limit", arguments: refusals)
+  func eitherDiffers(_ refusals: [Refusal]) async throws {
+    let memory = TwiceMapped(), own = TwiceMapped()
+    let results = try await Refusal.during(refusals) {
+      let start = csupport_monotonic_ns()
+      let late = unsafe csupport_futex_wait_either(memory.word(0), 0, own.word(0), 0, 70_000_000)
+      return [
+        unsafe csupport_futex_wait_either(memory.word(0), 1, own.word(0), 0, -1),
+        unsafe csupport_futex_wait_either(memory.word(0), 0, own.word(0), 1, -1),
+        late, csupport_monotonic_ns() - start >= 70_000_000 ? 0 : -1,
+        unsafe csupport_futex_wait_either(memory.word(0), 0, own.word(0), 0, 0),
+      ]
+    }
+    #expect(results == [-EAGAIN, -EAGAIN, -ETIMEDOUT, 0, -ETIMEDOUT])
+  }
+
+  @Test("Whoever is moved away from the shared word is woken by the private one", arguments: refusals)
+  func moved(_ refusals: [Refusal]) async throws {
+    let memory = TwiceMapped(), own = TwiceMapped()
+    async let result = Refusal.during(refusals) {
+      unsafe csupport_futex_wait_either(memory.word(0), 0, own.word(0), 0, patienceNanoseconds)
+    }
+    try await eventually("a thread that sleeps") {
+      unsafe ctest_move_sleepers(memory.sameWord(0), memory.sameWord(1)) == 1
+    }
+    unsafe own.word(0).storeBytes(of: 1, as: UInt32.self)
+    _ = unsafe csupport_private_wake_all(own.word(0))
+    let outcome = try await result
+    #expect(outcome == 0 || outcome == -EAGAIN)
   }
 
   @Test(

@@ -26,7 +26,7 @@ struct MemoryTests {
   @Test("Unlinked memory is allocated, can shrink, and leaves no name")
   func unlinked() async {
     await #expect(processExitsWith: .success) {
-      // Whatever is made with a name is told, be it gone at once.
+      // Whatever is made with a name is reported, even if it is gone at once.
       let watch = inotify_init1(CInt(IN_NONBLOCK | IN_CLOEXEC))
       #expect(unsafe inotify_add_watch(watch, "/dev/shm", UInt32(IN_CREATE)) >= 0)
       let fd = csupport_memory_create_unlinked(10000)
@@ -106,7 +106,7 @@ struct MemoryTests {
   @Test("The kernel's own answer to that limit is SIGXFSZ, which is why it has to be checked")
   func fileSizeSignal() async {
     await #expect(processExitsWith: .signal(SIGXFSZ)) {
-      // Dispatch blocks most signals on its threads, one of which this may be.
+      // This may be a thread of Dispatch's, which blocks most signals.
       var none = sigset_t()
       unsafe sigemptyset(&none)
       unsafe pthread_sigmask(SIG_SETMASK, &none, nil)

@@ -138,7 +138,7 @@ struct ProcessTests {
     }
   }
 
-  @Test("13.4 The first path that can be executed is; what is forbidden is told only if nothing can be")
+  @Test("13.4 The first path that can be executed is; a forbidden one is reported only if none can")
   func firstPath() {
     let file = freshPath()
     _ = csupport_close(unsafe open(file, O_CREAT | O_WRONLY | O_CLOEXEC, 0o600))
@@ -175,7 +175,7 @@ struct ProcessTests {
     }
   }
 
-  @Test("13.4 What another has reaped is told as if it had not been, where the kernel remembers")
+  @Test("13.4 A status that somebody else has reaped is still reported, where the kernel remembers")
   func reapedByAnother() {
     for (script, signal, code) in [("exit 7", false, 7), ("kill -TERM $$", true, SIGTERM)] as [(String, Bool, CInt)] {
       let child = spawn("/bin/sh", ["-c", script]).child
@@ -263,7 +263,7 @@ struct ProcessTests {
       unsafe sigfillset(&all)
       unsafe pthread_sigmask(SIG_SETMASK, &all, nil)
       for number in ignored where number != SIGCHLD { signal(number, SIG_IGN) }
-      // (The C library lets nobody change the two signals that it keeps for itself.)
+      // (The C library keeps two signals for itself, which nobody can change.)
       let script = """
         grep -q 'SigBlk:.0000000000000000' /proc/self/status \
         && [ "$(sed -n s/SigIgn://p /proc/self/status)" = "$(sed -n s/SigIgn://p /proc/$PPID/status)" ]

@@ -73,7 +73,7 @@ struct SocketTests {
     #expect(first >= 0)
     #expect(listen(longest) == -EADDRINUSE)
     _ = csupport_close(first)
-    // A process that another test is just starting has a copy of the listener until it has become its program.
+    // A process that another test is starting has a copy of the listener until its exec.
     var refused = connect(longest)
     for _ in 0..<5000 where refused >= 0 {
       _ = csupport_close(refused)
@@ -122,5 +122,37 @@ struct SocketTests {
       }
       #expect(umask(0) == 0, "and the umask stays as it is")
     }
+  }
+
+  @Test(
+    "Closing a copy of a socket that another process may have by now changes nothing about it",
+    arguments: [false, true], [0, 2])
+  func closingACopy(_ isHungUp: Bool, _ emptyPackets: Int) throws {
+    var ends: (CInt, CInt) = (-1, -1)
+    try #require(unsafe csupport_socket_pair(&ends.0, &ends.1) == 0)
+    for _ in 0..<emptyPackets { #expect(Glibc.send(ends.0, nil, 0, 0) == 0) }
+    if isHungUp { _ = csupport_socket_shutdown(ends.0) }
+    csupport_socket_close(dup(ends.1))
+    var tellsNames: CInt = -1
+    var length = socklen_t(MemoryLayout<CInt>.size)
+    #expect(unsafe getsockopt(ends.1, SOL_SOCKET, SO_PASSCRED, &tellsNames, &length) == 0)
+    #expect(tellsNames == 0)
+    #expect(csupport_socket_may_reach_server(ends.1) == 0)
+    closeAll([ends.0, ends.1])
+  }
+
+  @Test("What is connected to a server, or taken from one, is told from what is one of a pair, as long as it lasts")
+  func reachesServer() {
+    let path = freshPath()
+    let listener = listen(path)
+    defer { closeAll([listener]); unsafe unlink(path) }
+    let client = connect(path)
+    let accepted = csupport_socket_accept(listener)
+    #expect(csupport_socket_may_reach_server(client) == 1)
+    #expect(csupport_socket_may_reach_server(accepted) == 1)
+    closeAll([client])
+    #expect(csupport_socket_may_reach_server(accepted) == 0)
+    closeAll([accepted])
+    #expect(csupport_socket_may_reach_server(listener) < 0)
   }
 }

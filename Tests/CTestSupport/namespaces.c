@@ -13,7 +13,7 @@
 
 enum { NOBODY = 65534 };
 
-/// Without the right to make namespaces, a user namespace brings it, where the system allows those.
+/// Whoever may not make namespaces gets the right from a user namespace, where the system allows one.
 static int unshare_somehow(int flags) {
   if (unshare(flags) == 0) return 0;
   if (errno != EPERM) return -errno;
@@ -30,7 +30,7 @@ int ctest_leave_the_world(void) {
   if (mount("none", "/tmp", "tmpfs", 0, "size=4k,mode=755") < 0) return -errno;
   if (chdir("/tmp") < 0) return -errno;
   if (mount(NULL, "/tmp", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL) < 0) return -errno;
-  // The old root comes to lie over the new one, and is taken off it.
+  // The old root now lies over the new one: take it off.
   if (syscall(SYS_pivot_root, ".", ".") < 0) return -errno;
   if (umount2(".", MNT_DETACH) < 0) return -errno;
   if (chdir("/") < 0) return -errno;

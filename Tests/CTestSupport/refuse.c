@@ -12,14 +12,14 @@
 
 enum { MOST_STEPS = 6 };
 
-/// The steps of one refusal, which leave to what follows if it does not apply.
+/// The steps of one refusal; where it does not apply, they go on to what follows.
 static size_t add(struct sock_filter *steps, const struct ctest_refusal *refusal) {
   const bool looks = refusal->argument >= 0;
   size_t count = 0;
   steps[count++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
   steps[count++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)refusal->call, 0, looks ? 4 : 1);
   if (looks) {
-    // The low half comes first on the processors that there are.
+    // Supported processors have the low half first.
     const size_t offset = offsetof(struct seccomp_data, args) + sizeof(uint64_t) * (size_t)refusal->argument;
     steps[count++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)offset);
     steps[count++] = (struct sock_filter)BPF_STMT(BPF_ALU | BPF_AND | BPF_K, refusal->mask);
@@ -43,6 +43,6 @@ int ctest_refuse(const struct ctest_refusal *refusals, size_t count, bool whole_
   if (result == 0) result = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
   const int error = errno;
   free(steps);
-  // A positive number is that of a thread to which the filter could not be given.
+  // A positive number names a thread that could not be given the filter.
   return result == 0 ? 0 : result > 0 ? -EBUSY : -error;
 }

@@ -18,7 +18,7 @@ enum Letters {
     return bytes
   }
 
-  /// The large letters of a port that is moved while they are posted. They say which port's they are, and which one.
+  /// Large letters posted to a port while it moves. Each says which port's it is, and which one.
   static func part(_ index: Int, ofPort number: Int) -> Int { (number * Survivor.lettersPerPort + index) * 40 + 37 }
 
   static func readPart(_ number: Int) -> (index: Int, port: Int)? {

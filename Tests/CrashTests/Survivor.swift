@@ -37,13 +37,13 @@ final class Survivor: Sendable {
     var letters = 0
     var ports = 0
     var closes = 0
-    /// Of large letters: which of the ports that the victim moved in the middle this is.
+    /// If its letters are large: which of the ports that moved in mid-post this is.
     var partlyReceived: Int?
 
     func isRight(_ journal: Journal) -> Bool {
       guard closes == 1 else { return false }
       if ports > 0 { return ports == 1 && letters == 0 }
-      // The last of them, whose letters were not all posted. If none was, it is not known that it is that one.
+      // The last of them, whose letters were not all posted. If none was, nothing identifies it.
       let last = journal[.partlyReceived]
       let isInterrupted = last > 0 && (partlyReceived ?? last) == last
       if isInterrupted, partlyReceived != nil || letters == 0 { return letters >= journal[.partsPosted] }
@@ -141,7 +141,7 @@ final class Survivor: Sendable {
 
   // MARK: Posting
 
-  /// For the victim to have something to receive, in every situation: ports, and what makes the lane grow.
+  /// Gives the victim something to receive in every situation: ports, and what makes the lane grow.
   private func postSome(_ near: MessagePort) {
     do {
       for number in 0..<8 {
@@ -194,7 +194,7 @@ final class Survivor: Sendable {
 
   // MARK: The verdict
 
-  /// What is not yet as it has to be, once the victim is dead.
+  /// What is still missing once the victim is dead.
   func missing(_ journal: Journal, _ situation: Situation) -> String? {
     state.withLock { state in
       if state.closes == 0 { return "no close; \(state.received) of \(journal[.posted]) messages received" }
@@ -233,7 +233,7 @@ final class Survivor: Sendable {
 }
 
 extension Survivor.Guest {
-  /// What is wrong with the next letter. The first one tells what letters these are.
+  /// What is wrong with the next letter. The first one tells their kind.
   mutating func fault(of event: MessageEvent) -> String? {
     if event.byteCount == 8, partlyReceived == nil {
       return (try? event.load(as: UInt64.self)) == UInt64(letters) ? nil : "the wrong letter"

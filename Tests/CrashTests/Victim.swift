@@ -3,8 +3,8 @@ import MessagePorts
 import SharedRing
 import TestSupport
 
-/// The process that dies. It does everything that a port can do, over and over, until it gets to the step at which it
-/// is to end, or is ended.
+/// The process that dies. It does everything that a port can do, over and over, until it reaches the step at which it
+/// must die, or is killed.
 final class Victim {
   private var port: MessagePort
   private let journal: Journal
@@ -55,7 +55,7 @@ final class Victim {
     if kept.count > 3 { kept.removeFirst().close() }
   }
 
-  /// Sends an end of a channel that was shared before, and comes from a process: from this one.
+  /// Sends an end of a channel that was already shared, by a transfer within this process.
   private func passOnAgain() throws {
     let (carrier, channel) = (try MessageChannel(), try MessageChannel())
     for number in 0..<Survivor.lettersPerPort { try channel.port1.postMessage(bitwise: UInt64(number)) }
@@ -116,14 +116,16 @@ final class Victim {
     while (0..<3).contains(where: { Letters.byteCount(number + $0) > 200 }) {
       try post([])
     }
-    var (writer, reader) = try port.split()
+    let halves = try port.split()
+    var writer = halves.takeWriter()
+    var reader = halves.takeReader()
     journal[.attempted] = number + 3
     var written = 0
     for attempt in 0..<1000 where written == 0 {
       // All or none: what is not there after the first has no room, either.
-      written = try writer.batch { (writer) throws(PortError) in
+      written = try writer.batch { (batch) throws(PortError) in
         var count = 0
-        while count < 3, try unsafe writer.tryWrite(Letters.make(number + count).span.bytes) { count += 1 }
+        while count < 3, try unsafe batch.tryWrite(Letters.make(number + count).span.bytes) { count += 1 }
         return count
       }
       if written == 0 { try? writer.waitForSpace(byteCount: 128, timeout: .microseconds(attempt)) }
@@ -178,7 +180,7 @@ extension MessagePort {
 
   /// The same end again, its channel now shared.
   fileprivate func splitAndJoined() throws -> MessagePort {
-    let (writer, reader) = try split()
-    return try MessagePort(joining: writer, reader)
+    let halves = try split()
+    return try MessagePort(joining: halves.takeWriter(), halves.takeReader())
   }
 }

@@ -33,8 +33,8 @@ func playBouncer() throws {
   while true { pause() }
 }
 
-/// Starts everything that stays once it was needed. Returns the port that others are moved over, and the process at its
-/// other end.
+/// Starts everything that stays for good once it is needed. Returns the port that others are moved over, and the
+/// process at its other end.
 func prepare() throws -> (carrier: MessagePort, bouncer: WorkerProcess) {
   setLimit(RLIMIT_NOFILE, nil)
   let bouncer = try WorkerProcess.spawn(CommandLine.arguments[0], arguments: ["bouncer"])
@@ -74,6 +74,8 @@ func trySteps(_ only: String?) throws -> Bool {
         case .wrong(let what):
           reached.insert(point)
           wrong.append("\(point), \(situation), pass \(pass): \(what)")
+          print(wrong.last!)
+          fflush(nil)
           cell.append("WRONG")
         }
       }
@@ -86,7 +88,6 @@ func trySteps(_ only: String?) throws -> Bool {
     wrong.append("\(point) was never reached")
   }
   print("\(trials) trials, \(reached.count) steps reached, \(wrong.count) wrong")
-  for what in wrong { print("  \(what)") }
   return wrong.isEmpty
 }
 

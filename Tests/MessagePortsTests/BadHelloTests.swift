@@ -23,7 +23,7 @@ struct BadHelloTests {
   func memoryOfOtherVersion() async throws {
     let listener = try Listener(path: freshPath())
     let peer = try Peer(connectingTo: listener.path)
-    let memory = Peer.makeMemory(version: 2)
+    let memory = Peer.makeMemory(version: Peer.version + 1)
     peer.send(Peer.hello, [memory])
     _ = csupport_close(memory)
     #expect(try await peer.readWords() == [Peer.welcomeMagic, Peer.version | 1 << 32])
@@ -57,8 +57,11 @@ struct BadHelloTests {
   @Test("8.1 A server that speaks another version is a typed error, with both versions")
   func serverOfOtherVersion() async throws {
     let path = freshPath()
-    #expect(try await answer([Peer.welcomeMagic, 7 | 1 << 32], at: path) == .versionDiffers(ours: 1, theirs: 7))
-    #expect(try await answer([Peer.welcomeMagic, 7], at: path) == .versionDiffers(ours: 1, theirs: 7))
+    #expect(
+      try await answer([Peer.welcomeMagic, 7 | 1 << 32], at: path)
+        == .versionDiffers(ours: UInt32(Peer.version), theirs: 7))
+    #expect(
+      try await answer([Peer.welcomeMagic, 7], at: path) == .versionDiffers(ours: UInt32(Peer.version), theirs: 7))
     #expect(try await answer([Peer.welcomeMagic, Peer.version], at: path) == nil)
   }
 
@@ -117,12 +120,12 @@ struct BadHelloTests {
     switch garbage {
     case .byte: peer.sendBytes([7])
     case .wrongMagic: peer.send([1, 1, .max, 1 << 30], [peer.memory])
-    case .short: peer.send([Peer.helloMagic, 1, .max], [peer.memory])
+    case .short: peer.send([Peer.helloMagic, Peer.version, .max], [peer.memory])
     case .long: peer.send(Peer.hello + [0], [peer.memory])
-    case .hugeMessageLimit: peer.send([Peer.helloMagic, 1, .max, .max], [peer.memory])
-    case .negativeQueueLimit: peer.send([Peer.helloMagic, 1, .max - 1, 1 << 30], [peer.memory])
+    case .hugeMessageLimit: peer.send([Peer.helloMagic, Peer.version, .max, .max], [peer.memory])
+    case .negativeQueueLimit: peer.send([Peer.helloMagic, Peer.version, .max - 1, 1 << 30], [peer.memory])
     case .noMemory: peer.send(Peer.hello)
-    case .twoMemories: peer.send([Peer.helloMagic, 1, .max, .max], [peer.memory, peer.memory])
+    case .twoMemories: peer.send([Peer.helloMagic, Peer.version, .max, .max], [peer.memory, peer.memory])
     case .pipe:
       var ends: [CInt] = [-1, -1]
       _ = unsafe Glibc.pipe(&ends)

@@ -10,7 +10,7 @@ func connectByHand() async throws -> (server: Connection, peer: HandMadePeer, li
   return (try await listener.next(), peer, listener)
 }
 
-/// Lets the hand-made peer do `something`, and expects that it costs it its connection, and nobody else anything.
+/// Lets the hand-made peer do `something`, which must cost it its connection, and nobody else anything.
 func expectViolation(
   startedFirst: Bool = true, sourceLocation: SourceLocation = #_sourceLocation, _ something: (HandMadePeer) -> Void
 ) async throws {

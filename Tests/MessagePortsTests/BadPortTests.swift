@@ -5,10 +5,12 @@ import SharedRing
 import TestSupport
 import Testing
 
-/// Peers that send ports that are none.
+/// Peers that send what is no port.
 @Suite("Bad ports", .serialized, .timeLimit(.minutes(5)))
 struct BadPortTests {
-  private func postPort(_ peer: HandMadePeer) { peer.end.post([UInt8](repeating: 0, count: 8), ports: 1) }
+  private func postPort(_ peer: HandMadePeer, _ packet: () throws -> Void) rethrows {
+    try peer.end.post([UInt8](repeating: 0, count: 8), packet: packet)
+  }
 
   @Test("9.5 A port made by hand arrives and works: the other tests lie about one thing each")
   func honestPort() async throws {
@@ -16,8 +18,7 @@ struct BadPortTests {
     let messages = Collected<ConnectionEvent>()
     server.onUnhandled = { messages.append($0) }
     let traveller = try HandMadePort()
-    traveller.send(over: peer.end)
-    postPort(peer)
+    postPort(peer) { traveller.send(over: peer.end) }
     let port = try #require(try await messages.wait(for: 1)[0].ports.first)
     try port.postMessage(bytes: [1])
     #expect(!port.isPeerClosed)
@@ -45,8 +46,9 @@ struct BadPortTests {
       }
     }
     server.onUnhandled = { messages.append($0) }
-    let traveller = try packet.send(over: peer.end)
-    postPort(peer)
+    var far: RawEnd?
+    try postPort(peer) { far = try packet.send(over: peer.end) }
+    let traveller = try #require(far)
     #expect(try await outcomes.wait(for: 1) == [packet.isError])
     #expect(messages.all.isEmpty)
     try await eventually("the hang-up of the port that was none") { csupport_socket_is_hung_up(traveller.socket) == 1 }
@@ -62,8 +64,7 @@ struct BadPortTests {
     // Whoever takes it has end 0.
     var own = ForgedPort(peer.end, near: peer.socket)
     own.words[0] = 0
-    peer.end.send(words: [ForgedPort.header(1)] + own.words, own.fds)
-    postPort(peer)
+    postPort(peer) { peer.end.send(words: [ForgedPort.header(1)] + own.words, own.fds) }
     peer.hangUp()
     try await closes.wait(for: 1)
     try await expectServing(listener, options: Scene.options)
@@ -75,8 +76,7 @@ struct BadPortTests {
     let messages = Collected<ConnectionEvent>()
     let traveller = try HandMadePort()
     for index in 0..<200 { peer.end.send([1], index % 10 == 0 ? [peer.memory] : []) }
-    traveller.send(over: peer.end)
-    postPort(peer)
+    postPort(peer) { traveller.send(over: peer.end) }
     server.onUnhandled = { messages.append($0) }
     #expect(try await messages.wait(for: 1)[0].ports.count == 1)
   }

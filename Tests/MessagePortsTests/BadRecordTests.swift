@@ -5,7 +5,7 @@ import SharedRing
 import TestSupport
 import Testing
 
-/// Peers that write into a connection what cannot be right.
+/// Peers that write into a connection what no correct peer writes.
 @Suite("Bad records", .serialized, .timeLimit(.minutes(5)))
 struct BadRecordTests {
   @Test(
@@ -52,7 +52,7 @@ struct BadRecordTests {
     }
     try await expectViolation { peer in
       for _ in 0..<2 { peer.end.put(word(.firstFragment, 24), words: [100, 1, 2]) }  // a first one after a first one
-      peer.end.ring()
+      peer.end.signal()
     }
   }
 
@@ -79,7 +79,7 @@ struct BadRecordTests {
     server.onUnhandled = { messages.append($0) }
     for word in [0, 1, 1 << 62, UInt64.max] {
       for offset in stride(from: 0x80, to: 0x380, by: 8) where offset < 0x200 + 0x80 || offset >= 0x200 + 0x100 {
-        // All but the identity, and lane 1's released position, of which other tests lie.
+        // All but the identity and lane 1's released position, about which other tests lie.
         peer.end.scribble(word, at: offset)
       }
       try server.postMessage("a", bytes: [1])
@@ -87,7 +87,8 @@ struct BadRecordTests {
     for offset in stride(from: 0x80, to: 0x380, by: 8) { peer.end.scribble(0, at: offset) }
     peer.end.post([UInt8](repeating: 0, count: 8))
     // What the other end had announced was scribbled over.
-    peer.end.ourLane.wakeSleepers(.message)
+    peer.end.ourLane.storeDoorbell(.message, Doorbell.awake)
+    _ = unsafe csupport_futex_wake_all(peer.end.ourLane.doorbellWord(.message))
     peer.end.send([1])
     try await messages.wait(for: 1)
     #expect(!server.isClosed && !server.isPeerClosed)

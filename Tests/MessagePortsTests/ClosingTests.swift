@@ -125,7 +125,7 @@ struct ClosingTests {
   }
 
   @Test(
-    "4.2 Closing from another thread: no call begins after `close()` has returned, but for one that was on its way",
+    "4.2 Closing from another thread: no call begins after `close()` has returned, except one that was on its way",
     arguments: Place.allCases)
   func closeFromOtherThread(_ place: Place) throws {
     for _ in 0..<50 {

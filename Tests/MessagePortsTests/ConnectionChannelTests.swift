@@ -6,7 +6,7 @@ import Testing
 /// Messages with names.
 @Suite("Named channels", .serialized, .timeLimit(.minutes(5)))
 struct ConnectionChannelTests {
-  /// How two processes, or two parts of one, came by their connection.
+  /// How two processes, or two parts of one, got their connection.
   enum Kind: String, CaseIterable, CustomStringConvertible {
     case here = "to a listener in this process"
     case server = "to a server process"

@@ -44,6 +44,27 @@ struct ConnectionNameTests {
     _ = try await listener.accept(timeout: patience)
   }
 
+  @Test("13.5, 9.5 Few clients wait for a program that takes none; the others are let in as it does")
+  func untakenClients() async throws {
+    let listener = try Listener(path: freshPath())
+    let connected = Collected<Connection>()
+    let path = listener.path
+    let count = 300
+    try await withThrowingTaskGroup { group in
+      for _ in 0..<count {
+        group.addTask { connected.append(try await Connection.connect(path: path, timeout: patience)) }
+      }
+      try await connected.wait(for: 128)
+      // Those that were being greeted already; and time for others, if they were let in.
+      try await Task.sleep(for: .milliseconds(100))
+      #expect(connected.count <= 2 * 128)
+      var taken: [Connection] = []
+      for _ in 0..<count { taken.append(try await listener.accept(timeout: patience)) }
+      try await group.waitForAll()
+      #expect(connected.count == count)
+    }
+  }
+
   @Test("13.5 A wait for a client that times out or is cancelled loses none")
   func acceptErrors() async throws {
     let listener = try Listener(path: freshPath())

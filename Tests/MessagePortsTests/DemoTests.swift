@@ -172,7 +172,7 @@ private enum Tool {
     return try await run(directory.appendingPathComponent("messageports").path, arguments, environment)
   }
 
-  /// How many descriptors the tool may have: it raises the limit itself as far as it is allowed to.
+  /// How many descriptors the tool may have: it raises the limit itself as far as allowed.
   static var descriptorLimit: Int {
     var limit = rlimit()
     _ = unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)

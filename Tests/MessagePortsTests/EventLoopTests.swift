@@ -240,7 +240,7 @@ struct EventLoopTests {
     #expect(try done.wait() == 1000)
   }
 
-  @Test("5.5 One may wait until no started port is left")
+  @Test("5.5 A program may wait until no started port is left")
   func waitUntilIdle() async throws {
     let loop = EventLoop(name: "idle")
     defer { loop.stop() }

@@ -5,8 +5,8 @@ import Synchronization
 import TestSupport
 import Testing
 
-/// When the system refuses a single call. What a filter is to refuse, it refuses for ever; so most tests refuse it to one
-/// thread, and find out on another that nothing is broken.
+/// When the system refuses a single call. A filter refuses for ever; so most tests refuse a call to one thread, and
+/// find out on another that nothing is broken.
 @Suite("Exhaustion", .serialized, .timeLimit(.minutes(5)))
 struct ExhaustionTests {
   // MARK: Sharing and transfer
@@ -78,7 +78,7 @@ struct ExhaustionTests {
     try port.postMessage(bytes: [2])
     let refusal = Refusal(.recvmsg, error)
 
-    // Whoever asks is told, as often as it asks.
+    // Whoever asks is told, each time.
     try await Refusal.during([refusal]) {
       for _ in 0..<3 { #expect(portError { _ = try end.receiveSoon() } == "system.\(error)") }
     }
@@ -119,7 +119,7 @@ struct ExhaustionTests {
     let (port, end) = try sharedChannelHere()
     let carried = try MessageChannel()
     try port.postMessage(bytes: patternBytes(count: byteCount, seed: 1), transfer: [carried.port2])
-    let halves = try Halves(end)
+    let halves = try end.split()
     let reader = Mutex(halves.takeReader())
     try await Refusal.during([Refusal(.recvmsg, ENOMEM)]) {
       for _ in 0..<3 {
@@ -136,7 +136,7 @@ struct ExhaustionTests {
   }
 
   @Test(
-    "4.5 A close does not overtake a message that cannot be looked at for want of memory, and that nobody takes yet")
+    "4.5 A close does not overtake a message that lack of memory keeps from being looked at, and that nobody takes yet")
   func closeWaitsForMemory() async throws {
     let (port, end) = try sharedChannelHere()
     let closes = Collected<CloseReason>()
@@ -146,7 +146,7 @@ struct ExhaustionTests {
       end.setEventLoop(refused)
       end.onClose = { closes.append($0) }
     }
-    // So large that the lane grows for it: what comes first is that its rest is elsewhere.
+    // So large that the lane grows for it: first comes the link to the rest.
     try port.postMessage(bytes: patternBytes(count: 1 << 20, seed: 1))
     port.close()
     try await eventually("the end is noticed") { end.isPeerClosed }
@@ -165,7 +165,7 @@ struct ExhaustionTests {
         setLimit(RLIMIT_NOFILE, nil)
         let agent = try await settledAgent()
         let link = try await makeChannels(1, agent, firstKey: 0)[0]
-        // As for those who have no privileges.
+        // As for a process without privileges.
         let forced = Refusal(.setsockopt, EPERM, where: 2, is: UInt32(SO_SNDBUFFORCE))
         let (posted, last) = try await Refusal.during([forced]) { try fillSocket(of: link) }
         #expect(posted > 50)
@@ -229,7 +229,7 @@ struct ExhaustionTests {
   @Test("3.7 A message for which the receiver has no memory is a message error, and the next ones are intact")
   func noMemoryForAMessage() async throws {
     let agent = try Agent(.anotherProcess)
-    // Mapped from the start: it is the message's own memory that is wanting.
+    // Mapped from the start: only the message's own memory is missing.
     let channel = try MessageChannel(options: ChannelOptions(laneCapacityBytes: 128 << 20))
     try await agent.call(.keep, 0, transfer: [channel.port2])
     let big = [UInt8](repeating: 1, count: 64 << 20)
@@ -241,7 +241,7 @@ struct ExhaustionTests {
     try await agent.call(.limitAddresses, 0)
     try channel.port1.postMessage(bytes: big)
     try channel.port1.postMessage(bitwise: 8 as UInt64)
-    // What is no number is written down as the largest one.
+    // A message that is no number is written down as the largest one.
     try await expectRecorded("outOfMemory, 7, \(UInt64.max), 8", agent)
   }
 
@@ -329,13 +329,6 @@ struct ExhaustionTests {
     try await agent.call(.close, 1)
     #expect(try await events.wait(for: 3) == ["5", "close", "close"])
   }
-}
-
-/// The ends of a channel that lies in shared memory, although both are here.
-private func sharedChannelHere() throws -> (MessagePort, MessagePort) {
-  let channel = try MessageChannel()
-  let halves = try Halves(channel.port2)
-  return (channel.port1, try MessagePort(joining: halves.takeWriter(), halves.takeReader()))
 }
 
 /// Posts numbers from 0 on until the system refuses with this error, and returns how many.

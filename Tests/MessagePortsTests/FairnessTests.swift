@@ -124,7 +124,7 @@ private final class Flood: Sendable {
         self?.count.withLock { $0 += 1 }
         try? port?.postMessage(bytes: event.bytes)
       }
-      // So many are under way all the time, more than a port is given in one turn.
+      // More are under way all the time than a port is given in one turn.
       for number in 0..<150 { try peer.postMessage(bitwise: number) }
     }
     try waitUntil("the flood to begin") { count.withLock { $0 } > 1000 }

@@ -9,7 +9,7 @@ struct HalfAndPortTests {
     let agent = try Agent(place)
     let channel = try MessageChannel()
     try await agent.call(.keep, 1, transfer: [channel.port2])
-    let halves = try Halves(channel.port1)
+    let halves = try channel.port1.split()
     let extra = try (0..<4).map { _ in try MessageChannel() }
     let sizes = [0, 376, 100_000, 131_072, 131_073, 500_000, 3_000_000] as [UInt64]
     let sink = TestThread { () -> [MessagePort] in
@@ -50,7 +50,7 @@ struct HalfAndPortTests {
     let channel = try MessageChannel()
     let extra = try MessageChannel()
     do {
-      let halves = try Halves(channel.port2)
+      let halves = try channel.port2.split()
       try channel.port1.postMessage(bytes: [1], transfer: [extra.port2])
       var reader = halves.takeReader()
       _ = try reader.readSoon { $0.byteCount }
@@ -64,7 +64,7 @@ struct HalfAndPortTests {
   @Test("A reader that only looks, and never sleeps, makes room for a port with a limit")
   func limitedPoster() async throws {
     let channel = try MessageChannel(options: ChannelOptions(queueLimitBytes: 64))
-    let halves = try Halves(channel.port2)
+    let halves = try channel.port2.split()
     let port = channel.port1
     let isOver = Flag()
     let sink = TestThread { () -> Int in
@@ -99,10 +99,10 @@ struct HalfAndPortTests {
     #expect(try sink.join() == 200)
   }
 
-  @Test("A reader that reads what it was waited for wakes the poster, without looking again")
+  @Test("A reader that reads what a poster waited for wakes it, without looking again")
   func owedRing() async throws {
     let channel = try MessageChannel(options: ChannelOptions(queueLimitBytes: 64))
-    let halves = try Halves(channel.port2)
+    let halves = try channel.port2.split()
     let port = channel.port1
     var reader = halves.takeReader()
     for number in 0..<4 { try port.postMessage(bitwise: number) }
@@ -121,8 +121,8 @@ struct HalfAndPortTests {
     let loop = EventLoop(name: "conversation")
     defer { loop.stop() }
     let (fast, slow) = (try MessageChannel(), try MessageChannel())
-    let fastHalves = try Halves(fast.port1)
-    let slowHalves = try Halves(slow.port1)
+    let fastHalves = try fast.port1.split()
+    let slowHalves = try slow.port1.split()
     let heard = Collected<Int>()
     fast.port2.setEventLoop(loop)
     slow.port2.setEventLoop(loop)

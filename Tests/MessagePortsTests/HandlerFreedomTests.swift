@@ -67,7 +67,7 @@ struct HandlerFreedomTests {
     port.onMessage = { event in
       received.messageHandler(event)
       port.onClose = { reason in
-        // From within the last event, nothing that is set is called any more.
+        // Whatever is set within the last event is not called any more.
         port.onClose = { _ in received.events.append(.message(-1)) }
         port.onMessage = { _ in received.events.append(.message(-2)) }
         received.closeHandler(reason)

@@ -2,7 +2,7 @@ import MessagePorts
 import TestSupport
 import Testing
 
-/// The numbers that a port's messages are, as its handler is given them, and its close.
+/// The numbers that a port's handler is given as messages, and its close.
 final class Received: Sendable {
   enum Event: Sendable, Equatable {
     case message(Int)
@@ -29,7 +29,7 @@ final class Received: Sendable {
   var numbers: [Int] { Self.numbers(of: events.all) }
   var closeCount: Int { events.all.count { if case .close = $0 { true } else { false } } }
 
-  /// Waits for so many messages.
+  /// Waits for `count` messages.
   @discardableResult
   func wait(for count: Int) throws -> [Int] { Self.numbers(of: try events.wait(for: count, "messages")) }
 
@@ -48,7 +48,7 @@ extension MessagePort {
   /// Receives a number that comes soon.
   func receiveNumber() throws -> Int { try receive(timeout: patience).load(as: Int.self) }
 
-  /// Receives so many numbers.
+  /// Receives `count` numbers.
   func receiveNumbers(_ count: Int) throws -> [Int] { try (0..<count).map { _ in try receiveNumber() } }
 
   func post(_ numbers: Range<Int>) throws {
@@ -63,14 +63,14 @@ extension MessagePort {
   }
 }
 
-/// Runs what has been scheduled on a loop: returns after everything that it was given before.
+/// Runs what has been scheduled on a loop: returns once all that it was given before has run.
 func settle(_ loop: EventLoop = .default) throws {
   let done = Promise<Void>()
   Task(executorPreference: loop) { done.fulfil() }
   try done.wait()
 }
 
-/// Lets an echo come back, so that whatever the far end was going to do before has been done and noticed here.
+/// Lets an echo come back, so that whatever the far end did before it has been noticed here.
 func settle(_ place: Place) throws {
   let port = try place.open(.echo)
   try port.postMessage(bitwise: 1)
@@ -109,5 +109,13 @@ extension PortError {
     case .invalidOption: "invalidOption"
     case .halvesDiffer: "halvesDiffer"
     }
+  }
+}
+
+extension ForkedChild {
+  /// Waits for its end, and expects that all its checks were right.
+  consuming func expectSuccess(sourceLocation: SourceLocation = #_sourceLocation) {
+    let isRight = succeeds()
+    #expect(isRight, sourceLocation: sourceLocation)
   }
 }

@@ -6,12 +6,12 @@ import Synchronization
 import TestSupport
 import Testing
 
-// Not among what Glibc has for Swift.
+// Swift's Glibc module lacks these.
 private let F_ADD_SEALS: CInt = 1033
 private let F_SEAL_SHRINK: CInt = 2
 private let F_SEAL_FUTURE_WRITE: CInt = 16
 
-/// A peer whose single records are right, but not what it does with them: it wants the victim's time, or its memory.
+/// A peer whose single records are right: what it does with them is to cost the victim its time, or its memory.
 @Suite("Hostile conduct", .serialized, .timeLimit(.minutes(3)))
 struct HostileConductTests {
   // MARK: - Processor time
@@ -33,7 +33,7 @@ struct HostileConductTests {
       default: far.post([1])  // and nobody takes it
       }
       if variant != 5 { _ = try listen(port, .handler, on: scene.loop) } else { port.onClose = { _ in } }
-      far.ring()
+      far.signal()
       ends.append(far)
       // The port lives with its handlers.
       if variant == 5 { ends.append(try await scene.makePort().far) }
@@ -63,7 +63,7 @@ struct HostileConductTests {
     for offset in stride(from: offset, to: capacity - 8, by: 8) { far.store(word(kind), at: offset) }
     far.store(word(.pad), at: capacity - 8)
     let told = try listen(port, style, on: scene.loop)
-    far.ring()
+    far.signal()
     try await Task.sleep(for: .milliseconds(200))
     let count = told.count
     try await Task.sleep(for: .milliseconds(50))
@@ -84,7 +84,7 @@ struct HostileConductTests {
     arguments: Style.allCases)
   func busyWriter(_ style: Style) async throws {
     let scene = try await Scene()
-    // A lap takes longer than what the attacker has to do for it.
+    // A lap takes the victim longer than the attacker.
     let (port, far) = try await scene.makePort(laneCapacity: 512 << 10)
     let capacity = far.memory.laneCapacity
     let told = try listen(port, style, on: scene.loop)
@@ -94,7 +94,7 @@ struct HostileConductTests {
     far.store(word(.pad), at: capacity - 8)
     // It only has to repair what the victim takes away.
     startThread { while !isOver.isSet { far.store(word(.abort), at: 0) } }
-    far.ring()
+    far.signal()
     try await Task.sleep(for: .milliseconds(100))
     for _ in 0..<5 { try await scene.checkFriend() }
     isOver.set()
@@ -109,7 +109,7 @@ struct HostileConductTests {
     let capacity = far.memory.laneCapacity
     let isOver = Flag()
     defer { isOver.set() }
-    let halves = isSplit ? try Halves(port) : nil
+    let halves = isSplit ? try port.split() : nil
     // Every few milliseconds, something that is no message.
     startThread {
       while !isOver.isSet {
@@ -119,7 +119,7 @@ struct HostileConductTests {
           far.offset = 0
         }
         far.put(word(.abort))
-        far.ring()
+        far.signal()
         usleep(2000)
       }
     }
@@ -168,33 +168,6 @@ struct HostileConductTests {
     #expect(try await told.wait(for: 1) == [.message([7], ports: 0)])
   }
 
-  @Test("A segment that the peer has made unmappable ends the channel: the same call will never succeed")
-  func unmappable() async throws {
-    let scene = try await Scene()
-    let memory = try ChannelMemory.make(laneCapacity: 0, backing: .memfd)
-    // The same again, but open for further seals.
-    typealias Call = @convention(c) (UnsafePointer<CChar>, UInt32) -> CInt
-    let fd = unsafe unsafeBitCast(dlsym(nil, "memfd_create"), to: Call.self)("test", 3)
-    let region = RingLayout.regionOffset(lane: 0)
-    #expect(ftruncate(fd, Int(region) + 4096) == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) == 0)
-    do {
-      let source = try Mapping(fd: memory.fd, fileOffset: 0, byteCount: 4096)
-      let target = try Mapping(fd: fd, fileOffset: 0, byteCount: 4096)
-      unsafe target.address.copyMemory(from: source.address, byteCount: 4096)
-    }
-    let (port, far) = try await scene.makePort(try .attach(owning: fd, trustingUnsealed: false))
-    let told = try listen(port, .handler, on: scene.loop)
-    #expect(fcntl(far.memory.fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE) == 0)
-    far.post([1])
-    far.put(word(.link, 16), words: [region, 4096])
-    far.ring()
-    let all = try await told.wait(for: 2)
-    #expect(all[0] == .message([1], ports: 0) && all[1].isViolation, "\(all)")
-    let use = try await scene.loopUse()
-    #expect(use < 0.2, "\(use) of a processor")
-    try await scene.checkFriend()
-  }
-
   // MARK: - Lies about what was read
 
   @Test(
@@ -204,7 +177,7 @@ struct HostileConductTests {
     let (port, far) = try await scene.makePort()
     far.theirLane.storeReleased(1 << 40)
     if isSplit {
-      let halves = try Halves(port)
+      let halves = try port.split()
       let error = try await onThread { () -> String in
         var writer = halves.takeWriter()
         do {
@@ -222,7 +195,7 @@ struct HostileConductTests {
     try await scene.checkFriend()
   }
 
-  @Test("Who waits for room under a limit goes on when the peer lies about what it has read")
+  @Test("Whoever waits for room under a limit goes on when the peer lies about what it has read")
   func limitedAndLied() async throws {
     let scene = try await Scene()
     let (port, far) = try await scene.makePort(queueLimit: 200)
@@ -234,7 +207,7 @@ struct HostileConductTests {
     // As a correct reader does after it has released something.
     var consumer = RingConsumer(memory: far.memory, lane: 1 - far.end)
     consumer.wakeProducer()
-    if consumer.takeOwedRing() { far.send([1]) }
+    if consumer.takeOwedSignal() { far.send([1]) }
     try await wait
     try port.postMessage(bytes: [UInt8](repeating: 0, count: 100))
     let all = try await told.wait(for: 1)
@@ -250,12 +223,12 @@ struct HostileConductTests {
     let (port, far) = try await scene.makePort()
     let told = try listen(port, .handler, on: scene.loop)
     far.put(word(99))
-    far.ring()
+    far.signal()
     try await told.wait(for: 1)
-    // Still without a word: the close handler is with the old object.
+    // Still silent: the close handler is with the old object.
     let (silent, farSilent) = try await scene.makePort()
     farSilent.put(word(99))
-    farSilent.ring()
+    farSilent.signal()
     try await expectViolation(at: silent)
 
     let channel = try MessageChannel(options: Scene.options)
@@ -281,9 +254,9 @@ struct HostileConductTests {
   func joinAfterViolation() async throws {
     let scene = try await Scene()
     let (port, far) = try await scene.makePort()
-    let halves = try Halves(port)
+    let halves = try port.split()
     far.put(word(99))
-    far.ring()
+    far.signal()
     let joined = try await onThread { () -> MessagePort in
       var reader = halves.takeReader()
       do {
@@ -305,14 +278,14 @@ struct HostileConductTests {
       let (port, far) = try await scene.makePort()
       let told = try listen(port, style, on: scene.loop)
       for _ in 0..<2 {
-        try HostileRecordsTests.Packet.partialTooSmall.send(over: far)
         far.put(word(.firstFragment, 16), words: [16, 5])
         far.put(word(.lastFragment, 8, ports: 1), words: [6])
-        far.ring()
+        try HostileRecordsTests.Packet.partialTooSmall.send(over: far)
+        far.signal()
       }
       far.put(word(.firstFragment, 16), words: [16, 7])
       far.put(word(.lastFragment, 8), words: [8])
-      far.ring()
+      far.signal()
       let all = try await told.wait(for: 3)
       // A blocking receive leaves errors to the loop, which may tell of them later.
       let message = Told.message([7, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0], ports: 0)

@@ -29,7 +29,7 @@ struct HostileHelloTests {
     return answer
   }
 
-  @Test("Whatever is wrong with a hello, it is answered with a refusal, and the next connection is made")
+  @Test("A hello with anything wrong in it is answered with a refusal, and the next connection is made")
   func hello() async throws {
     let loop = EventLoop(name: "hello")
     defer { loop.stop() }
@@ -101,7 +101,28 @@ struct HostileHelloTests {
     _ = try await Connection.connect(path: scene.listener.path, options: Scene.options)
   }
 
-  @Test("A server that answers with something else than a welcome is no message port")
+  @Test("8.1 Of thousands of clients that say nothing, few are kept, and others are let in meanwhile")
+  func manySilent() async throws {
+    let scene = try await Scene()
+    let sockets = Collected<CInt>()
+    defer { for socket in sockets.all { _ = csupport_close(socket) } }
+    // The newest are kept: whoever has something to say has hardly connected when it says it.
+    for _ in 0..<20 {
+      for _ in 0..<50 {
+        let socket = unsafe csupport_socket_connect(scene.listener.path)
+        if socket >= 0 { sockets.append(socket) }
+      }
+      _ = try await Connection.connect(path: scene.listener.path, options: Scene.options)
+    }
+    try #require(sockets.count > 500)
+    try await eventually("the oldest to be hung up on") {
+      sockets.all.count { csupport_socket_is_hung_up($0) == 0 } <= 128
+    }
+    #expect(csupport_socket_is_hung_up(sockets.all.last!) == 0)
+    try await scene.checkFriend()
+  }
+
+  @Test("A server that answers with anything but a welcome is no message port")
   func welcome() async throws {
     let version = UInt64(RingLayout.version)
     let answers: [(String, [UInt64]?, @Sendable (ConnectionError) -> Bool)] = [
@@ -167,29 +188,30 @@ struct HostileLeftoverTests {
             let (port, far) = try await scene.makePort()
             let told = try listen(port, style, on: scene.loop)
             record.put(on: far)
-            far.ring()
+            far.signal()
             try await told.wait(for: 1)
           }
         }
-        let other = try await Scene()
+        var scenes = [scene]
         for style in [Style.handler, .reader] {
+          let other = try await Scene()
+          scenes.append(other)
           for packet in HostileRecordsTests.Packet.allCases {
             let (port, far) = try await other.makePort()
             let told = try listen(port, style, on: other.loop)
             for _ in 0..<20 { far.send([1], [far.memory.fd, far.memory.fd]) }
-            try packet.send(over: far)
-            far.post([5], ports: 1)
+            try far.post([5]) { try packet.send(over: far) }
             try await told.wait(for: 1)
             far.hangUp()
             try await eventually("the close") { told.all.contains { if case .close = $0 { true } else { false } } }
           }
         }
-        for scene in [scene, other] {
+        for scene in scenes {
           scene.listener.close()
           scene.connection.close()
         }
       }
-      // What a process makes once for ever is made the first time.
+      // The first time makes what a process makes once for ever.
       try await attack()
       try await Task.sleep(for: .milliseconds(100))
       let before = Resources.now()

@@ -40,10 +40,13 @@ struct HostileRecordsTests {
         end.put(word(.lastFragment, 8), words: [0])
       case .tooManyPorts: end.put(word(.message, 0, ports: 127))
       case .mostPorts: end.put(word(.message, 0, ports: .max))
-      case .portsNeverSent: end.put(word(.message, 0, ports: 1))
+      case .portsNeverSent:
+        end.put(word(.message, 0, ports: 1))
+        end.put(word(.message, 0))
       case .portsOnAFragment:
         end.put(word(.firstFragment, 16), words: [20, 0])
         end.put(word(.lastFragment, 12, ports: 1), words: [0, 0])
+        end.put(word(.message, 0))
       }
     }
   }
@@ -61,7 +64,7 @@ struct HostileRecordsTests {
       record.put(on: far)
       // The victim believes nothing of what comes after it.
       far.put(word(.message, 1), [9])
-      far.ring()
+      far.signal()
       ends.append((record, port, far, told))
     }
     for (record, port, far, told) in ends {
@@ -86,7 +89,7 @@ struct HostileRecordsTests {
   func forgedOnConnection() async throws {
     let scene = try await Scene()
     scene.carrier.put(word(99))
-    scene.carrier.ring()
+    scene.carrier.signal()
     let reasons = try await scene.closes.wait(for: 1)
     guard case .protocolViolation = reasons[0] else {
       Issue.record("\(reasons)")
@@ -107,19 +110,20 @@ struct HostileRecordsTests {
     case otherMemory, otherMemoryVersion, shortMemory, oneTooMany, unknownFlags, hugeMessageLimit, negativeQueueLimit
     case cursorUnaligned, cursorBeyond, cursorBehindRing, positionOverflows, positionBeforeSegment, capacityDiffers
     case segmentElsewhere, segmentBeforeRegion, segmentBeyondFile, segmentOverflows, hugeCapacity
-    case partialFilled, partialWithoutFile, partialLargerThanLimit, nothing
+    case partialFilled, partialWithoutFile, partialLargerThanLimit, nothing, readOnlyMemory
+    case sealableMemory, memoryInHugePages, fileOnDisk
     // These concern the message only.
-    case manyTooMany, partialTooSmall, partialUnsealed, partialIsAPipe, partialIsAHole, readOnlyMemory
+    case manyTooMany, partialTooSmall, partialUnsealed, partialIsAPipe, partialIsAHole
     var description: String { rawValue }
 
     var isError: Bool {
       switch self {
-      case .manyTooMany, .partialTooSmall, .partialUnsealed, .partialIsAPipe, .partialIsAHole, .readOnlyMemory: true
+      case .manyTooMany, .partialTooSmall, .partialUnsealed, .partialIsAPipe, .partialIsAHole: true
       default: false
       }
     }
 
-    /// Returns the far end of what was to be a port, which nobody here holds any more.
+    /// Returns the far end of what was to be a port, whose near end nobody here holds any more.
     @discardableResult
     func send(over carrier: RawEnd) throws -> RawEnd {
       let memory = try ChannelMemory.make(laneCapacity: 0, backing: .memfd)
@@ -146,6 +150,13 @@ struct HostileRecordsTests {
         if reserved, size > 0 { _ = csupport_memory_reserve(fd, 0, size) }
         return fd
       }
+      func makeMemory(flags: UInt32, bytes: Int, seals: CInt) -> CInt {
+        typealias Call = @convention(c) (UnsafePointer<CChar>, UInt32) -> CInt
+        let fd = own(unsafe unsafeBitCast(dlsym(nil, "memfd_create"), to: Call.self)("test", 1 | flags))
+        ftruncate(fd, bytes)
+        _ = fcntl(fd, 1033, seals)  // F_ADD_SEALS
+        return fd
+      }
       func partial(_ byteCount: UInt64, _ filled: UInt64) {
         port.words[0] |= 0x100
         (port.words[13], port.words[14]) = (byteCount, filled)
@@ -169,6 +180,14 @@ struct HostileRecordsTests {
         let path = freshPath(".listening")
         port.fds[0] = own(unsafe csupport_socket_listen(path, 1))
         unsafe unlink(path)
+      // It could be sealed later, so that its segments cannot be mapped.
+      case .sealableMemory: port.fds[1] = makeMemory(flags: 2, bytes: 4096, seals: 2)
+      case .memoryInHugePages: port.fds[1] = makeMemory(flags: 2 | 4, bytes: 2 << 20, seals: 3)
+      case .fileOnDisk:
+        let path = freshPath()
+        port.fds[1] = own(unsafe open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600))
+        ftruncate(port.fds[1], 4096)
+        unsafe unlink(path)
       case .fileAsSocket: port.fds[0] = memory.fd
       case .pipeAsMemory: port.fds[1] = makePipe()
       case .socketAsMemory: port.fds[1] = sockets.1
@@ -190,30 +209,33 @@ struct HostileRecordsTests {
       case .segmentBeyondFile: (port.words[3], port.words[4]) = (2 << 40, 4096)
       case .segmentOverflows: (port.words[3], port.words[4]) = (.max - 4095, 4096)
       case .hugeCapacity: (port.words[3], port.words[4]) = (2 << 40, 1 << 40)
-      case .nothing: return far
+      case .nothing:
+        // Whatever follows says that it was never sent.
+        carrier.put(word(.message, 1), [9])
+        return far
       case .capacityDiffers: port.words[9] = 4096
       case .partialFilled:
         partial(100, 100)
-        port.fds.append(file(100))
+        port.fds.insert(file(100), at: 0)
       case .partialWithoutFile: partial(100, 50)
       case .partialLargerThanLimit:
         partial(2 << 20, 50)
-        port.fds.append(file(100))
+        port.fds.insert(file(100), at: 0)
       case .manyTooMany: port.fds += [CInt](repeating: sockets.1, count: 200)
       case .partialTooSmall:
         partial(100, 50)
-        port.fds.append(file(49))
+        port.fds.insert(file(49), at: 0)
       case .partialUnsealed:
         partial(100, 50)
-        port.fds.append(own(csupport_memory_create_unlinked(4096)))
+        port.fds.insert(own(csupport_memory_create_unlinked(4096)), at: 0)
       case .partialIsAPipe:
         partial(100, 50)
-        port.fds.append(makePipe())
+        port.fds.insert(makePipe(), at: 0)
       case .partialIsAHole:
         // Reading it would take memory that the peer has never had.
         partial(1 << 29, 1 << 28)
         port.words[2] = 1 << 30
-        port.fds.append(file(1 << 28, reserved: false))
+        port.fds.insert(file(1 << 28, reserved: false), at: 0)
       case .readOnlyMemory: port.fds[1] = own(unsafe open("/proc/self/fd/\(memory.fd)", O_RDONLY | O_CLOEXEC))
       }
       carrier.send(words: [header] + port.words.prefix(count ?? .max), port.fds)
@@ -230,8 +252,7 @@ struct HostileRecordsTests {
     for packet in Packet.allCases {
       let (port, far) = try await scene.makePort()
       let told = try listen(port, style, on: scene.loop)
-      try packet.send(over: far)
-      far.post([5], ports: 1)
+      try far.post([5]) { try packet.send(over: far) }
       let first = try await told.wait(for: 1)[0]
       #expect(packet.isError ? first.isError : first.isViolation, "\(packet): \(first)")
       guard packet.isError else { continue }
@@ -243,8 +264,7 @@ struct HostileRecordsTests {
       all = try await told.wait(for: 3)
       #expect(all.last == .close("peer exited"), "\(packet): \(all)")
     }
-    // Other tests share this process: what must not happen is that each of the packets keeps its memory. The next test
-    // counts.
+    // Other tests share this process: only if each of the packets kept its memory would it show. The next test counts.
     try await eventually("the memory of refused ports to be given back") {
       Resources.sharedKilobytes < shared + 600_000
     }
@@ -262,8 +282,7 @@ struct HostileRecordsTests {
               let (port, far) = try await scene.makePort()
               let told = try listen(port, style, on: scene.loop)
               far.send([1], [far.memory.fd, far.memory.fd])
-              try packet.send(over: far)
-              far.post([5], ports: 1)
+              try far.post([5]) { try packet.send(over: far) }
               try await told.wait(for: 1)
               // After its ports, packets that are never announced.
               for _ in 0..<2 { try packet.send(over: far) }
@@ -273,7 +292,7 @@ struct HostileRecordsTests {
             try await scene.checkFriend()
           }
         }
-        // What a process takes once and keeps, it takes the first time.
+        // The first time takes what a process takes once and keeps.
         startSymbolizer()
         try await attack()
         let before = Resources.now()

@@ -4,7 +4,6 @@ import CSupport
 import Glibc
 import MessagePorts
 import SharedRing
-import Synchronization
 import TestSupport
 import Testing
 
@@ -28,7 +27,8 @@ final class Scene: Sendable {
   /// Sealed memory only, whatever the environment says.
   static let options = ChannelOptions(backing: .memfd, acceptsUnsealedMemory: false)
 
-  init(driver: EventLoop.Driver? = nil) async throws {
+  /// - Parameter messageLimit: what the attacker asks for, of its connection and all that comes through it.
+  init(driver: EventLoop.Driver? = nil, messageLimit: UInt64 = 1 << 20) async throws {
     loop = EventLoop(name: "victim-\(UInt16.random(in: 0 ... .max))", driver: driver)
     listener = try Listener(path: freshPath(".socket"), options: Self.options, loop: loop)
     var connections = listener.connections.makeAsyncIterator()
@@ -37,7 +37,7 @@ final class Scene: Sendable {
     let socket = unsafe csupport_socket_connect(listener.path)
     try #require(socket >= 0)
     carrier = try RawEnd(memory, end: 0, owning: socket)
-    carrier.send(words: [Self.helloMagic, UInt64(RingLayout.version), .max, 1 << 20], [memory.fd])
+    carrier.send(words: [Self.helloMagic, UInt64(RingLayout.version), .max, messageLimit], [memory.fd])
     connection = try #require(await connections.next())
     try await eventually("welcome") { [carrier] in
       var received = csupport_received()
@@ -84,10 +84,9 @@ final class Scene: Sendable {
     let near = Descriptors([sockets.1])
     let forged = ForgedPort(far, near: near.all[0], queueLimit: queueLimit, messageLimit: messageLimit)
     let count = arrived.count
-    carrier.send(words: [ForgedPort.header(1)] + forged.words, forged.fds)
     if carrier.offset > 1400 { throw Failure("too many ports over one carrier") }
     // The name of the channel, which is empty.
-    carrier.post([0, 0], ports: 1)
+    carrier.post([0, 0]) { carrier.send(words: [ForgedPort.header(1)] + forged.words, forged.fds) }
     let event = try await arrived.wait(for: count + 1)[count]
     let port = try #require(event.ports.first)
     arrived.removeAll()
@@ -106,7 +105,7 @@ final class Scene: Sendable {
     return .zero
   }
 
-  /// How much of a processor the loop uses in the next moment: 1 is all of one.
+  /// How much of a processor the loop uses in the next moment: 1 is one whole processor.
   func loopUse(during time: Duration = .milliseconds(250)) async throws -> Double {
     let (began, used) = (ContinuousClock.now, loopTime)
     try await Task.sleep(for: time)
@@ -171,7 +170,7 @@ func listen(_ port: MessagePort, _ style: Style, on loop: EventLoop? = nil) thro
       }
     }
   case .reader:
-    let halves = try Halves(port)
+    let halves = try port.split()
     startThread {
       let writer = halves.takeWriter()
       var reader = halves.takeReader()
@@ -195,21 +194,6 @@ func listen(_ port: MessagePort, _ style: Style, on loop: EventLoop? = nil) thro
   return told
 }
 
-/// Both halves of a split port, on their way to the threads that own them.
-final class Halves: Sendable {
-  private let writer: Mutex<PortWriter?>
-  private let reader: Mutex<PortReader?>
-
-  init(_ port: MessagePort) throws {
-    let (writer, reader) = try port.split()
-    self.writer = Mutex(writer)
-    self.reader = Mutex(reader)
-  }
-
-  func takeWriter() -> PortWriter { writer.withLock { $0.take()! } }
-  func takeReader() -> PortReader { reader.withLock { $0.take()! } }
-}
-
 /// A port whose other end a test has in its hands, to be sent.
 final class HandMadePort {
   let far: RawEnd
@@ -231,4 +215,9 @@ final class HandMadePort {
   }
 
   func letGo() { near = nil }
+
+  /// What travels, to be spoiled; this goes on to hold it, too.
+  func forged(messageLimit: UInt64 = 1 << 20) -> ForgedPort {
+    ForgedPort(far, near: near!.all[0], messageLimit: messageLimit)
+  }
 }

@@ -3,7 +3,7 @@ import MessagePorts
 import TestSupport
 import Testing
 
-/// What a process can get at that holds a port, and nothing else.
+/// What a process that holds a port, and nothing else, can get at.
 @Suite("Isolation", .serialized, .timeLimit(.minutes(5)))
 struct IsolationTests {
   // MARK: Without files and network
@@ -77,7 +77,7 @@ struct IsolationTests {
 
   // MARK: What comes with a port
 
-  @Test("9.5 Who holds a port has the memory of its channel, and of no other, not even of those it has passed on")
+  @Test("9.5 Whoever holds a port has the memory of its channel, and of no other, not even of those it has passed on")
   func holdings() async throws {
     await #expect(processExitsWith: .success) {
       await recordErrors {
@@ -91,7 +91,7 @@ struct IsolationTests {
         let others = try await makeChannels(10, stranger, firstKey: 0)
         let link = try MessageChannel()
         try await stranger.call(.keep, 20, transfer: [link.port2])
-        // One that it hands on, after having used it, and what grew meanwhile.
+        // One that it has used and hands on, and what grew meanwhile.
         try await holder.call(.keep, 1, transfer: [link.port1])
         let passed = try MessageChannel()
         try await holder.call(.keep, 2, transfer: [passed.port2])
@@ -110,7 +110,7 @@ struct IsolationTests {
     }
   }
 
-  @Test("9.5 Who holds a port can neither take its memory away, nor seal it, nor find anything behind its end")
+  @Test("9.5 Whoever holds a port can neither take its memory away, nor seal it, nor find anything behind its end")
   func prying() async throws {
     await #expect(processExitsWith: .success) {
       await recordErrors {
@@ -178,7 +178,7 @@ private func sendPortsToAndFro(_ link: MessagePort, until isOver: Flag, _ return
   }
 }
 
-/// The sockets, memory and kernel objects that a program inherits from this process now: one that was started as any
+/// The sockets, memory and kernel objects that a program inherits from this process now: one that is started as any
 /// program might start it.
 private func inheritedLinks() throws -> Set<String> {
   var pid: pid_t = 0
@@ -192,7 +192,7 @@ private func inheritedLinks() throws -> Set<String> {
   return Set(links.filter { link in ["memfd:", "/dev/shm", "anon_inode:", "socket:"].contains { link.contains($0) } })
 }
 
-/// Whether a `TestPeer` can be confined: then it comes so far as to find that there is no such role.
+/// Whether a `TestPeer` can be confined: then it gets as far as finding no such role.
 func canConfine() async -> Bool {
   (try? await ProgramRun.run(PeerProcess.executable, ["confined", "no role"]).exitCode) == 64
 }

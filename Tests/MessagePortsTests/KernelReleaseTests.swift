@@ -15,7 +15,7 @@ import Testing
       // Lines that ended before they could get it.
       ("6.7.12", false), ("6.8.12", false), ("6.9.12", false), ("6.10.14", false), ("6.11.11", false),
       ("6.13.12", false), ("6.14.11", false), ("6.15.11", false),
-      // Older than futex waits: what has some has them from its distribution.
+      // Older than futex waits: a kernel that has them got them from its distribution.
       ("6.6.200", false), ("6.1.0-40-amd64", false), ("5.14.0-570.49.1.el9_6.x86_64", false),
       // Debian names the stable release.
       ("6.12.41+deb13-amd64", false), ("6.12.43+deb12-cloud-amd64", false), ("6.12.48+deb13-amd64", true),

@@ -3,8 +3,8 @@ import MessagePorts
 import TestSupport
 import Testing
 
-/// A worker that has no memory left, while others have. What limits it is `RLIMIT_AS`, which needs no privileges and no
-/// control groups, and refuses memory to one process alone.
+/// A worker that has no memory left, while others have. `RLIMIT_AS` limits it, which needs no privileges and no control
+/// groups, and refuses memory to one process alone.
 @Suite("Memory exhaustion", .serialized, .timeLimit(.minutes(3)))
 struct MemoryExhaustionTests {
   @Test("9.3 A worker that posts more than it has memory for is told so; what was accepted arrives, and then more goes")
@@ -29,7 +29,7 @@ struct MemoryExhaustionTests {
     let agent = try await settledAgent()
     let ports = try await makeChannels(2, agent, firstKey: 0)
     try await agent.call(.limitAddresses, 48 << 20)
-    // What waits for one who does not read lies in a segment that is larger than that.
+    // What waits for a receiver that does not read lies in a segment that is larger than that.
     for _ in 0..<100 { try ports[0].postMessage(bytes: blocks(16)) }
     try ports[0].postMessage(bitwise: 7 as UInt64)
     try await agent.call(.record, 0)

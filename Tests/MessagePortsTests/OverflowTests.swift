@@ -8,12 +8,12 @@ import Testing
 struct OverflowTests {
   private static let drivers = EventLoop.Driver.allCases.map(\.rawValue)
 
-  @Test("9.1 What a reader has read that then sleeps is given back, and its own mapping shrinks", arguments: drivers)
+  @Test("9.1 What a reader has read before it sleeps is given back, and its own mapping shrinks", arguments: drivers)
   func sleepingReader(_ driver: String) async throws {
     await #expect(processExitsWith: .success) { [driver] in
       await recordErrors {
         let overflow = try await Overflow(driver)
-        let halves = try Halves(overflow.near)
+        let halves = try overflow.near.split()
         let isOver = Flag()
         let reading = TestThread {
           var reader = halves.takeReader()
@@ -61,7 +61,7 @@ struct OverflowTests {
     }
   }
 
-  @Test("9.1 What was posted on a port that travels right after is given back at its new owner's", arguments: drivers)
+  @Test("9.1 What was posted on a port that travels right after is given back at its new owner", arguments: drivers)
   func posterTravels(_ driver: String) async throws {
     await #expect(processExitsWith: .success) { [driver] in
       await recordErrors {
@@ -157,7 +157,7 @@ private func expectGivenBack(_ memory: CInt) async throws {
   }
 }
 
-/// A descriptor of the memory that `body` shares, which stays when the channel has gone.
+/// A descriptor of the memory that `body` shares, which outlives the channel.
 private func copyOfMemory(sharedBy body: () async throws -> Void) async throws -> CInt {
   let copy = fcntl(try await memory(sharedBy: body), F_DUPFD_CLOEXEC, 0)
   try #require(copy >= 0)

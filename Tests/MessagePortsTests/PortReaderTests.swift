@@ -71,8 +71,8 @@ struct PortReaderTests {
     [false, true])
   func spinPolicies(_ policy: SpinPolicy, _ isPolling: Bool) throws {
     let channel = try MessageChannel(options: ChannelOptions(spinPolicy: policy))
-    let (near, far) = (try Halves(channel.port1), try Halves(channel.port2))
-    // Two that spin depend on the scheduler if the machine has other things to do.
+    let (near, far) = (try channel.port1.split(), try channel.port2.split())
+    // Two that spin depend on the scheduler if the machine is busy.
     let rounds = policy == .always || policy == .duration(.milliseconds(1)) ? 40 : 1500
     let echo = TestThread {
       var writer = far.takeWriter()
@@ -100,7 +100,7 @@ struct PortReaderTests {
   @Test("A stream between two split ports that both sleep arrives complete and in order")
   func stream() throws {
     let channel = try MessageChannel(options: ChannelOptions(spinPolicy: .never))
-    let (near, far) = (try Halves(channel.port1), try Halves(channel.port2))
+    let (near, far) = (try channel.port1.split(), try channel.port2.split())
     let count = 60_000
     let sink = TestThread {
       var reader = far.takeReader()
@@ -122,7 +122,7 @@ struct PortReaderTests {
   @Test("A message of any size is copied out whole, and one that is too long for the target stays")
   func copiedOut() throws {
     let channel = try MessageChannel(options: ChannelOptions(laneCapacityBytes: 64 << 10))
-    let (writing, reading) = (try Halves(channel.port1), try Halves(channel.port2))
+    let (writing, reading) = (try channel.port1.split(), try channel.port2.split())
     var writer = writing.takeWriter()
     var reader = reading.takeReader()
     var sizes = Array(0...80) + [127, 128, 767, 768, 769, 1000, 4097]
@@ -160,7 +160,7 @@ struct PortReaderTests {
     let large = patternBytes(count: 500_000, seed: 1)
     try channel.port1.postMessage(bytes: large)
     try channel.port1.postMessage(bytes: [1, 2, 3], transfer: [carried.port2])
-    let reading = try Halves(channel.port2)
+    let reading = try channel.port2.split()
     var reader = reading.takeReader()
     for limit in [0, 499_999] { try expectTooLong(&reader, 500_000, limit: limit) }
     try expectCopy(&reader, large)
@@ -168,6 +168,84 @@ struct PortReaderTests {
     #expect(reader.takePorts().isEmpty)
     try expectCopy(&reader, [1, 2, 3])
     #expect(reader.takePorts().count == 1)
+  }
+
+  enum NextRead: String, CaseIterable, Sendable {
+    case plain, bitwise, copied, batch, run, another
+  }
+
+  @Test("6.7 Ports that nobody takes close with the next read, also with one that finds nothing")
+  func untakenPortsAndNoMessage() async throws {
+    let (channel, first) = (try MessageChannel(), try MessageChannel())
+    let closes = Collected<CloseReason>()
+    first.port1.onClose = { closes.append($0) }
+    let reading = try channel.port2.split()
+    var reader = reading.takeReader()
+    try channel.port1.postMessage(bytes: [1], transfer: [first.port2])
+    let size = try reader.readSoon { $0.byteCount }
+    #expect(size == 1 && !first.port1.isPeerClosed)
+    let none = try reader.tryRead { $0.byteCount }
+    #expect(none == nil && reader.takePorts().isEmpty)
+    try await closes.wait(for: 1)
+  }
+
+  @Test("6.7 Ports that nobody takes close when the next message is read", arguments: NextRead.allCases)
+  func untakenPorts(_ next: NextRead) async throws {
+    let channel = try MessageChannel()
+    let (first, second) = (try MessageChannel(), try MessageChannel())
+    let reading = try channel.port2.split()
+    var reader = reading.takeReader()
+    try channel.port1.postMessage(bytes: [1], transfer: [first.port2])
+    let size = try reader.readSoon { $0.byteCount }
+    #expect(size == 1 && !first.port1.isPeerClosed)
+    try channel.port1.postMessage(bitwise: 2 as UInt64, transfer: next == .another ? [second.port2] : [])
+    switch next {
+    case .plain, .another:
+      let size = try reader.tryRead { $0.byteCount }
+      #expect(size == 8)
+    case .bitwise:
+      let value = try reader.tryRead(bitwise: UInt64.self)
+      #expect(value == 2)
+    case .copied: try expectCopy(&reader, [2, 0, 0, 0, 0, 0, 0, 0])
+    case .batch:
+      let count = try reader.readBatch(upTo: 5) { _ in }
+      #expect(count == 1)
+    case .run:
+      var values = [UInt64](repeating: 0, count: 4)
+      let count = try unsafe values.withUnsafeMutableBufferPointer { buffer in
+        var output = unsafe OutputSpan(buffer: buffer, initializedCount: 0)
+        let count = try reader.tryRead(into: &output)
+        _ = unsafe output.finalize(for: buffer)
+        return count
+      }
+      #expect(count == 1)
+    }
+    #expect(first.port1.isPeerClosed)
+    // What came with the last one is still there.
+    let (last, more) = (reader.takePorts(), reader.takePorts())
+    #expect(last.count == (next == .another ? 1 : 0) && more.isEmpty)
+  }
+
+  @Test("6.7 The ports of a batch stay together until the next one, and are never more than came with it")
+  func batchOfPorts() throws {
+    let channel = try MessageChannel()
+    let reading = try channel.port2.split()
+    var reader = reading.takeReader()
+    for _ in 0..<5 {
+      let carried = try (0..<6).map { _ in try MessageChannel() }
+      for carried in carried[..<3] { try channel.port1.postMessage(bytes: [1], transfer: [carried.port2]) }
+      try channel.port1.postMessage(bytes: [2])
+      for carried in carried[3...] { try channel.port1.postMessage(bytes: [1], transfer: [carried.port2]) }
+      let count = try reader.readBatch(upTo: 7) { _ in }
+      #expect(count == 7)
+      #expect(carried.allSatisfy { !$0.port1.isPeerClosed })
+      try channel.port1.postMessage(bytes: [3])
+      let size = try reader.tryRead { $0.byteCount }
+      #expect(size == 1)
+      #expect(carried.allSatisfy { $0.port1.isPeerClosed })
+      let none = reader.takePorts()
+      #expect(none.isEmpty)
+    }
   }
 }
 

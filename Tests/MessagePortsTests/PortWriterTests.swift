@@ -79,49 +79,6 @@ struct PortWriterTests {
     #expect(try takeNumber(split.port) == 5)
   }
 
-  @Test("A batch is published at its end, also by an error, and if the ring fills up, what fitted is")
-  func batch() throws {
-    var split = try Split()
-    let port = split.port
-    func count() throws -> Int {
-      var count = 0
-      while case .message = try port.tryReceive() { count += 1 }
-      return count
-    }
-    for round in 0..<50 {
-      try split.writer.batch { (writer) throws(PortError) in
-        for number in 0..<round % 12 {
-          let wrote = try writer.tryWrite(bitwise: number)
-          #expect(wrote)
-        }
-        let early = (try? count()) ?? -1
-        #expect(early == 0)
-      }
-      #expect(try count() == round % 12)
-    }
-    var failed = false
-    do {
-      try split.writer.batch { (writer) throws(PortError) in
-        _ = try writer.tryWrite(bitwise: 1)
-        throw .cancelled
-      }
-    } catch { failed = true }
-    #expect(failed)
-    #expect(try count() == 1)
-    let written = try split.writer.batch { (writer) throws(PortError) in
-      var written = 0
-      while try writer.tryWrite(bitwise: written) { written += 1 }
-      return written
-    }
-    #expect(written > 50)
-    #expect(try count() == written)
-    // A sleeper is woken by a batch, too.
-    let receiver = TestThread { try port.receiveSoon().load(as: Int.self) }
-    usleepBriefly(20_000)
-    try split.writer.batch { (writer) throws(PortError) in _ = try writer.tryWrite(bitwise: 77) }
-    #expect(try receiver.join() == 77)
-  }
-
   @Test(
     "Waiting for room ends with room, with its time, and with the other end", arguments: [SpinPolicy.never, .adaptive])
   func waitForSpace(_ policy: SpinPolicy) throws {

@@ -113,7 +113,7 @@ struct PostingNeverWaitsTests {
     let done = Collected<String>()
     let tasks = (0..<20).map { _ in
       Task {
-        // Somebody else may have been faster.
+        // Another may have been faster.
         while true {
           let error = await spaceError(port, byteCount: 92)
           guard error == "none" else { return done.append(error) }
@@ -127,7 +127,7 @@ struct PostingNeverWaitsTests {
   }
 
   @Test(
-    "2.4 Any number of messages of any size flow through a limit, to a handler or to one who receives",
+    "2.4 Any number of messages of any size flow through a limit, to a handler or to a receive",
     arguments: Place.allCases)
   func flowThroughLimit(_ place: Place) async throws {
     // No more than one of the largest at a time.

@@ -32,10 +32,11 @@ struct PostingTests {
   @Test("2.1 A plain value and one written in place arrive as they were", arguments: Place.allCases)
   func plainAndInPlace(_ place: Place) throws {
     let port = try place.open(.echo)
-    var value = SIMD4<Int>(1, 2, 3, 4)
+    var value: InlineArray<4, Int> = [1, 2, 3, 4]
     try port.postMessage(bitwise: value)
-    value = .zero
-    #expect(try port.receiveSoon().load(as: SIMD4<Int>.self) == [1, 2, 3, 4])
+    value = [0, 0, 0, 0]
+    let echoed = try port.receiveSoon().load(as: InlineArray<4, Int>.self)
+    #expect(value.indices.map { echoed[$0] } == [1, 2, 3, 4])
     // A message is as long as what was written, not as what was asked for.
     try port.postMessage(byteCount: 1000) { output in
       for byte in UInt8(0)..<10 { output.append(byte) }

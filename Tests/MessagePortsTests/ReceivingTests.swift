@@ -49,7 +49,7 @@ struct ReceivingTests {
     puppet.port.start()
     try puppet.post(0..<10)
     try settle(place)
-    // They are all there for somebody else to take.
+    // They are all still there to take.
     #expect(try puppet.port.receiveNumbers(10) == Array(0..<10))
   }
 

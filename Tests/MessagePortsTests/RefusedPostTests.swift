@@ -123,7 +123,7 @@ struct RefusedPostTests {
       }
       return refusals
     }
-    // One at a time, so that a turn that was lost is not made up for by the next message.
+    // One at a time, so that the next message does not make up for a lost turn.
     for number in 0..<rounds {
       try channel.port2.postMessage(bitwise: number)
       try received.wait(for: number + 1)

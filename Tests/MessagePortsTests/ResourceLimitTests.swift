@@ -6,7 +6,7 @@ import Testing
 /// When the system has nothing more to give. Each test has a process of its own, whose limits it lowers.
 @Suite("Resource limits", .serialized, .timeLimit(.minutes(5)))
 struct ResourceLimitTests {
-  // Out of descriptors: always the agent, whose process does nothing else; the test's own runtime would not survive it.
+  // It is always the agent that is out of descriptors: the test's own runtime would not survive it.
 
   @Test("9.3 Making a channel, and posting on it, needs no descriptor")
   func channelsWithoutDescriptors() async throws {
@@ -65,7 +65,7 @@ struct ResourceLimitTests {
       try link.port1.postMessage(bitwise: UInt64(index), transfer: [channel.port2])
       try link.port1.postMessage(bitwise: UInt64(index + 100))
     }
-    // A port takes two descriptors: as many of them arrive as there is room for.
+    // A port takes two descriptors; as many ports arrive as there is room for.
     let arrived = Int(left) / 2
     let expected = (0..<3).flatMap { [$0 < arrived ? "\($0)" : "lost 1", "\($0 + 100)"] }.joined(separator: ", ")
     var text = ""
@@ -108,7 +108,7 @@ struct ResourceLimitTests {
     let number = UInt64.random(in: 0 ... .max)
     let listener = try Listener(path: Agent.listenPath(number))
     try await agent.call(.takeDescriptors, left)
-    // A socket, and memory. A lock on the directory, and a socket. Memory, and two sockets.
+    // They need a socket and memory; a lock on the directory and a socket; memory and two sockets.
     #expect(try await agent.call(.tryConnect, number).value == UInt64(EMFILE))
     #expect(try await agent.call(.tryOthers).value == UInt64(EMFILE))
     try await agent.call(.giveDescriptors)
@@ -125,7 +125,7 @@ struct ResourceLimitTests {
     let number = UInt64.random(in: 0 ... .max)
     defer { unsafe unlink(Agent.listenPath(number)) }
     try await agent.call(.listen, number)
-    // One is enough to accept a client, and not for the memory that comes with its hello.
+    // One is enough to accept a client, but not for the memory that comes with its hello.
     try await agent.call(.takeDescriptors, left)
     let connected = Collected<Connection>()
     let connecting = Task {
@@ -138,7 +138,7 @@ struct ResourceLimitTests {
     #expect(connected.count == 1)
   }
 
-  @Test("9.3 An event loop for which there is no io_uring any more when its thread starts works on epoll")
+  @Test("9.3 An event loop that finds no io_uring when its thread starts works on epoll")
   func loopWithoutRing() async throws {
     let agent = try Agent(.anotherProcess)
     let channel = try MessageChannel()
@@ -164,7 +164,7 @@ struct ResourceLimitTests {
         let existing = try await makeChannels(1, agent, firstKey: 5)[0]
         let channels = try (0..<3000).map { _ in try MessageChannel() }
         let big = patternBytes(count: 64 << 20, seed: 1)
-        // A first large message, so that what it needs besides is there; what it wrote stays with the receiver.
+        // A first large message, so that whatever else it needs is there; what it wrote stays with the receiver.
         let used = Resources.addressSpaceKilobytes << 10
         setLimit(RLIMIT_AS, used + (48 << 20))
         func isRefusal(_ error: any Error) -> Bool {

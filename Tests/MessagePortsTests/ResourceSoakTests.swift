@@ -95,7 +95,7 @@ struct ResourceSoakTests {
             port.onClose = { closes.append($0) }
           }
         }
-        // Some of them within the process, as many as the descriptors allow to another one.
+        // As many of them as the descriptors allow lead to another process, the others stay within this one.
         setLimit(RLIMIT_NOFILE, nil)
         var limit = rlimit()
         unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
@@ -188,6 +188,28 @@ struct ResourceSoakTests {
         }
         try await expectBack(before)
         try await eventually("the memory's return") { Resources.residentKilobytes < resident + (32 << 10) }
+      }
+    }
+  }
+
+  @Test("9.1 What waits for a receiver that is killed gives its memory back with the close, not with the port")
+  func muchDataForTheDead() async throws {
+    await #expect(processExitsWith: .success) {
+      await recordErrors {
+        let agent = try Agent(.anotherProcess)
+        let channel = try MessageChannel()
+        let closes = Collected<CloseReason>()
+        channel.port1.onClose = { closes.append($0) }
+        let descriptor = try await memory(sharedBy: { try await agent.call(.keep, 0, transfer: [channel.port2]) })
+        try await onThread { for _ in 0..<3 { try channel.port1.postMessage(bytes: blocks(256)) } }
+        #expect(allocatedBytes(descriptor) >= 48 << 20, "\(allocatedBytes(descriptor)) bytes")
+        try await agent.kill()
+        try await closes.wait(for: 1)
+        try await eventually("the memory's return") { allocatedBytes(descriptor) < 1 << 20 }
+        // Posting goes on, and takes nothing.
+        try await onThread { for _ in 0..<3 { try channel.port1.postMessage(bytes: blocks(256)) } }
+        for number in 0..<1000 as Range<UInt64> { try channel.port1.postMessage(bitwise: number) }
+        #expect(allocatedBytes(descriptor) < 1 << 20, "\(allocatedBytes(descriptor)) bytes")
       }
     }
   }

@@ -231,7 +231,7 @@ struct ResourceTests {
         for agent in agents { try await agent.kill() }
         server.kill()
         #expect(await server.exitStatus == .signalled(9))
-        // Others on this machine may be making memory just now, which has a name for a moment.
+        // Others on this machine may be making memory, which has a name for a moment.
         let new = Set(entries(of: "/dev/shm")).subtracting(shared)
         try await eventually("names in /dev/shm to be gone") { new.isDisjoint(with: entries(of: "/dev/shm")) }
         #expect(entries(of: directory) == ["name"])
@@ -274,7 +274,7 @@ struct ResourceTests {
               try carried.port1.postMessage(bitwise: number)
               try event.ports[0].expect(number)
             }
-            // A wait that sleeps for longer than a signal is away.
+            // A wait that sleeps longer than the time between two signals.
             if number % 200 == 0 {
               let start = ContinuousClock.now
               do {
@@ -299,7 +299,7 @@ struct ResourceTests {
 
 // MARK: - Helpers for tests of resources
 
-/// An agent in another process, once all that is made for the first one is there: threads, the loop's descriptors.
+/// An agent in another process, when all that the first one makes is there: threads, the loop's descriptors.
 func settledAgent() async throws -> Agent {
   let agent = try Agent(.anotherProcess)
   let channel = try MessageChannel()
@@ -319,8 +319,8 @@ func makeChannels(_ count: Int, _ agent: Agent, firstKey: UInt64) async throws -
   try await agent.call(.makeChannels, firstKey, UInt64(count)).ports
 }
 
-/// Waits until this process has no more than it had: a thread of the pool, and what the program's own runtime opens,
-/// may have come.
+/// Waits until this process has no more than it had, except for a thread of the pool and what the program's own runtime
+/// opens.
 func expectBack(_ before: Resources, sourceLocation: SourceLocation = #_sourceLocation) async throws {
   do {
     try await eventually("resources") {
@@ -344,7 +344,7 @@ func expectBack(_ before: UInt64, of agent: Agent, sourceLocation: SourceLocatio
   if now > before + 2 { Issue.record("\(before) before, \(now) now", sourceLocation: sourceLocation) }
 }
 
-/// A port, and its channel's memory, in which 64 MiB have waited at a receiver that had other things to do, and were read.
+/// A port, and its channel's memory, in which 64 MiB have waited at a busy receiver, and were read.
 private func flooded() async throws -> (agent: Agent, port: MessagePort, memory: CInt) {
   let agent = try await settledAgent()
   let channel = try MessageChannel()

@@ -5,23 +5,27 @@ import Testing
 /// Many values at once, from a writer to whoever reads.
 @Suite("Runs of values", .serialized, .ownThread, .timeLimit(.minutes(3)))
 struct SplitRunTests {
-  private struct Sample: BitwiseCopyable, Equatable {
+  private struct Sample: PlainValue, Equatable {
     var number: Int
     var square: Int
     var root: Double
+    static let layout = PlainLayout<Sample>(\.number, \.square, \.root)
     init(_ number: Int) { (self.number, square, root) = (number, number &* number, Double(number).squareRoot()) }
   }
 
   /// A value of twelve bytes, which no run can hold.
-  private struct Odd: BitwiseCopyable, Equatable {
+  private struct Odd: PlainValue, Equatable {
     var number: Int32
-    var others: (Int32, Int32)
-    init(_ number: Int) { (self.number, others) = (Int32(number), (~Int32(number), 7)) }
-    static func == (left: Odd, right: Odd) -> Bool { left.number == right.number && left.others == right.others }
+    var others: InlineArray<2, Int32>
+    static let layout = PlainLayout<Odd>(\.number, \.others)
+    init(_ number: Int) { (self.number, others) = (Int32(number), [~Int32(number), 7]) }
+    static func == (left: Odd, right: Odd) -> Bool {
+      left.number == right.number && left.others[0] == right.others[0] && left.others[1] == right.others[1]
+    }
   }
 
   /// Writes values 0 to `count` while `read` reads them.
-  private func stream<Value: BitwiseCopyable & Equatable>(
+  private func stream<Value: PlainValue & Equatable>(
     _ count: Int, _ make: (Int) -> Value, from writer: inout PortWriter, _ read: () throws -> Int
   ) throws {
     var written = 0, arrived = 0
@@ -33,7 +37,7 @@ struct SplitRunTests {
     try #require(written == count && arrived == count)
   }
 
-  private func readMany<Value: BitwiseCopyable & Equatable>(
+  private func readMany<Value: PlainValue & Equatable>(
     _ reader: inout PortReader, _ first: Int, atMost limit: Int, _ make: (Int) -> Value
   ) throws -> Int {
     let values = try [Value](capacity: limit) { values in _ = try reader.tryRead(into: &values) }
@@ -47,7 +51,7 @@ struct SplitRunTests {
   func together(_ limit: Int) throws {
     for laneCapacity in [0, 1 << 16] {
       let channel = try MessageChannel(options: ChannelOptions(laneCapacityBytes: laneCapacity))
-      let near = try Halves(channel.port1), far = try Halves(channel.port2)
+      let near = try channel.port1.split(), far = try channel.port2.split()
       var writer = near.takeWriter(), reader = far.takeReader()
       var next = 0
       try stream(5000, Sample.init, from: &writer) {
@@ -75,7 +79,7 @@ struct SplitRunTests {
   func toPort(_ place: Place) async throws {
     let agent = try Agent(place)
     let channel = try MessageChannel(options: ChannelOptions(laneCapacityBytes: 1 << 16))
-    let halves = try Halves(channel.port1)
+    let halves = try channel.port1.split()
     var writer = halves.takeWriter()
     let values = (0..<900).map(Sample.init)
     let written = try writer.tryWrite(contentsOf: values.span)
@@ -94,7 +98,7 @@ struct SplitRunTests {
   @Test("A value of another size ends what is read together, and then is consumed with an error that says both sizes")
   func otherSize() throws {
     let channel = try MessageChannel()
-    let near = try Halves(channel.port1), far = try Halves(channel.port2)
+    let near = try channel.port1.split(), far = try channel.port2.split()
     var writer = near.takeWriter(), reader = far.takeReader()
     #expect(try writer.tryWrite(contentsOf: [Sample(0), Sample(1)].span) == 2)
     #expect(try writer.tryWrite(bitwise: 7 as UInt16))
@@ -108,7 +112,7 @@ struct SplitRunTests {
     #expect(mismatch?.expectedByteCount == MemoryLayout<Sample>.size && mismatch?.actualByteCount == 2)
     let rest = try readMany(&reader, 2, atMost: 10, Sample.init)
     #expect(rest == 1)
-    // Neither none to write nor no room to read in is an error.
+    // Nothing to write, or no room to read into, is no error.
     #expect(try writer.tryWrite(contentsOf: [Sample]().span) == 0)
     #expect(try readMany(&reader, 3, atMost: 0, Sample.init) == 0)
   }
@@ -116,7 +120,7 @@ struct SplitRunTests {
   @Test("A full ring takes what fits; values too large for it are an error; one whose reader is gone says so")
   func limits() async throws {
     let channel = try MessageChannel()
-    let near = try Halves(channel.port1)
+    let near = try channel.port1.split()
     var writer = near.takeWriter()
     let values = (0..<1000).map(Sample.init)
     let first = try writer.tryWrite(contentsOf: values.span)

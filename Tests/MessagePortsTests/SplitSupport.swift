@@ -10,10 +10,10 @@ struct Split: ~Copyable {
 
   init(_ options: ChannelOptions = ChannelOptions()) throws {
     let channel = try MessageChannel(options: options)
-    self.init(channel.port1, try Halves(channel.port2))
+    self.init(channel.port1, try channel.port2.split())
   }
 
-  private init(_ port: MessagePort, _ halves: Halves) {
+  private init(_ port: MessagePort, _ halves: PortHalves) {
     self.port = port
     writer = halves.takeWriter()
     reader = halves.takeReader()
@@ -41,4 +41,11 @@ func end(of reader: inout PortReader) -> String {
   } catch {
     return "\(error)"
   }
+}
+
+/// The ends of a channel that lies in shared memory, although both are here.
+func sharedChannelHere() throws -> (MessagePort, MessagePort) {
+  let channel = try MessageChannel()
+  let halves = try channel.port2.split()
+  return (channel.port1, try MessagePort(joining: halves.takeWriter(), halves.takeReader()))
 }

@@ -17,7 +17,7 @@ struct SplitTests {
     try await agent.call(.keep, 1, transfer: [channel.port2])
     let back = try #require(try await agent.call(.give, 1).ports.first)
     for number in 500..<1000 { try channel.port1.postMessage(bitwise: number) }
-    let halves = try Halves(back)
+    let halves = try back.split()
     for number in 1000..<1500 { try channel.port1.postMessage(bitwise: number) }
     var reader = halves.takeReader()
     for number in 0..<1500 {
@@ -34,7 +34,7 @@ struct SplitTests {
     let closes = Collected<CloseReason>()
     channel.port2.onMessage = { _ in Issue.record("a split port delivers nothing") }
     channel.port2.onClose = { closes.append($0) }
-    let halves = try Halves(channel.port2)
+    let halves = try channel.port2.split()
     #expect(channel.port2.isDetached && !channel.port2.isClosed && channel.port2.onMessage == nil)
     for body in [
       { try channel.port2.postMessage(bytes: [1]) }, { _ = try channel.port2.tryReceive() },
@@ -55,12 +55,12 @@ struct SplitTests {
   func closed() throws {
     let channel = try MessageChannel()
     channel.port1.close()
-    #expect { _ = try Halves(channel.port1) } throws: { if case PortError.closed = $0 { true } else { false } }
+    #expect { _ = try channel.port1.split() } throws: { if case PortError.closed = $0 { true } else { false } }
 
     let other = try MessageChannel()
     try other.port1.postMessage(bitwise: 1)
     other.port1.close()
-    var reader = try Halves(other.port2).takeReader()
+    var reader = try other.port2.split().takeReader()
     let number = try reader.readSoon { unsafe $0.unsafeLoadUnaligned(as: Int.self) }
     #expect(number == 1)
     let end = end(of: &reader)
@@ -76,7 +76,7 @@ struct SplitTests {
       try await agent.call(.keep, 1, transfer: [port])
       port = try #require(try await agent.call(.give, 1).ports.first)
       // Shared by splitting the other end once.
-      far = try joined(Halves(far))
+      far = try joined(far.split())
     }
     let blocked = port
     let outcome = TestThread { () -> String in
@@ -87,13 +87,13 @@ struct SplitTests {
     }
     try await Task.sleep(for: .milliseconds(50))
     let began = ContinuousClock.now
-    let halves = try Halves(blocked)
+    let halves = try blocked.split()
     #expect(try outcome.join() == "detached")
     #expect(ContinuousClock.now - began < .seconds(4))
     withExtendedLifetime((halves, far)) {}
   }
 
-  private func joined(_ halves: Halves) throws -> MessagePort {
+  private func joined(_ halves: PortHalves) throws -> MessagePort {
     try MessagePort(joining: halves.takeWriter(), halves.takeReader())
   }
 
@@ -117,7 +117,7 @@ struct SplitTests {
         expected += 1
       }
       try port.postMessage(bitwise: sent)
-      let halves = try Halves(port)
+      let halves = try port.split()
       var writer = halves.takeWriter()
       var reader = halves.takeReader()
       for number in 1...10 {
@@ -152,7 +152,7 @@ struct SplitTests {
     let first = try MessageChannel()
     let second = try MessageChannel()
     do {
-      let (one, two) = (try Halves(first.port2), try Halves(second.port2))
+      let (one, two) = (try first.port2.split(), try second.port2.split())
       #expect { _ = try MessagePort(joining: one.takeWriter(), two.takeReader()) } throws: {
         if case PortError.halvesDiffer = $0 { true } else { false }
       }
@@ -168,7 +168,7 @@ struct SplitTests {
   @Test("A joined port's handler is given what the reader has left, and the close after it")
   func joinedHandler() async throws {
     let channel = try MessageChannel()
-    let halves = try Halves(channel.port2)
+    let halves = try channel.port2.split()
     for number in 0..<20 { try channel.port1.postMessage(bitwise: number) }
     var reader = halves.takeReader()
     let first = try reader.readSoon { unsafe $0.unsafeLoadUnaligned(as: Int.self) }
@@ -190,7 +190,7 @@ struct SplitTests {
   @Test("Dropping one half does not close the channel, dropping both does", arguments: [false, true])
   func dropping(_ writerFirst: Bool) throws {
     let channel = try MessageChannel()
-    let halves = try Halves(channel.port2)
+    let halves = try channel.port2.split()
     var writer: PortWriter? = halves.takeWriter()
     var reader: PortReader? = halves.takeReader()
     if writerFirst {
@@ -219,7 +219,7 @@ struct SplitTests {
     try split.expect(1)
     let end = end(of: &split.reader)
     #expect(end == "closed by peer")
-    // A full ring is what makes a writer ask.
+    // Only a full ring makes a writer ask.
     var failure = ""
     do {
       for number in 0..<100_000 where try !split.writer.tryWrite(bitwise: number) {}
@@ -233,7 +233,7 @@ struct SplitTests {
     let channel = try MessageChannel()
     try await agent.call(.keep, 1, transfer: [channel.port2])
     try await agent.call(.post, 1, 0, 100)
-    let halves = try Halves(channel.port1)
+    let halves = try channel.port1.split()
     let outcome = TestThread { () -> String in
       var writer = halves.takeWriter()
       var reader = halves.takeReader()

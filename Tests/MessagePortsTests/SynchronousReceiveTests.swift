@@ -30,7 +30,7 @@ struct SynchronousReceiveTests {
       guard case .message(let event) = try puppet.port.tryReceive() else { Issue.record("message lost"); return }
       #expect(try event.load(as: Int.self) == number)
     }
-    // That the other end is gone may take a moment to be known here; nothing else than `tryReceive` is called.
+    // It may take a moment to be known here that the other end is gone; nothing but `tryReceive` is called.
     var outcome = try puppet.port.tryReceive()
     try waitUntil("tryReceive to say closed") {
       outcome = try puppet.port.tryReceive()
@@ -67,7 +67,7 @@ struct SynchronousReceiveTests {
 
   @Test(
     "3.8 A waiting `receive` ends when a message comes, or the peer closes", arguments: Place.allCases,
-    [SpinPolicy.never, .adaptive, .duration(.milliseconds(1))])
+    [SpinPolicy.never, .adaptive, .duration(.milliseconds(1)), .always])
   func waitingReceive(_ place: Place, _ spinPolicy: SpinPolicy) throws {
     let puppet = try Puppet(place, options: ChannelOptions(spinPolicy: spinPolicy))
     let port = puppet.port
@@ -219,7 +219,7 @@ struct SynchronousReceiveTests {
     for number in 0..<20 {
       let taken = Collected<Int>()
       let receiver = TestThread { try port.receiveNumber() }
-      // One of the two takes it. Either may be asleep already, and either may have been the last to say so.
+      // One of the two takes it. Either may be asleep already, and either may have been the last to announce it.
       if number % 4 == 0 { usleepBriefly(2000) }
       port.onMessage = { event in taken.append((try? event.load(as: Int.self)) ?? -1) }
       if number % 2 == 0 { try settle(place) }

@@ -97,7 +97,7 @@ struct TransferIntermediaryTests {
         let channel = try MessageChannel()
         let port = Collected<MessagePort>()
         port.append(channel.port2)
-        /// What the least of several rounds of ten took of a processor: what the machine does besides only adds to it.
+        /// The processor time of the cheapest of several rounds of ten: other work on the machine only adds to it.
         func least(of rounds: Int) async throws -> Duration {
           var least = Duration.seconds(1000)
           for _ in 0..<rounds {

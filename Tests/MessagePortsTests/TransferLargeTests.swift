@@ -46,65 +46,42 @@ struct TransferLargeTests {
     for size in sizes[2...] { try await agent.call(.expectBytes, 0, UInt64(size), UInt64(size)) }
   }
 
-  /// A channel in shared memory, with both ends here; on `port2`, a part of a message of ``size`` bytes has come.
-  private struct PartlyReceived {
-    let agent: Agent
-    let poster: MessagePort
-    let receiver: MessagePort
-    let header: RecordHeader
-
-    init() async throws {
-      agent = try Agent(.anotherProcess)
-      let channel = try MessageChannel()
-      poster = channel.port1
-      try await agent.call(.keep, 0, transfer: [channel.port2])
-      receiver = try #require(try await agent.call(.give, 0).ports.first)
-      header = try poster.core.outgoing.state.withLock { lane in
-        try unsafe patternBytes(count: TransferLargeTests.size, seed: 1).withUnsafeBytes { bytes in
-          try unsafe lane.sending.producer.stage(
-            bytes.bytes, policy: lane.sending.policy, contact: lane.sending.transport.channel!)
-        }
-      }
-      guard case .empty = try receiver.tryReceive() else { throw Agent.Failure(description: "too early") }
-      #expect(receiver.core.incoming.state.withLock { $0.receiving.records.partial != nil })
-    }
-
-    /// The rest of the message is there.
-    func complete() {
-      poster.core.outgoing.state.withLock { lane in
-        lane.sending.producer.publish(header)
-        lane.sending.wakeReceiver()
-      }
-    }
+  /// A channel in shared memory, with both ends here; at one of them, a part of a message of ``size`` bytes has come.
+  private func makePartlyReceived() async throws -> (agent: Agent, message: PartialMessage) {
+    let agent = try Agent(.anotherProcess)
+    let channel = try MessageChannel()
+    try await agent.call(.keep, 0, transfer: [channel.port2])
+    let receiver = try #require(try await agent.call(.give, 0).ports.first)
+    return (agent, try PartialMessage(from: channel.port1, to: receiver, byteCount: Self.size, seed: 1))
   }
 
   @Test("6.4 A port that has received a message in part takes that part along")
   func partlyReceived() async throws {
-    let partly = try await PartlyReceived()
-    try await partly.agent.call(.keep, 0, transfer: [partly.receiver])
-    try await partly.agent.call(.expectNothing, 0)
+    let (agent, partly) = try await makePartlyReceived()
+    try await agent.call(.keep, 0, transfer: [partly.receiver])
+    try await agent.call(.expectNothing, 0)
     partly.complete()
     try partly.poster.postMessage(bitwise: 5 as UInt64)
-    try await partly.agent.call(.expectBytes, 0, UInt64(Self.size), 1)
-    try await partly.agent.call(.expect, 0, 5, 1)
+    try await agent.call(.expectBytes, 0, UInt64(Self.size), 1)
+    try await agent.call(.expect, 0, 5, 1)
   }
 
   @Test("6.4 A message that was complete when its half-read port left is whole at the new owner")
   func completeBeforeTransfer() async throws {
-    let partly = try await PartlyReceived()
+    let (agent, partly) = try await makePartlyReceived()
     partly.complete()
-    try await partly.agent.call(.keep, 0, transfer: [partly.receiver])
-    try await partly.agent.call(.expectBytes, 0, UInt64(Self.size), 1)
+    try await agent.call(.keep, 0, transfer: [partly.receiver])
+    try await agent.call(.expectBytes, 0, UInt64(Self.size), 1)
   }
 
   @Test("6.4 A half-received message moves on through several owners")
   func partlyReceivedTwice() async throws {
-    let partly = try await PartlyReceived()
+    let (agent, partly) = try await makePartlyReceived()
     var port = partly.receiver
     for _ in 0..<3 {
-      try await partly.agent.call(.keep, 0, transfer: [port])
-      try await partly.agent.call(.expectNothing, 0)
-      port = try #require(try await partly.agent.call(.give, 0).ports.first)
+      try await agent.call(.keep, 0, transfer: [port])
+      try await agent.call(.expectNothing, 0)
+      port = try #require(try await agent.call(.give, 0).ports.first)
       guard case .empty = try port.tryReceive() else { throw Agent.Failure(description: "not empty") }
     }
     partly.complete()
@@ -115,15 +92,15 @@ struct TransferLargeTests {
   @Test(
     "4.8 A half-received message that is called off, or whose poster closes, is never seen", arguments: [true, false])
   func neverCompleted(_ isAborted: Bool) async throws {
-    let partly = try await PartlyReceived()
-    try await partly.agent.call(.keep, 0, transfer: [partly.receiver])
-    try await partly.agent.call(.expectNothing, 0)
+    let (agent, partly) = try await makePartlyReceived()
+    try await agent.call(.keep, 0, transfer: [partly.receiver])
+    try await agent.call(.expectNothing, 0)
     if isAborted {
       partly.poster.core.outgoing.state.withLock { $0.sending.producer.abandonStaged(partly.header) }
       try partly.poster.postMessage(bitwise: 3 as UInt64)
-      try await partly.agent.call(.expect, 0, 3, 1)
+      try await agent.call(.expect, 0, 3, 1)
     }
     partly.poster.close()
-    try await partly.agent.call(.expectEnd, 0)
+    try await agent.call(.expectEnd, 0)
   }
 }

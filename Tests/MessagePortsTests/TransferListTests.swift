@@ -5,7 +5,7 @@ import Testing
 
 @Suite("Transfer lists", .serialized, .timeLimit(.minutes(5)))
 struct TransferListTests {
-  /// A channel to post on: its far end with somebody else, or, with its peer in the same process, here.
+  /// A channel to post on: its far end is with somebody else, or in this process.
   private struct Carrier {
     let near: MessagePort
     let agent: Agent
@@ -58,7 +58,7 @@ struct TransferListTests {
     try await onThread { try back.expect(number) }
   }
 
-  @Test("6.2 A transfer list that has the own peer, which has a closed peer itself, is refused alike")
+  @Test("6.2 A transfer list with the sending port's own, closed peer is refused alike")
   func ownPeerAfterOneEndMoved() async throws {
     // Both ends have been away, in one message, and both are back.
     let agent = try Agent(.anotherProcess)
@@ -148,7 +148,7 @@ struct TransferListTests {
       }
     }
     try await expectUsable(good)
-    // The carrier is as usable as before, and nothing of all that was sent: its next message is the next answer's.
+    // The carrier is as usable as before, and sent none of it: its next message is the next answer.
     try await carrier.agent.call(.keep, 1, transfer: good.map(\.port2))
     try good[3].port1.postMessage(bitwise: 6 as UInt64)
     try await carrier.agent.call(.expect, 4, 6, 1)

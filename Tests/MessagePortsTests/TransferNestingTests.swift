@@ -31,8 +31,8 @@ struct TransferNestingTests {
       let thread = Thread {
         continuation.resume(
           with: Result {
-            let (writer, reader) = try carrier.port1.split()  // shared from now on
-            let sender = try MessagePort(joining: writer, reader)
+            let halves = try carrier.port1.split()  // shared from now on
+            let sender = try MessagePort(joining: halves.takeWriter(), halves.takeReader())
             try sender.postMessage(bitwise: 1000 as UInt64, transfer: [outermost])
           })
       }
@@ -124,7 +124,7 @@ struct TransferNestingTests {
   }
 
   @Test(
-    "2.2 A channel in which, by way of another, its own end waits is refused if it cannot cross, and nothing changes")
+    "2.2 A channel in which its own end waits, by way of another, is refused if it cannot cross, and nothing changes")
   func channelsInEachOther() async throws {
     // In a process of its own: this was a way to crash.
     await #expect(processExitsWith: .success) {
@@ -148,7 +148,7 @@ struct TransferNestingTests {
   }
 
   @Test(
-    "6.7 Ports that nobody can take any more, as each waits at the next, close, and their peers hear of it",
+    "6.7 Ports that nobody can take any more, since each waits at the next, close, and their peers hear of it",
     arguments: [2, 3, 50])
   func ring(_ count: Int) throws {
     let closed = Collected<Int>()

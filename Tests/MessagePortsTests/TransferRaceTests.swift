@@ -9,7 +9,10 @@ struct TransferRaceTests {
     "6.4 Transfers and posts of several threads on one port all arrive, each thread's in its order",
     arguments: Place.allCases)
   func transfersUnderPosts(_ place: Place) async throws {
-    struct Parcel: BitwiseCopyable { var thread: UInt64, number: UInt64 }
+    struct Parcel: PlainValue {
+      var thread: UInt64, number: UInt64
+      static let layout = PlainLayout<Parcel>(\.thread, \.number)
+    }
     let agent = try Agent(place)
     let carrier = try MessageChannel()
     try await agent.call(.keep, 0, transfer: [carrier.port2])
@@ -186,7 +189,7 @@ struct TransferRaceTests {
             throw Agent.Failure(description: "not refused")
           } catch PortError.queueFull {
             count += 1
-            // Somebody else must have a chance on a machine with one processor.
+            // The others must have a chance on a machine with one processor.
             usleepBriefly(20)
           }
         }

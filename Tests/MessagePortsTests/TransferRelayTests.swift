@@ -41,7 +41,7 @@ struct TransferRelayTests {
       self.homes = homes
     }
 
-    /// Waits until a port comes home, at whichever station.
+    /// Waits until a port comes home, at any station.
     func comeHome(within limit: Duration = patience) async throws -> (token: RelayToken, port: MessagePort) {
       let arrived = Collected<MessageEvent>()
       for home in homes { home.onMessage = { arrived.append($0) } }
@@ -118,7 +118,7 @@ struct TransferRelayTests {
     print("seed of the two relays \(places) \(style): \(seed)")
     let (one, other) = (try await Ring(places, .polling), try await Ring(places.reversed(), style))
     let channel = try MessageChannel()
-    // Something for handlers to start with: neither end has anybody who posts steadily.
+    // Something for handlers to start with: nobody posts steadily at either end.
     for number in 0..<10_000 { try channel.port1.postMessage(bitwise: UInt64(number)) }
     var first = RelayToken(hops: 300, seed: seed)
     first.next = 10_000

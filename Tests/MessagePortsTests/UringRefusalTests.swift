@@ -3,7 +3,7 @@ import MessagePorts
 import TestSupport
 import Testing
 
-/// When io_uring is refused, at once or one day. Each test has a process of its own, and refuses it to all of it.
+/// When io_uring is refused, at once or later. Each test has a process of its own, and refuses it to the whole process.
 @Suite("io_uring refused", .serialized, .timeLimit(.minutes(5)))
 struct UringRefusalTests {
   @Test(
@@ -50,7 +50,7 @@ struct UringRefusalTests {
     }
   }
 
-  @Test("9.3 More waits than the queue holds, whose submission fails for the moment, are all there in the end")
+  @Test("9.3 More waits than the queue holds, whose submission fails at first, are all there in the end")
   func submissionRefused() async throws {
     await #expect(processExitsWith: .success) {
       await recordErrors {

@@ -23,7 +23,7 @@ struct WorkerEndTests {
     #expect(worker.connection.isPeerClosed)
   }
 
-  @Test("13.3 The same without a handler: whoever asks is told, and whoever waits for space is")
+  @Test("13.3 The same without a handler: whoever asks, or waits for space, is told")
   func helperLivesOnUnhandled() async throws {
     let path = freshPath()
     defer { unsafe unlink(path) }
@@ -47,7 +47,7 @@ struct WorkerEndTests {
     #expect(helpers.all.allSatisfy { kill($0, 0) == 0 })
   }
 
-  @Test("13.3 A worker that closes its socket without a word and lives on is disconnected, and not waited for")
+  @Test("13.3 A worker that silently closes its socket and lives on is disconnected, and not waited for")
   func closesSocket() async throws {
     let worker = try WorkerProcess.spawn("sh", arguments: ["-c", "exec 3>&-; exec sleep 1000"])
     let closes = Collected<CloseReason>()
@@ -61,7 +61,7 @@ struct WorkerEndTests {
 
   // MARK: Who else reaps
 
-  @Test("13.4 With SIGCHLD ignored, each worker is started and its end told; a status may be unknown, never wrong")
+  @Test("13.4 With SIGCHLD ignored, each worker starts and its end is reported; a status may be unknown, never wrong")
   func ignoredChildren() async {
     await #expect(processExitsWith: .success) {
       await recordErrors {
@@ -116,7 +116,7 @@ struct WorkerEndTests {
     #expect(worker.isRunning)
     worker.kill()
     #expect(await worker.exitStatus == .signalled(SIGKILL))
-    // Who knows already need not wait.
+    // Whoever asks afterwards need not wait.
     let late = Task {
       while !Task.isCancelled { await Task.yield() }
       return await worker.exitStatus
@@ -125,7 +125,7 @@ struct WorkerEndTests {
     #expect(await late.value == .signalled(SIGKILL))
   }
 
-  @Test("13.7 Of several who wait, those who give up alone give up")
+  @Test("13.7 Of several that wait, only those that give up do")
   func oneGivesUp() async throws {
     let worker = try PeerProcess.spawn("silent")
     let patient = Task { await worker.exitStatus }
@@ -138,7 +138,7 @@ struct WorkerEndTests {
     #expect(await patient.value == .signalled(SIGKILL))
   }
 
-  @Test("13.3 A thread can wait for a worker's end, also the event loop's own, and as long as a duration can say")
+  @Test("13.3 A thread, even the event loop's own, can wait for a worker's end, for the longest possible duration")
   func blockingWait() async throws {
     let worker = try PeerProcess.spawn("silent")
     for timeout in [Duration.zero, .seconds(-1), .seconds(Int64.min), .nanoseconds(1)] {
@@ -171,7 +171,7 @@ struct WorkerEndTests {
         #expect(unsafe socketpair(AF_UNIX, CInt(kind.rawValue), 0, &fds) == 0)
         #expect(unsafe send(fds[0], "mine", 4, 0) == 4)
         let taken = fds[1]
-        // A packet socket that is another; the right one that carries no packets.
+        // Another socket that carries packets; the right one that carries none.
         var facts = csupport_file_facts()
         #expect(unsafe csupport_file_facts(taken, &facts) == 0)
         unsafe setenv("MESSAGEPORTS_PARENT", "\(taken):\(facts.inode + (isPacketSocket ? 1 : 0))", 1)
@@ -199,7 +199,7 @@ struct WorkerEndTests {
     #expect(await other.exitStatus != .exited(0))
   }
 
-  @Test("8.5 A worker that ends before it asks for its parent is told as any other end, with what was posted unread")
+  @Test("8.5 A worker that ends before it asks for its parent is reported like any other, with what was posted unread")
   func endsBeforeAsking() async throws {
     let worker = try WorkerProcess.spawn("sh", arguments: ["-c", "exit 5"])
     let channel = try MessageChannel()

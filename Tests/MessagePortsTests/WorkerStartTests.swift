@@ -4,7 +4,7 @@ import MessagePorts
 import TestSupport
 import Testing
 
-/// Most change what belongs to the whole process, and so run in one of their own.
+/// Most change something of the whole process, and so run in one of their own.
 @Suite("How workers are started", .serialized, .timeLimit(.minutes(5)))
 struct WorkerStartTests {
   // MARK: Finding the program
@@ -54,7 +54,7 @@ struct WorkerStartTests {
     return try WorkerProcess.spawn("prog").wait()
   }
 
-  @Test("13.4 No name is no program")
+  @Test("13.4 An empty name is no program")
   func noName() {
     #expect(throws: ConnectionError.executableNotFound("")) { try WorkerProcess.spawn("") }
     #expect(throws: ConnectionError.executableNotFound("")) { try WorkerProcess.spawn(bytes: []) }
@@ -72,7 +72,7 @@ struct WorkerStartTests {
         unsafe setenv("PATH", ProgramRun.cString(Array("/no/such:".utf8) + place), 1)
         #expect(try await WorkerProcess.spawn(bytes: Array("prog".utf8) + [0xfe]).exitStatus == .exited(6))
         #expect(try await WorkerProcess.spawn(bytes: program).exitStatus == .exited(6))
-        // To a string, they are the same.
+        // As strings, they are the same.
         #expect(throws: ConnectionError.self) { try WorkerProcess.spawn(bytes: Array("prog".utf8) + [0xfd]) }
       }
     }
@@ -80,7 +80,7 @@ struct WorkerStartTests {
 
   // MARK: What is passed on
 
-  @Test("13.4 This process's environment is passed on byte for byte, with whatever is in it")
+  @Test("13.4 This process's environment is passed on byte for byte, whatever is in it")
   func inheritedBytes() async {
     await #expect(processExitsWith: .success) {
       await recordErrors {
@@ -89,7 +89,7 @@ struct WorkerStartTests {
           Array("PLAIN=1".utf8), Array("BYTES=".utf8) + [0xff, 0x80, 0xc3], Array("ACCENT=".utf8) + [0xcc, 0x81, 0x78],
           [0xcc, 0x81, 0x3d, 0x31], Array("EMPTY=".utf8), Array("=odd".utf8), Array("WITHOUT".utf8),
         ]
-        // Not setenv(): that refuses some of these, which a parent may have passed on all the same.
+        // Not setenv(): it refuses some of these, which a parent may still have passed on.
         for entry in entries { unsafe ProgramRun.inherit(entry) }
         let passed = try await ProgramRun.environment { path in
           try WorkerProcess.spawn("/bin/cp", arguments: ["/proc/self/environ", path])
@@ -186,7 +186,7 @@ struct WorkerStartTests {
   func closedStandardDescriptors() async {
     await #expect(processExitsWith: .success) {
       await recordErrors {
-        // Dispatch takes descriptors when it is first asked for a timer, and is not to take these.
+        // Dispatch takes descriptors when it is first asked for a timer, and must not take these.
         try await Task.sleep(for: .milliseconds(1))
         for fd: CInt in 0..<3 { _ = csupport_close(fd) }
         let worker = try PeerProcess.spawn("arguments", ["one"])
@@ -248,7 +248,7 @@ extension ProgramRun {
     for index in 0..<count { unsafe list[index] = csupport_environment()![index] }
     unsafe list[count] = strdup(cString(entry))
     unsafe list[count + 1] = nil
-    // The C library's variable itself, which Swift does not let one set.
+    // The C library's own variable, which Swift lets nobody set.
     let variable = unsafe dlsym(nil, "environ")!
     unsafe variable.storeBytes(of: list, as: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>.self)
   }

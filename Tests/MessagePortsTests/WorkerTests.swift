@@ -23,7 +23,7 @@ struct WorkerTests {
 
   @Test("8.1 A worker gets its arguments, and the environment that it was given besides one variable")
   func argumentsAndEnvironment() async throws {
-    // In which mode the library works is for all processes of a test run to know.
+    // All processes of a test run must know in which mode the library works.
     var modes: [String: String] = [:]
     for name in ["MESSAGEPORTS_BACKING", "MESSAGEPORTS_DRIVER"] {
       if let value = unsafe getenv(name) { modes[name] = unsafe String(cString: value) }
@@ -122,7 +122,7 @@ struct WorkerTests {
     #expect(await worker.exitStatus == .signalled(9))
   }
 
-  @Test("8.5 A worker whose program is none of ours ends like any other")
+  @Test("8.5 A worker whose program does not use the library ends like any other")
   func foreignProgram() async throws {
     let worker = try WorkerProcess.spawn("sh", arguments: ["-c", "exit 5"])
     let closes = Collected<CloseReason>()
@@ -132,7 +132,7 @@ struct WorkerTests {
     #expect(try await closes.wait(for: 1) == [.peerExited(.exited(5))])
   }
 
-  @Test("8.5 Of many workers at once, each one's end is told to its own connection")
+  @Test("8.5 Of many workers at once, each one's end is reported to its own connection")
   func manyWorkers() async throws {
     let closes = Collected<String>()
     let workers = try (0..<20).map { number in
@@ -206,13 +206,6 @@ struct WorkerTests {
     try await closes.wait(for: 2)
     for pid in grandchildren { #expect(kill(pid, 0) == 0, "still there") }
   }
-}
-
-func linkTarget(_ path: String) -> String? {
-  var buffer = [CChar](repeating: 0, count: 4096)
-  let count = unsafe readlink(path, &buffer, buffer.count)
-  guard count >= 0 else { return nil }
-  return String(decoding: buffer[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
 }
 
 /// The sockets that a process keeps from its children: all that the library has made are among them, while those of

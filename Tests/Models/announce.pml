@@ -8,7 +8,8 @@
  *   default   the far end is honest, and is killed at any step, or not
  *   HOSTILE   it commits and sends what it likes, its own end of the channel too, rings nobody, and dies
  *
- * Own: violate, takePacket.
+ * RecordReader.swift (seekLast, packet, prepareToSleep), Transfer.swift (post), PortCore+Turn.swift (notePackets),
+ * SplitEnd.swift (ready). Own: violate, takePacket.
  */
 
 #ifndef POSTS

@@ -351,7 +351,7 @@ end:
      :: else -> skip
      fi
   :: isArmed && !loopWaits -> isArmed = false; inbox = true
-  :: atomic { SOCKET_IS_READABLE && !isHungUp -> edge = false }; /* ready: drainDoorbells */
+  :: atomic { SOCKET_IS_READABLE && !isHungUp -> edge = false }; /* ready: notePackets */
      packets = 0;
      inbox = true
   :: atomic { HANG_UP_IS_REPORTED -> edge = false }; /* ready: IN and HUP */
@@ -391,9 +391,8 @@ inline configure(handler) {
 inline failedTransfer() {
   lock();
   lifecycle = departing; /* begin */
-  doorbell = awake;      /* describe: stayAwake */
+  doorbell = awake;      /* describe: takeAnnouncementBack */
   unlock();
-  ringPrivateWord();
   lock();
   lifecycle = open;
   unlock();

@@ -268,7 +268,7 @@ inline wakeProducer() {
   :: IS_ASLEEP(doorbell) ->
      takeDoorbell(SPACE_DOORBELL, doorbell, isTaken);
      if
-     :: isTaken && doorbell == asleepOnSocket -> owesRing = true
+     :: isTaken && doorbell == asleepOnSocket -> owesSignal = true
      :: isTaken && doorbell == asleepOnFutex -> sleeps[SPACE] = false
      :: else -> skip
      fi
@@ -276,10 +276,10 @@ inline wakeProducer() {
   fi
 }
 
-/* if consumer.takeOwedRing() { channel.ring() } */
+/* if consumer.takeOwedSignal() { channel.signal() } */
 inline ringOwed() {
   if
-  :: owesRing -> owesRing = false; sendPacket(producerPackets)
+  :: owesSignal -> owesSignal = false; sendPacket(producerPackets)
   :: else -> skip
   fi
 }
@@ -320,7 +320,7 @@ inline membarrier() {
   fi
 }
 
-/* Announces, and looks again. Under the lane's lock; owesRing is what is left to do after it. */
+/* Announces, and looks again. Under the lane's lock; owesSignal is what is left to do after it. */
 inline prepareToSleep(kind) {
   hasReleased = (released != taken);
   if
@@ -408,7 +408,7 @@ inline handOver() {
 /* The thread that receives: an event loop on one of its drivers, or a thread in receive(). */
 proctype Consumer() {
   byte doorbell, word, kind, ticket;
-  bool isTaken, owesRing, hasReleased, wasPolling, maySleep;
+  bool isTaken, owesSignal, hasReleased, wasPolling, maySleep;
   do
   :: ALL_TAKEN -> release(); break
   :: !ALL_TAKEN ->
@@ -444,7 +444,7 @@ proctype Consumer() {
               !sleeps[MAIN] || ALL_TAKEN
            :: maySleep && kind == asleepOnSocket ->
               consumerPackets > 0 || isScheduled || ALL_TAKEN;
-              d_step { consumerPackets = 0; isScheduled = false } /* drainDoorbells */
+              d_step { consumerPackets = 0; isScheduled = false } /* notePackets */
            :: else -> skip
            fi
 #ifndef TWO_SLEEPERS
@@ -473,7 +473,7 @@ proctype Consumer() {
  * long as the loop has a handler. */
 proctype SecondReceiver() {
   byte doorbell, word, ticket;
-  bool isTaken, owesRing, hasReleased, wasPolling, maySleep, hasAnnounced, isLeaving;
+  bool isTaken, owesSignal, hasReleased, wasPolling, maySleep, hasAnnounced, isLeaving;
   do
   :: ALL_TAKEN -> release(); break
   :: !ALL_TAKEN ->
@@ -547,7 +547,7 @@ proctype Hostile() {
 /* A thread in receive(), until the port is closed, or has gone. */
 proctype Receiver(byte who) {
   byte doorbell, word, ticket;
-  bool isTaken, owesRing, hasReleased, wasPolling, maySleep;
+  bool isTaken, owesSignal, hasReleased, wasPolling, maySleep;
   do
   :: LOCK;
      if
@@ -593,7 +593,8 @@ proctype Receiver(byte who) {
   od
 }
 
-/* What is to be seen is written under the lock, then the word is rung. No step waits for anybody, or for the peer. */
+/* What is to be seen is written under the lock, then the word is rung. No step waits for anybody, or for the peer. That
+ * a departure begins need not be told: whoever sleeps hears what becomes of it. */
 inline localEvent(state) {
 #ifdef RING_BEFORE_STATE
   ringPrivateWord();
@@ -609,7 +610,10 @@ inline localEvent(state) {
   d_step { wakeDoorbell(MAIN); wakeDoorbell(SECOND); wakeDoorbell(SPACE) }
 #else
 #ifndef RING_BEFORE_STATE
-  ringPrivateWord()
+  if
+  :: state != departing -> ringPrivateWord()
+  :: else -> skip
+  fi
 #endif
 #endif
 }

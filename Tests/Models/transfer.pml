@@ -1,11 +1,13 @@
 /* Moving the ends of a channel from process to process. See README.md for what is abstracted.
  *
  * Transfer.swift, Departure.swift (describe), Arrival.swift (arrive), PortCore+Leave.swift (takeApart),
- * PortCore+Turn.swift (drainDoorbells), PortCore+Loop.swift (peerHungUp), LanePosition.swift (resume).
+ * PortCore+Turn.swift (notePackets), PortCore+Loop.swift (peerHungUp), LanePosition.swift (resume).
  *
  * Each end of the channel goes through a row of processes, its hosts: host 0 has it first, host i passes it to host
  * i + 1 through another channel, of which only the packet and the record that announces it are modelled. Lane e is
  * posted on by end e.
+ *
+ * Own: wakeAll.
  */
 
 #ifndef LAST_HOST_0
@@ -221,11 +223,10 @@ proctype Host(byte end; byte host) {
 
   :: isAsleep && kind == asleepOnFutex && !waits[INCOMING * HOSTS + host] ->
      d_step { isAsleep = false; kind = awake }
-  :: isAsleep && packets[end] > 0 -> d_step { packets[end] = 0; isAsleep = false; kind = awake } /* ready: drainDoorbells */
-  :: !isPeerGone && IS_HUNG_UP(end) -> /* ready: peerHungUp, wakeSleepers */
+  :: isAsleep && packets[end] > 0 -> d_step { packets[end] = 0; isAsleep = false; kind = awake } /* ready: notePackets */
+  :: !isPeerGone && IS_HUNG_UP(end) -> /* ready: peerHungUp, by the private word */
      isPeerGone = true;
-     doorbell[INCOMING] = awake;
-     wakeAll(INCOMING);
+     waits[INCOMING * HOSTS + host] = false;
      d_step { isAsleep = false; kind = awake }
 
   :: !isAsleep && isPeerGone && !HAS_MESSAGE -> /* finish: the close event */
@@ -246,7 +247,7 @@ proctype Host(byte end; byte host) {
      :: skip
      fi;
 #endif
-     doorbell[INCOMING] = awake; /* stayAwake */
+     doorbell[INCOMING] = awake; /* takeAnnouncementBack */
      AT_ANY_MOMENT;
      way[ME] = recordCommitted; /* publish */
      AT_ANY_MOMENT;
@@ -265,15 +266,15 @@ proctype Host(byte end; byte host) {
      fi;
      AT_ANY_MOMENT;
 #ifdef UNREPAIRED
-     if /* the old owner's loop was being told of a packet: ready, drainDoorbells */
+     if /* the old owner's loop was being told of a packet: ready, notePackets */
      :: packets[end] > 0 -> packets[end] = 0
      :: skip
      fi;
 #endif
 #ifdef DETACH_SILENCES_DOORBELL
-     doorbell[INCOMING] = awake; /* takeApart: wakeSleepers instead of sendThreadsAway */
+     doorbell[INCOMING] = awake; /* takeApart, as if the port were still this process's */
 #endif
-     wakeAll(INCOMING); /* takeApart: sendThreadsAway */
+     waits[INCOMING * HOSTS + host] = false; /* takeApart: dismiss, by the private word */
 #ifdef HANGUP_ON_DETACH
      isShutDown[end] = true;
 #endif

@@ -94,7 +94,7 @@ struct FragmentTests {
   }
 }
 
-/// The reader's side alone: which sequences of fragments it takes.
+/// The reader's side alone: the sequences of fragments that it takes.
 @Suite("Assembling")
 struct AssemblerTests {
   private func bytes(_ count: Int, total: UInt64? = nil) -> [UInt8] {

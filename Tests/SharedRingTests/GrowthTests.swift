@@ -109,7 +109,7 @@ struct GrowthTests {
       try require(producer.capacity == policy.steadyCapacity)
       try consumer.expectWhole(7, 1000, &assembler)
       consumer.release()
-      // Left behind: the first page and one steady segment.
+      // What remains: the first page and one steady segment.
       let allocated = try memory.allocatedBytes
       if round == 0 { idle = allocated }
       #expect(allocated <= UInt64(policy.steadyCapacity + 4096), "\(allocated) bytes after round \(round)")

@@ -103,7 +103,7 @@ struct ResumeTests {
     for cursor in [1, 4, 8192, 8185, 8188, 1 << 40, .max, .max - 7] as [UInt64] { lie { $0.cursorOffset = cursor } }
     lie { ($0.position, $0.segmentPosition) = (100, 101) }
     lie { ($0.segmentOffset, $0.capacity) = (0, 8192) }
-    // No lane ever gets there, and numbers of this size overflow.
+    // No lane ever gets there: numbers of this size overflow.
     for position in [1 << 63, 1 << 63 + 100, UInt64(Int64.max), .max] {
       lie { ($0.position, $0.segmentPosition) = (position, 0) }
       lie { ($0.position, $0.segmentPosition) = (position, position) }

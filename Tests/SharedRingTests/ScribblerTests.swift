@@ -113,10 +113,10 @@ struct ScribblerTests {
       let start = place.segmentOffset == 0 ? UInt64(base.data()) : place.segmentOffset
       shared.place.store(start + place.cursorOffset, ordering: .relaxed)
       if random.below(10) == 0, consumer.prepareToSleep(Doorbell.asleepOnFutex) {
-        consumer.sleep(timeoutNanoseconds: 100_000)
+        consumer.sleep(since: PrivateWord().ticket, timeoutNanoseconds: 100_000)
       }
       consumer.stayAwake()
-      _ = consumer.takeOwedRing()
+      _ = consumer.takeOwedSignal()
     }
     return (false, shared.isCorrupt.load(ordering: .relaxed))
   }

@@ -26,7 +26,7 @@ struct SequentialTests {
     }
   }
 
-  @Test("At every position and every fill level a record of every size is taken whole or refused for want of room")
+  @Test("At every position and every fill level a record of every size is taken whole or refused for lack of room")
   func everyState() throws {
     let memory = try ChannelMemory.fresh()
     var (accepted, refused) = (0, 0)
@@ -80,7 +80,7 @@ struct SequentialTests {
       var (written, read) = (0 as UInt64, 0 as UInt64)
       while read < 2000 {
         while producer.write(written, size) { written += 1 }
-        // Of what is not in use, a pad may waste a quarter; an eighth may be read and not told yet.
+        // A pad may waste a quarter of what is not in use; an eighth may be read but not reported yet.
         let waiting = Int(written - read) * RecordHeader.recordBytes(payloadBytes: size)
         try require(waiting >= Self.capacity / 2 - RingLayout.reservedBytes - 8, "full with \(waiting) bytes waiting")
         try consumer.expect(read, size)
@@ -113,7 +113,7 @@ struct SequentialTests {
     }
   }
 
-  @Test("An eighth of the ring is read before the producer is told, or as little as the stride says")
+  @Test("The producer is told after an eighth of the ring was read, or after as little as the stride says")
   func releaseStride() throws {
     for (stride, expected) in [(Int.max, Self.capacity / 8), (64, 64), (1, 16), (0, 16)] {
       let memory = try ChannelMemory.fresh()

@@ -27,6 +27,8 @@ struct SleepTests {
   /// The two ends of a channel's socket.
   private final class Sockets: Sendable, RingConsumerContact {
     let ends: (CInt, CInt)
+    /// Nobody rings it: what is tried here are the doorbells.
+    let privateWord = PrivateWord()
 
     init() throws {
       var ends: (CInt, CInt) = (-1, -1)
@@ -41,7 +43,7 @@ struct SleepTests {
 
     func consumerIsGone() -> Bool { false }
     /// From the producer, whose end is the first, to the consumer.
-    func ringSocket() { ring(ends.0) }
+    func signalOnSocket() { ring(ends.0) }
     func ring(_ fd: CInt) {
       var byte: UInt8 = 1
       _ = unsafe csupport_send_packet(fd, &byte, 1, nil, 0)
@@ -72,13 +74,13 @@ struct SleepTests {
     while consumer.isEmpty {
       let doorbell = manner == .socket ? Doorbell.asleepOnSocket : Doorbell.asleepOnFutex
       let maySleep = consumer.prepareToSleep(doorbell)
-      if consumer.takeOwedRing() { sockets.ring(sockets.ends.1) }
+      if consumer.takeOwedSignal() { sockets.ring(sockets.ends.1) }
       if maySleep {
         let began = csupport_monotonic_ns()
         if manner == .socket {
           _ = Sockets.wait(sockets.ends.1)
         } else {
-          consumer.sleep(timeoutNanoseconds: patience)
+          consumer.sleep(since: sockets.privateWord.ticket, timeoutNanoseconds: patience)
         }
         try require(
           csupport_monotonic_ns() - began < UInt64(patience), "a wake-up was lost: a consumer slept on (\(manner))")
@@ -89,7 +91,7 @@ struct SleepTests {
     if manner != .pollingThenFutex || random.below(2) == 0 { consumer.stayAwake() }
   }
 
-  /// The producer's sleep, until so many bytes fit.
+  /// The producer's sleep, until `byteCount` bytes fit.
   private static func sleep(
     _ producer: inout RingProducer, room byteCount: Int, _ manner: Manner, _ sockets: Sockets, _ random: inout Random
   ) throws {
@@ -102,7 +104,7 @@ struct SleepTests {
         if manner == .socket {
           _ = Sockets.wait(sockets.ends.0)
         } else {
-          producer.sleep(timeoutNanoseconds: patience)
+          producer.sleep(since: sockets.privateWord.ticket, timeoutNanoseconds: patience)
         }
         try require(
           csupport_monotonic_ns() - began < UInt64(patience), "a wake-up was lost: a producer slept on (\(manner))")
@@ -128,7 +130,7 @@ struct SleepTests {
   }
 
   @Test(
-    "Two sides that race and sleep for want of messages and of room lose nothing", arguments: Manner.available,
+    "Two sides that race, and sleep for lack of messages and of room, lose nothing", arguments: Manner.available,
     [false, true])
   func oneLane(_ manner: Manner, _ twoMappings: Bool) async throws {
     Self.register()
@@ -157,7 +159,7 @@ struct SleepTests {
         try require(wrote, "room that is not there")
         if batch { producer.endBatch() }
         number += 1
-        if producer.consumerSleeps(), producer.wakeConsumer() { sockets.ringSocket() }
+        if producer.consumerSleeps(), producer.wakeConsumer() { sockets.signalOnSocket() }
         if isLast { return }
         if random.below(50) == 0 { usleep(UInt32(random.below(200))) }
       }
@@ -171,7 +173,7 @@ struct SleepTests {
         // A pad may be there before the message behind it.
         while case .empty = consumer.next() { try Self.sleep(&consumer, manner, sockets, &random) }
         try consumer.expect(number, count)
-        if consumer.takeOwedRing() { sockets.ring(sockets.ends.1) }
+        if consumer.takeOwedSignal() { sockets.ring(sockets.ends.1) }
         if number == shared.last.load(ordering: .acquiring) { break }
         number += 1
         if random.below(50) == 0 { usleep(UInt32(random.below(200))) }
@@ -203,7 +205,7 @@ struct SleepTests {
           if turn {
             let wrote = producer.write(number, 8)
             try require(wrote, "no room in a conversation")
-            if producer.consumerSleeps(), producer.wakeConsumer() { outSockets.ringSocket() }
+            if producer.consumerSleeps(), producer.wakeConsumer() { outSockets.signalOnSocket() }
           } else {
             // From none to enough for the other side to fall asleep.
             for _ in 0..<random.below(400) { csupport_cpu_relax() }
@@ -257,7 +259,7 @@ struct SleepTests {
           producer.publish(header)
         }
         number += 1
-        if producer.consumerSleeps(), producer.wakeConsumer() { sockets.ringSocket() }
+        if producer.consumerSleeps(), producer.wakeConsumer() { sockets.signalOnSocket() }
         if isLast { return }
         if random.below(2000) == 0 { usleep(2000) }
       }
@@ -301,7 +303,7 @@ struct SleepTests {
     for index in 0..<3 {
       startThread {
         let other = RingConsumer(memory: memory, lane: 0)
-        other.sleep(timeoutNanoseconds: 5_000_000_000)
+        other.sleep(since: PrivateWord().ticket, timeoutNanoseconds: 5_000_000_000)
         woken.append(index)
       }
     }
@@ -315,7 +317,7 @@ struct SleepTests {
     #expect(!stillSleeps)
   }
 
-  @Test("Who finds something at the last look does not sleep, and what it has read is told before it does")
+  @Test("A reader that finds something at the last look does not sleep; what it has read is reported before it does")
   func lastLook() throws {
     let memory = try ChannelMemory.fresh()
     var consumer = RingConsumer(memory: memory, lane: 0)
@@ -346,7 +348,7 @@ struct SleepTests {
     #expect(maySleep)
     try consumer.expect(0, sizes[0])
     consumer.release()
-    let (owed, again) = (consumer.takeOwedRing(), consumer.takeOwedRing())
+    let (owed, again) = (consumer.takeOwedSignal(), consumer.takeOwedSignal())
     #expect(owed && !again)
     let hasRoom = producer.prepareToSleep(Doorbell.asleepOnSocket) { $0.hasRoom(payloadBytes: 0) }
     #expect(!hasRoom)
@@ -396,7 +398,7 @@ struct SleepTests {
     words.storeDoorbell(.message, Doorbell.awake)
     consumer.stayAwake()
     #expect(consumer.announced == Doorbell.polling)
-    consumer.takeAnnouncementBack()
+    try consumer.takeAnnouncementBack()
     #expect(words.loadDoorbell(.message) == Doorbell.awake)
   }
 
@@ -412,25 +414,75 @@ struct SleepTests {
   }
 
   @Test(
-    "A sleeper is woken when its announcement is taken back for another's sake, whatever the peer has written over it")
-  func takenBackUnderScribbles() async throws {
+    "Where barriers are denied, a promise to poll stands: it keeps its end from sleeping, and from being handed over")
+  func deniedBarrier() async throws {
+    try await Refusal.during([Refusal(.membarrier, EPERM)]) {
+      let memory = try ChannelMemory.fresh()
+      var consumer = RingConsumer(memory: memory, lane: 0)
+      consumer.startPolling()
+      let maySleep = consumer.prepareToSleep(Doorbell.asleepOnFutex)
+      try require(!maySleep && consumer.mustPoll, "it sleeps without its barrier")
+      do throws(SystemError) {
+        try consumer.takeAnnouncementBack()
+      } catch {
+        try require(error == SystemError(call: "membarrier", errno: EPERM), "\(error)")
+      }
+      try require(memory.words(lane: 0).loadDoorbell(.message) == Doorbell.polling, "the promise is forgotten")
+    }
+  }
+
+  @Test("What a peer writes into the space doorbell decides nothing: what was said is remembered here")
+  func scribbledSpaceDoorbell() throws {
+    let memory = try ChannelMemory.fresh()
+    var producer = RingProducer(memory: memory, lane: 0)
+    memory.words(lane: 0).storeDoorbell(.space, Doorbell.asleepOnFutex)
+    producer.stayAwake()
+    #expect(producer.announced == Doorbell.awake)
+    #expect(memory.words(lane: 0).loadDoorbell(.space) == Doorbell.asleepOnFutex)
+    let maySleep = producer.prepareToSleep(Doorbell.asleepOnFutex) { _ in false }
+    #expect(maySleep && producer.announced == Doorbell.asleepOnFutex)
+    memory.words(lane: 0).storeDoorbell(.space, Doorbell.awake)
+    #expect(producer.announced == Doorbell.asleepOnFutex)
+    producer.stayAwake()
+    #expect(producer.announced == Doorbell.awake)
+  }
+
+  enum Bell: CaseIterable { case doorbell, privateWord }
+
+  @Test("A thread sleeps on the doorbell and on the private word: either wakes it", arguments: Bell.allCases)
+  func bothWords(_ bell: Bell) async throws {
     let memory = try ChannelMemory.fresh()
     var consumer = RingConsumer(memory: memory, lane: 0)
     var producer = RingProducer(memory: memory, lane: 0)
+    let privateWord = PrivateWord()
     let maySleep = consumer.prepareToSleep(Doorbell.asleepOnFutex)
     #expect(maySleep)
     let woken = Collected<Int>()
     startThread {
-      let other = RingConsumer(memory: memory, lane: 0)
-      other.sleep(timeoutNanoseconds: 5_000_000_000)
+      RingConsumer(memory: memory, lane: 0).sleep(since: privateWord.ticket, timeoutNanoseconds: Self.patience)
       woken.append(0)
     }
-    usleepBriefly(50_000)
-    memory.words(lane: 0).storeDoorbell(.message, Doorbell.polling)
-    let wrote = producer.write(1, 8)
-    let maySleepToo = consumer.prepareToSleep(Doorbell.asleepOnSocket)
-    #expect(wrote && !maySleepToo)
+    usleepBriefly(20_000)
+    switch bell {
+    case .doorbell: _ = producer.wakeConsumer()
+    case .privateWord: privateWord.ring()
+    }
     try await woken.wait(for: 1, within: .seconds(4))
+  }
+
+  @Test("A thread whose ticket is out of date does not sleep")
+  func oldTicket() throws {
+    let memory = try ChannelMemory.fresh()
+    var consumer = RingConsumer(memory: memory, lane: 0)
+    let privateWord = PrivateWord()
+    let ticket = privateWord.ticket
+    privateWord.ring()
+    let maySleep = consumer.prepareToSleep(Doorbell.asleepOnFutex)
+    #expect(maySleep)
+    try patiently("a wait that ends at once") { _ in
+      consumer.sleep(since: ticket, timeoutNanoseconds: -1)
+      ticket.wait(timeoutNanoseconds: -1)
+    }
   }
 
   private final class Shared: Sendable {

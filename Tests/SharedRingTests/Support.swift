@@ -97,11 +97,11 @@ extension ChannelMemory {
   }
 }
 
-/// Nobody to be rung.
+/// Nobody to ring.
 struct NoContact: RingConsumerContact {
   var isGone = false
   func consumerIsGone() -> Bool { isGone }
-  func ringSocket() {}
+  func signalOnSocket() {}
 }
 
 extension GrowthPolicy {

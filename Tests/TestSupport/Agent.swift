@@ -11,7 +11,7 @@ public final class Agent: Sendable {
   /// The agent's process, if it has one of its own.
   public let worker: WorkerProcess?
 
-  /// - Parameter ports: what it has from the beginning, by key. An agent in another process is not given any this way.
+  /// - Parameter ports: what it has from the beginning, by key. Only for an agent in this process.
   public convenience init(_ place: Place, having ports: [UInt64: MessagePort] = [:]) throws {
     switch place {
     case .thisProcess:
@@ -81,7 +81,7 @@ public final class Agent: Sendable {
     case die
     /// (key) Finds no whole message at the port, now.
     case expectNothing
-    /// (left) Takes all descriptors there are under a limit of 256, but so many.
+    /// (left) Takes all descriptors under a limit of 256 but `left`.
     case takeDescriptors
     case giveDescriptors
     /// (key, memfd) Makes a channel, keeps its ports as `key` and `key + 1`, and tries them out. With 1 it will lie in a
@@ -101,22 +101,22 @@ public final class Agent: Sendable {
     case tryConnect
     /// Tries to start a worker, and to listen. Answers the `errno` for which the system refused both.
     case tryOthers
-    /// (key, count) Receives one message of so many blocks, as ``blocks(_:)`` makes it, and checks it.
+    /// (key, count) Receives one message of `count` blocks, as ``blocks(_:)`` makes it, and checks it.
     case expectBlocks
-    /// (key, first, count) Receives so many messages of 1 KiB, each of which begins with its number, and checks them.
+    /// (key, first, count) Receives `count` messages of 1 KiB, each beginning with its number, and checks them.
     case expectKilobytes
-    /// (key, count) `echo` for so many ports from `key` on.
+    /// (key, count) `echo` for `count` ports from `key` on.
     case echoMany
     /// Answers the memory that the process has in use, in KiB.
     case residentKilobytes
     /// Answers the processor time that the process has used, in milliseconds.
     case processorMilliseconds
-    /// (key, left) Lets a new event loop, for which there are so many descriptors left, serve the port.
+    /// (key, left) Lets a new event loop, which has `left` descriptors left, serve the port.
     case useNewLoop
-    /// (bytes) Lets the process have only so many bytes of addresses more than it uses now; 0: as many as it likes.
+    /// (bytes) Limits the process to `bytes` of addresses more than it uses now; 0: no limit.
     case limitAddresses
-    /// (key, bytes) Posts messages of sixteen blocks until there are only so many bytes of addresses more to be had, and one
-    /// was refused for that. Answers how many were not, and as text the `errno`.
+    /// (key, bytes) Posts messages of sixteen blocks, with only `bytes` more of addresses to be had, until one is
+    /// refused. Answers how many were not, and as text the `errno`.
     case postUntilRefused
     /// Takes memory until the process dies of having none.
     case exhaustMemory
@@ -128,9 +128,9 @@ public final class Agent: Sendable {
     case pry
     /// (inode) Reads that memory behind its end.
     case readBehind
-    /// (key, count) Posts a message with so many ports, in each of which its number waits, and keeps their other ends.
+    /// (key, count) Posts a message with `count` ports, in each of which its number waits, and keeps their other ends.
     case postPorts
-    /// (key, count) Receives so many messages. Answers how many there were before the channel's end.
+    /// (key, count) Receives `count` messages. Answers how many came before the channel's end.
     case receive
     /// (key) Answers 1 if the peer is known to be closed, and 0 if not.
     case isPeerClosed
@@ -206,9 +206,11 @@ public final class Agent: Sendable {
   }
 }
 
-struct AgentCommand: BitwiseCopyable {
+struct AgentCommand: PlainValue {
   var order: UInt64
   var a: UInt64
   var b: UInt64
   var c: UInt64
+
+  static let layout = PlainLayout<AgentCommand>(\.order, \.a, \.b, \.c)
 }

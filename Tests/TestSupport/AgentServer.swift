@@ -209,7 +209,7 @@ public final class AgentServer {
     return UInt64(try closed.wait())
   }
 
-  /// As a program would that knows nothing of this library: it passes on every descriptor that is not close-on-exec.
+  /// Like a program that knows nothing of this library, it passes on every descriptor that is not close-on-exec.
   private func spawnSleeper() throws -> pid_t {
     var pid: pid_t = 0
     let arguments = unsafe [strdup("sleep"), strdup("60"), nil]
@@ -270,7 +270,7 @@ public final class AgentServer {
     }
   }
 
-  /// On the event loop: the pool of this process, which is Dispatch's, does not live without descriptors.
+  /// On the event loop: this process's pool is Dispatch's, which needs descriptors.
   private func errnoOfConnecting(to path: String) throws -> UInt64 {
     let outcome = Collected<CInt>()
     Task(executorPreference: EventLoop.default) {

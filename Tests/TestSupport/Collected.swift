@@ -18,7 +18,7 @@ public final class Collected<Element: Sendable>: Sendable {
   public var all: [Element] { elements.withLock { $0 } }
   public var count: Int { elements.withLock { $0.count } }
 
-  /// Forgets everything; what handlers hold otherwise lives on in here.
+  /// Forgets everything, which would otherwise live on in here.
   public func removeAll() {
     let old = elements.withLock { elements in
       defer { elements = [] }

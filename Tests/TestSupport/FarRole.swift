@@ -26,8 +26,8 @@ public enum FarRole: String, Sendable {
   case checkSizes
   /// Arguments: threads, count. Receives (thread, number); answers with how many were in their thread's order.
   case checkThreads
-  /// Posts (number) on the first port and then, once that is complete, on the second, as long as it lives; but no more
-  /// than ``window`` beyond what was acknowledged on the second.
+  /// Posts (number) on the first port and then, once that is complete, on the second, while it lives, but no more than
+  /// ``window`` beyond what was acknowledged on the second.
   case pourForEver
   /// As ``pourForEver``, with messages of all sizes up to 300,000 bytes.
   case pourSizesForEver

@@ -193,7 +193,7 @@ public enum LoneProcess {
     return withExtendedLifetime((few, many)) { ["more": after - before] }
   }
 
-  /// So many started ports with a handler whose peers are here, and as many whose peers are in the parent.
+  /// `count` started ports with a handler whose peers are here, and as many whose peers are in the parent.
   private static func makeStartedPorts(_ count: Int, _ parent: Connection) throws -> [MessagePort] {
     var ports: [MessagePort] = []
     let received = Collected<Int>()
@@ -223,7 +223,7 @@ public enum LoneProcess {
         try? port.postMessage(bitwise: number - 1)
       }
     }
-    try channel.port1.postMessage(bitwise: 100_000)
+    try channel.port1.postMessage(bitwise: 20_000)
     _ = try done.wait()
     return ["stackBytes": extent.withLock { Int($0.highest - $0.lowest) }]
   }

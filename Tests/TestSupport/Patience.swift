@@ -9,9 +9,9 @@ public struct DeadlineExceeded: Error, CustomStringConvertible {
 
 /// How long a test waits for what has to happen soon. Only a failing test waits that long.
 ///
-/// `MESSAGEPORTS_TEST_PATIENCE` multiplies it, for a machine with a great deal else to do; without it, a sanitizer
+/// `MESSAGEPORTS_TEST_PATIENCE` multiplies it, for a busy machine; without it, a sanitizer
 /// multiplies it by three.
-public let patience = Duration.seconds(20) * patienceFactor
+public let patience = Duration.seconds(40) * patienceFactor
 
 private let patienceFactor: Int = {
   let text = unsafe getenv("MESSAGEPORTS_TEST_PATIENCE").map { unsafe String(cString: $0) }
@@ -22,7 +22,7 @@ private let patienceFactor: Int = {
 /// Waits for something. Every wait of a test goes through here, or through ``eventually(_:within:_:)``.
 ///
 /// The library's waits look once more when their time is up, so a lost wake-up does not fail them: it makes them slow.
-/// An outcome that comes after more than half the time is therefore a failure, be it a result or an error.
+/// So an outcome, result or error, that takes more than half the time is a failure.
 @discardableResult
 public func patiently<Result>(
   _ what: @autoclosure () -> String, within limit: Duration = patience, _ body: (Duration) throws -> Result

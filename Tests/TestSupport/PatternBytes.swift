@@ -1,7 +1,7 @@
 import Glibc
 import MessagePorts
 
-/// Bytes that are different at each place and for each seed.
+/// Bytes that differ by place and by seed.
 public func patternBytes(count: Int, seed: UInt64) -> [UInt8] {
   var bytes = [UInt8](repeating: 0, count: count)
   unsafe bytes.withUnsafeMutableBytes { buffer in

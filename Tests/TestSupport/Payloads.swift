@@ -1,6 +1,6 @@
 import Glibc
 
-/// A generator whose numbers a seed decides (SplitMix64), so that a failure can be had again.
+/// A generator (SplitMix64) with a seed, so that a failure can be repeated.
 public struct SeededGenerator: RandomNumberGenerator, Sendable {
   private var state: UInt64
   public init(seed: Int) { state = UInt64(bitPattern: Int64(seed)) }
@@ -26,7 +26,7 @@ public enum Payload {
     var random = SeededGenerator(seed: 42)
     return (0..<(largestByteCount / 8 + spread)).map { _ in random.next() }
   }()
-  /// Messages begin at so many different places of the table.
+  /// At how many places of the table messages begin.
   private static let spread = 1009
 
   public static func make(_ index: Int, byteCount: Int) -> [UInt8] {

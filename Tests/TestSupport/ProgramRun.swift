@@ -3,8 +3,8 @@ import Glibc
 
 /// A program that was run to its end: what it printed on standard output, and its exit code.
 ///
-/// With `popen`, because Foundation's `Process` waits for ever, now and then, in a process in which exit tests run: both
-/// want to hear of every child.
+/// With `popen`: Foundation's `Process` sometimes waits for ever in a process that runs exit tests, since both want to
+/// hear of every child.
 public struct ProgramRun: Sendable {
   public let output: String
   public let exitCode: CInt
@@ -25,7 +25,7 @@ public struct ProgramRun: Sendable {
     var bytes: [UInt8] = []
     while case let byte = unsafe getc(pipe), byte >= 0 { bytes.append(UInt8(byte)) }
     let status = unsafe pclose(pipe)
-    // As a shell says it: the exit code, or 128 and the signal.
+    // As a shell reports it: the exit code, or 128 and the signal.
     return ProgramRun(
       output: String(decoding: bytes, as: UTF8.self), exitCode: status & 0x7f == 0 ? status >> 8 : 128 + (status & 0x7f)
     )

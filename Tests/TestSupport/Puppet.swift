@@ -5,7 +5,7 @@ public struct Puppet: Sendable {
   /// The near port of the channel under test.
   public let port: MessagePort
   private let agent: Agent
-  /// Ends when nobody refers to it any more.
+  /// Ends with the last reference to it.
   private var process: FarProcess?
 
   public init(_ place: Place, options: ChannelOptions = ChannelOptions()) throws {
@@ -38,11 +38,11 @@ public struct Puppet: Sendable {
   public func post(_ numbers: Range<Int>) throws {
     try agent.callBlocking(.post, 0, UInt64(numbers.lowerBound), UInt64(numbers.count))
   }
-  /// Posts one message of so many bytes: `patternBytes(count: byteCount, seed: 0)`.
+  /// Posts one message: `patternBytes(count: byteCount, seed: 0)`.
   public func post(byteCount: Int) throws { try agent.callBlocking(.postBytes, 0, UInt64(byteCount)) }
-  /// Posts a message with so many ports, each with the number of its place waiting in it; their other ends are kept.
+  /// Posts a message with `count` ports, each with its index waiting in it; their other ends are kept.
   public func postPorts(_ count: Int) throws { try agent.callBlocking(.postPorts, 0, UInt64(count)) }
-  /// Receives so many messages; returns how many there were before the channel's end.
+  /// Receives `count` messages; returns how many came before the channel's end.
   public func receive(_ count: Int) throws -> Int { Int(try agent.callBlocking(.receive, 0, UInt64(count)).value) }
   public func close() throws { try agent.callBlocking(.close) }
   /// Lets go of the port.
@@ -54,6 +54,6 @@ public struct Puppet: Sendable {
   public func spawnSleeper() throws -> Int32 { Int32(try agent.callBlocking(.spawnSleeper).value) }
   /// Receives one message and keeps its ports; returns how many there were.
   public func holdPorts() throws -> Int { Int(try agent.callBlocking(.holdPorts).value) }
-  /// Ends the process with a return from `exit(code)`.
+  /// Ends the process with `exit(code)`.
   public func exit(_ code: Int32) throws { try agent.begin(.exit, UInt64(code)) }
 }

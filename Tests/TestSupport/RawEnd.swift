@@ -82,7 +82,7 @@ package final class RawEnd: @unchecked Sendable {  // each is used by one thread
   }
 
   /// Wakes whoever waits for messages, as a correct producer does.
-  package func ring() {
+  package func signal() {
     var producer = RingProducer(memory: memory, lane: end)
     if producer.consumerSleeps(), producer.wakeConsumer() { send([1]) }
   }
@@ -90,13 +90,20 @@ package final class RawEnd: @unchecked Sendable {  // each is used by one thread
   /// A record, correct or not, of which the other end is told.
   package func post(_ header: UInt64, words: [UInt64] = []) {
     put(header, words: words)
-    ring()
+    signal()
   }
 
   /// A correct message.
   package func post(_ bytes: [UInt8], ports: Int = 0) {
     put(word(.message, UInt32(bytes.count), ports: UInt16(ports)), bytes)
-    ring()
+    signal()
+  }
+
+  /// A message with ports as a correct peer posts it: its record, its packet, then the doorbell.
+  package func post(_ bytes: [UInt8], ports: Int = 1, packet: () throws -> Void) rethrows {
+    put(word(.message, UInt32(bytes.count), ports: UInt16(ports)), bytes)
+    try packet()
+    signal()
   }
 
   /// The words that the victim reads of this end: what was released, whether somebody sleeps.
@@ -122,7 +129,7 @@ package struct ForgedPort {
   package var words: [UInt64]
   package var fds: [CInt]
 
-  /// The victim's end of a channel of which `far` is the other one; `near` is the socket that travels.
+  /// The victim's end of a channel whose other end is `far`; `near` is the socket that travels.
   package init(_ far: RawEnd, near: CInt, queueLimit: UInt64 = .max, messageLimit: UInt64 = 1 << 20) {
     let place = [0, UInt64(far.memory.laneCapacity), 0, 0, 0] as [UInt64]
     words = [UInt64(1 - far.end), queueLimit, messageLimit] + place + place + [0, 0, 0]

@@ -2,14 +2,14 @@ import CSupport
 import CTestSupport
 import Glibc
 
-/// What a process can get at that nobody has handed it.
+/// What a process can get at without being handed it.
 enum Reach {
   /// Tries it all; returns what has worked.
   static func tried(listenPath: String, tcpPort: UInt16) throws -> [String] {
     var found: [String] = []
     func tryTo(_ what: String, _ works: Bool) { if works { found.append(what) } }
     tryTo("read a file", canOpen("/etc/passwd", O_RDONLY) || canOpen("/bin/sh", O_RDONLY))
-    // Itself, and whoever has confined it, it may see.
+    // It may see itself and whoever confined it.
     tryTo("see processes", entries(of: "/proc").count { Int($0) != nil } > 2)
     tryTo("make a file", canMakeFile(in: "/") || canMakeFile(in: "/tmp") || canMakeFile(in: "/dev/shm"))
     tryTo("reach the listener", isOpen(unsafe csupport_socket_connect(listenPath)))
@@ -151,7 +151,7 @@ struct Prying {
     return done
   }
 
-  /// What lies behind the file's end is nobody's memory: the kernel ends who looks.
+  /// Behind the file's end there is no memory: the kernel kills whoever looks.
   func readBehind() throws {
     let size = try ownSize()
     let behind = unsafe mmap(nil, 4096, PROT_READ, MAP_SHARED, fd, off_t((size + 4095) / 4096 * 4096))

@@ -1,10 +1,10 @@
 import CTestSupport
 import Glibc
 
-/// A system call that the kernel is to refuse, with which error.
+/// A system call that the kernel is to refuse, and the error.
 public struct Refusal: Sendable, CustomStringConvertible {
   public enum Call: String, Sendable {
-    case chmod, clone, clone3, epoll_ctl, epoll_pwait2, fallocate, ftruncate
+    case chmod, clone, clone3, epoll_ctl, epoll_pwait2, fallocate, ftruncate, futex_waitv
     case io_uring_enter, io_uring_register, io_uring_setup
     case membarrier, memfd_create, mmap, pidfd_open, recvmsg, sendmsg, setsockopt, socket, socketpair
 
@@ -18,6 +18,7 @@ public struct Refusal: Sendable, CustomStringConvertible {
         case .epoll_pwait2: CTEST_EPOLL_PWAIT2
         case .fallocate: CTEST_FALLOCATE
         case .ftruncate: CTEST_FTRUNCATE
+        case .futex_waitv: CTEST_FUTEX_WAITV
         case .io_uring_enter: CTEST_IO_URING_ENTER
         case .io_uring_register: CTEST_IO_URING_REGISTER
         case .io_uring_setup: CTEST_IO_URING_SETUP
@@ -55,7 +56,7 @@ public struct Refusal: Sendable, CustomStringConvertible {
     self.value = value
   }
 
-  /// Mapping what others map as well: the heap goes on to get its memory.
+  /// Shared mappings only: the heap still gets its memory.
   public static func sharedMapping(_ error: CInt) -> Refusal {
     Refusal(.mmap, error, where: 3, mask: UInt32(MAP_SHARED), is: UInt32(MAP_SHARED))
   }

@@ -1,11 +1,11 @@
 import MessagePorts
 import Synchronization
 
-/// What travels round a relay together with the port that all is about.
+/// What travels round a relay together with the port under test.
 ///
 /// Each station takes some of the numbers that wait at the port, checks them, posts some of its own, and passes port and
 /// token on; after the last hop it sends both home.
-public struct RelayToken: BitwiseCopyable, Sendable {
+public struct RelayToken: PlainValue, Sendable {
   /// The number that must come next.
   public var expected: UInt64 = 0
   /// The number to post next.
@@ -15,6 +15,8 @@ public struct RelayToken: BitwiseCopyable, Sendable {
   public var random: UInt64
   /// Not zero: what came instead of what was expected, plus one.
   public var wrong: UInt64 = 0
+
+  public static let layout = PlainLayout<RelayToken>(\.expected, \.next, \.hopsLeft, \.random, \.wrong)
 
   public init(hops: UInt64, seed: UInt64) {
     hopsLeft = hops

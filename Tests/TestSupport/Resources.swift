@@ -16,6 +16,11 @@ public struct Resources: Sendable, Hashable {
       threads: entries(of: directory + "/task").count)
   }
 
+  /// Nothing is more than it was.
+  public func isWithin(_ before: Resources) -> Bool {
+    descriptors <= before.descriptors && mappings <= before.mappings && threads <= before.threads
+  }
+
   /// The memory that this process has in use, in KiB.
   public static var residentKilobytes: Int { field("VmRSS:", of: "/proc/self/status") }
 
@@ -39,8 +44,7 @@ public struct Resources: Sendable, Hashable {
   }
 }
 
-/// Under a sanitizer, starts its helper now: with the first race that it suppresses, it would take two descriptors in the
-/// midst of what is counted.
+/// Under a sanitizer, starts its helper now: the first race that it suppresses would take two descriptors in mid-count.
 public func startSymbolizer() {
   typealias Symbolize =
     @convention(c) (UnsafeRawPointer, UnsafePointer<CChar>, UnsafeMutablePointer<CChar>, Int) -> Void
@@ -63,6 +67,13 @@ public func entries(of directory: String) -> [String] {
   return names
 }
 
+public func linkTarget(_ path: String) -> String? {
+  var buffer = [CChar](repeating: 0, count: 4096)
+  let count = unsafe readlink(path, &buffer, buffer.count)
+  guard count >= 0 else { return nil }
+  return String(decoding: buffer[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
+}
+
 /// A file's text; empty if it cannot be read.
 public func text(of path: String) -> String {
   guard let file = unsafe fopen(path, "re") else { return "" }
@@ -78,7 +89,7 @@ public func text(of path: String) -> String {
 
 public func lines(of path: String) -> [Substring] { text(of: path).split(separator: "\n") }
 
-/// Sets a soft limit of this process; `nil`: as high as it may be.
+/// Sets a soft limit of this process; `nil`: as high as allowed.
 public func setLimit(_ resource: __rlimit_resource, _ value: Int?) {
   let resource = __rlimit_resource_t(resource.rawValue)
   var limit = rlimit()

@@ -20,7 +20,7 @@ public final class TestThread<Value: Sendable>: Sendable {
   }
 }
 
-/// Runs `body` on so many threads at once, and returns when all have ended.
+/// Runs `body` on `count` threads at once, and returns when all have ended.
 public func onThreads(
   _ count: Int, within limit: Duration = patience, _ body: @escaping @Sendable (Int) throws -> Void
 ) throws {

@@ -22,7 +22,7 @@ private final class Job: Sendable {
   init(_ body: @escaping @Sendable () -> Void) { self.body = body }
 }
 
-/// Blocks the thread for so long.
+/// Blocks the thread.
 public func usleepBriefly(_ microseconds: UInt32) { usleep(microseconds) }
 
 /// Tells threads of a test that it is over, however it has ended.

@@ -92,7 +92,7 @@ import Testing
     #expect(try levels(driver: "uring", release: "unknown") == [.notice])
   }
 
-  @Test("Where io_uring works and is not used for the sake of that error, the doctor says so, and how to use it")
+  @Test("Where io_uring works but is avoided for that error, the doctor says so, and how to use it")
   func avoidedForKnownError() throws {
     let diagnosis = try Diagnosis.of {
       $0.kernelRelease = "6.12.9+deb13-amd64"

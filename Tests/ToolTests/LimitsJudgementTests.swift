@@ -100,7 +100,7 @@ import Testing
     #expect(try Diagnosis.of { $0.limits.fileSizeBytes.soft = .finite(3 << 40) }.complaints.isEmpty)
   }
 
-  @Test("A limit on file sizes that leaves no room for a page ends it") func tinyFileSize() throws {
+  @Test("With a limit on file sizes that leaves no room for a page, nothing can be shared") func tinyFileSize() throws {
     let diagnosis = try Diagnosis.of {
       $0.limits.fileSizeBytes = ResourceLimit(soft: .finite(1024), hard: .finite(1024))
       $0.memory.memfd = .impossible(EFBIG)

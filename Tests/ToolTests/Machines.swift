@@ -3,7 +3,7 @@ import MessagePortsTool
 import Testing
 
 extension MachineFacts {
-  /// A machine where everything is as it should be; tests then spoil one thing.
+  /// A machine on which all is well; tests then spoil one thing.
   static func healthy(_ spoil: (inout MachineFacts) -> Void = { _ in }) throws -> MachineFacts {
     var facts = try JSONDecoder().decode(MachineFacts.self, from: Data(healthyJSON.utf8))
     spoil(&facts)
@@ -44,10 +44,10 @@ extension MachineFacts {
 }
 
 extension Diagnosis {
-  /// What it finds on a machine on which one thing is not as it should be.
+  /// What it finds on a machine on which one thing is spoiled.
   static func of(_ spoil: (inout MachineFacts) -> Void) throws -> Diagnosis { Diagnosis(try .healthy(spoil)) }
 
-  /// What it has to say beyond that all is well.
+  /// What it has to say except that all is well.
   var complaints: [Finding] { findings.filter { $0.level != .ok } }
 
   func text(_ subject: String) -> String? { findings.first { $0.subject == subject }?.text }

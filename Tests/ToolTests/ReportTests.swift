@@ -35,7 +35,7 @@ import Testing
     #expect(coloured.replacing(/\u{1b}\[[0-9]+m/, with: "") == plain)
   }
 
-  @Test("Facts survive JSON, and a limit that there is not is a word there") func json() throws {
+  @Test("Facts survive JSON, in which an absent limit is a word") func json() throws {
     let diagnosis = try Diagnosis.of { $0.limits.openFiles.hard = .unlimited }
     let text = try diagnosis.json()
     let decoded = try JSONDecoder().decode(DiagnosisInJSON.self, from: Data(text.utf8))

@@ -6,7 +6,7 @@ import Testing
 /// The real tool, on the machine that runs the tests, whatever that offers.
 @Suite("The doctor for real", .timeLimit(.minutes(1))) struct ToolTests {
   @Test("It agrees with the library on the driver, and its exit code with its findings") func onThisMachine() throws {
-    // With the environment of the tests: whoever runs them on epoll means both.
+    // With the tests' environment: whoever runs them on epoll means both.
     let (diagnosis, run) = try diagnose(ProcessInfo.processInfo.environment)
     #expect(diagnosis.driver == EventLoop.default.driver.rawValue)
     #expect(diagnosis.facts.memory.memfd.creation.worked == diagnosis.facts.memory.memfd.refusesToShrink)
@@ -30,7 +30,7 @@ import Testing
     #expect(run.errors == "")
   }
 
-  @Test("However few descriptors there are, it ends properly", arguments: 5...16) func fewDescriptors(limit: Int) throws
+  @Test("It ends properly, however few descriptors there are", arguments: 5...16) func fewDescriptors(limit: Int) throws
   {
     let run = try ToolRun("doctor", setup: "ulimit -n \(limit)")
     // Three standard ones, four of an event loop, and two of a channel's end.

@@ -6,9 +6,9 @@ struct TortureHalves: ~Copyable {
   var writer: PortWriter
   var reader: PortReader
 
-  init(writer: consuming PortWriter, reader: consuming PortReader) {
-    self.writer = writer
-    self.reader = reader
+  init(_ halves: PortHalves) {
+    writer = halves.takeWriter()
+    reader = halves.takeReader()
   }
 
   mutating func exchange(
@@ -31,7 +31,7 @@ struct TortureHalves: ~Copyable {
         if !wasWritten { usleep(50) }
       }
     } catch {
-      // The other end may be killed; the port is told so once it is one again.
+      // The other end may be killed; the port is told once it is joined again.
       guard case .peerClosed = error else { throw error }
     }
   }

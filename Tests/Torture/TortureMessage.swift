@@ -67,7 +67,7 @@ enum TortureMessage {
       return words + [words.reduce(0) { mix($0 ^ $1) }]
     }
 
-    /// What a message that begins so carries; `nil` unless it is message `number` of `port`.
+    /// What a message that begins like this carries; `nil` unless it is message `number` of `port`.
     init?(_ bytes: UnsafeRawBufferPointer, _ port: PortID, _ number: Int, portCount: Int) {
       guard bytes.count >= (portCount + 7) * 8 else { return nil }
       let words = (0..<portCount + 7).map { unsafe bytes.loadUnaligned(fromByteOffset: $0 * 8, as: UInt64.self) }

@@ -12,6 +12,6 @@ struct TortureOrders: Codable, Sendable {
   /// Ports of channels that are over.
   var forgotten: [PortID] = []
   var stops: [TortureStop] = []
-  /// Everything is closed: descriptors, mappings and threads have to be as at the start.
+  /// Everything is closed: there may be no more descriptors, mappings and threads than at the start.
   var isLast = false
 }

@@ -64,7 +64,7 @@ struct TorturePlanner {
   private struct Draft {
     let round: Int
     var plan: TorturePlan
-    /// By workers: ports at the first whose other end is at the second, and will be all the time.
+    /// By workers: ports at the first whose other end stays at the second.
     var carriers: [[[PortID]]]
     /// By workers: ports at the first whose other end will come to rest at the second, and that nobody reads before.
     var nested: [[[PortID]]]
@@ -160,7 +160,7 @@ struct TorturePlanner {
       draft.add(channel.port(end), at: worker, .blocking(until: posted(sender) + posts), posts: random.below(4))
       draft.add(sender, at: channel.workers[1 - end], .handler, posts: posts)
     } else if draft.hasSplit.insert(worker).inserted {
-      // What is posted in between by way of the halves is all that this stop posts.
+      // This stop posts by way of the halves only.
       draft.add(channel.port(end), at: worker, .split, posts: 0)
       let last = draft.plan.orders[worker].stops.count - 1
       draft.plan.orders[worker].stops[last].posts = posts * 4
@@ -212,7 +212,7 @@ struct TorturePlanner {
       journey.carriers.append(candidates[random.below(candidates.count)])
       journey.path.append(to)
     }
-    // Whoever is read at the start may go on being read until it leaves: its handler and the transfer are to race.
+    // A port that is read at the start may be read until it leaves: its handler and the transfer are to race.
     let isQuiet = !channel.isRead[end] && random.chance(60)
     for hop in journey.path.indices {
       let isLast = hop == journey.path.count - 1
@@ -254,8 +254,8 @@ struct TorturePlanner {
     var index = 0
     while index < journeys.count {
       defer { index += 1 }
-      // Whoever comes earlier may carry whoever comes later, so the later one joins the earlier one's way only if that
-      // depends on nothing of the later one's: that nothing depends on either is the simple case.
+      // An earlier port may carry a later one, so the later joins the earlier's way only if that depends on nothing of
+      // the later's. In the simple case, nothing depends on either.
       guard random.chance(40), journeys[index].path.count > 1,
         journeys[index].ports.allSatisfy({ !carriers.contains($0.channel) })
       else { continue }

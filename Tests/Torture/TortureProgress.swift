@@ -9,7 +9,7 @@ struct TortureProgress {
   private var shownAt = 0.0
 
   mutating func show(_ table: TortureTable, workers: Int, seconds: Double) {
-    // A line that is written over can be written more often.
+    // A line that is overwritten can change more often.
     let isTerminal = isatty(STDOUT_FILENO) == 1
     guard seconds - shownAt >= (isTerminal ? 0.2 : 5) else { return }
     shownAt = seconds

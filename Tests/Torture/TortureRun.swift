@@ -46,8 +46,8 @@ final class TortureRun {
       try connect(Array(workers.indices))
       while elapsed < seconds { try playRound() }
       try end()
-      try eventually("descriptors, mappings and threads of this process to be \(resources)") {
-        Resources.now() == resources
+      try eventually("descriptors, mappings and threads of this process to be within \(resources)") {
+        Resources.now().isWithin(resources)
       }
       let leftovers = Self.files.subtracting(files)
       if !leftovers.isEmpty { throw Violation("files left over: \(leftovers.sorted())") }
@@ -73,7 +73,7 @@ final class TortureRun {
 
   // MARK: Workers
 
-  /// Starts everything that stays once it was needed.
+  /// Starts everything that stays for good once it is needed.
   private func warmUp() throws {
     let worker = try WorkerProcess.spawn("true")
     try eventually("the end of a process") { !worker.isRunning }

@@ -10,8 +10,8 @@ struct TortureStop: Codable, Sendable {
   var finish: Finish
   /// A process on the way is going to be killed: the ports may never get here.
   var isRisky = false
-  /// Up to here, a process that is going to be killed had a handler on the ports: it may die with a message in its
-  /// hands, which then nobody gets.
+  /// Up to here, a process that will be killed had a handler on the ports: it may die with a message in hand, which
+  /// nobody gets.
   var mayMissOne = false
 
   enum Reading: Codable, Sendable, Equatable {

@@ -22,7 +22,7 @@ final class TortureTable: @unchecked Sendable {  // a mapping of fixed size, and
     case isReading
     /// Its owner closed it.
     case isClosed
-    /// One more than the number of the message that the other end has gone past without receiving it; 0: it has not.
+    /// One more than the number of a message that the other end went past without receiving it; 0: none.
     /// See ``TortureStop/mayMissOne``.
     case missed
   }
@@ -38,7 +38,7 @@ final class TortureTable: @unchecked Sendable {  // a mapping of fixed size, and
     case messages, bytes, transfers
     /// Its text says what went wrong.
     case hasFailed
-    /// It has found its resources back where they were.
+    /// Its resources are back where they were.
     case isClean
   }
 

@@ -15,9 +15,9 @@ extension TortureWorker {
     if hadSeenClose { return fail("port \(held.id): a message after close") }
     let deadline = ContinuousClock.now + Self.patience
     while true {
-      // Several may have messages of this port in hand at the same time, and count them in any order: whoever had the
-      // port before, or has it in another way. So each number is counted by one of them alone, and one that was gone
-      // past, because it may have died with a process, was not missed if it turns up after all.
+      // Several may have messages of this port in hand, an earlier holder or another way of reading, and count them in
+      // any order. So one alone counts each number, and one that was passed over, because it may have died with a
+      // process, is not missing if it turns up after all.
       let (number, missed) = (table[sender, .received], table[sender, .missed] - 1)
       if let content = unsafe TortureMessage.recognize(bytes, sender, number, portCount: ports.count) {
         guard table.exchange(sender, .received, number, for: number + 1) else { continue }

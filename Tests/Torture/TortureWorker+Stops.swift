@@ -130,11 +130,10 @@ extension TortureWorker {
   private func split(_ held: HeldPort, posts: Int) throws {
     stopReading(held)
     state.withLock { _ = $0.held.removeValue(forKey: held.id) }
-    let (writer, reader) = try held.port.split()
-    var halves = TortureHalves(writer: writer, reader: reader)
+    var halves = TortureHalves(try held.port.split())
     let table = table
     try unsafe halves.exchange(held.id, posts: posts, table) { bytes in
-      // Of a split port, nobody is told of a close before it is joined.
+      // Nobody is told of a split port's close before it is joined.
       unsafe take(bytes, [], at: held, hadSeenClose: false)
     }
     let joined = HeldPort(held.id, try halves.join())

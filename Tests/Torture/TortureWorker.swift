@@ -53,7 +53,7 @@ final class TortureWorker: Sendable {
 
   private func take(_ orders: TortureOrders, _ ports: [MessagePort]) {
     if orders.number == 1 {
-      // The first orders are empty: by now everything has started that stays.
+      // The first orders are empty: by now everything that stays has started.
       let resources = Resources.now()
       start.withLock { $0 = resources }
     }
@@ -161,7 +161,7 @@ final class TortureWorker: Sendable {
   private func checkResources() {
     let start = start.withLock { $0 }
     let deadline = ContinuousClock.now + Self.patience
-    while Resources.now() != start {
+    while !Resources.now().isWithin(start) {
       guard ContinuousClock.now < deadline else {
         let held = state.withLock { $0.held.keys.sorted { $0.rawValue < $1.rawValue } }
         return fail("left over: \(Resources.now()) after \(start); ports \(held)")

@@ -1,33 +1,35 @@
 public import SharedRing
 
-/// How a channel behaves; both its ends behave the same, wherever they go.
+/// How a channel behaves: the same at both ends, wherever they go.
 public struct ChannelOptions: Sendable, Hashable {
-  /// What each direction can hold from the start once the channel is shared, in bytes; rounded up to fill whole pages.
-  /// Ports grow beyond it as needed. ``PortWriter`` does not grow: what it can hold is this.
+  /// What each direction can hold once the channel is shared, in bytes; rounded up to fill whole pages. Ports grow
+  /// beyond it as needed; ``PortWriter`` does not.
   ///
-  /// The default lets an idle channel do with one page of memory.
+  /// With the default, 0, an idle channel takes one page of memory.
   public var laneCapacityBytes: Int
 
-  /// The most that may wait unread in one direction, in bytes, counting eight bytes and the rounding to eight for each
-  /// message. A post beyond it throws ``PortError/queueFull(limit:)``. `nil`, the default: no limit.
+  /// The most that may wait unread in one direction, in bytes: each message counts with eight more than its size,
+  /// rounded up to eight. A post beyond it throws ``PortError/queueFull(limit:)``. `nil`, the default: no limit.
   public var queueLimitBytes: Int?
 
-  /// The largest message that can be posted or received, in bytes.
+  /// The largest message that can be posted or received, in bytes. A peer that sends a larger one ends the channel. Only a
+  /// ``PortReader`` that reads in place, which takes no memory, is given whatever one record of the ring holds.
   public var messageLimitBytes: Int
 
-  /// What a thread does before it sleeps in ``MessagePort/receive(timeout:)`` and the blocking calls of ``PortReader``.
+  /// What a thread does before it sleeps in ``MessagePort/receive(timeout:)`` and the blocking calls of ``PortReader``
+  /// and ``PortWriter``.
   public var spinPolicy: SpinPolicy
 
   /// Where the channel's memory comes from; `nil`: memfd, or what the environment variable `MESSAGEPORTS_BACKING` says
   /// (`memfd` or `posixSharedMemory`).
   public var backing: MemoryBacking?
 
-  /// Whether to accept ports in memory that is not sealed, which their other end can use to kill this process. Needed
-  /// for `MemoryBacking.posixSharedMemory`, and then on by default.
+  /// Whether to accept ports in memory that is not sealed, with which their other end can kill this process. Needed for
+  /// `MemoryBacking.posixSharedMemory`; on by default if the environment chooses that.
   public var acceptsUnsealedMemory: Bool
 
-  /// Options with these values; each default is described at its property. Nothing is checked before they are used:
-  /// then what is out of range throws ``PortError/invalidOption(_:)``.
+  /// Options with these values; the properties describe them and their defaults. Whoever uses them checks them, and
+  /// throws ``PortError/invalidOption(_:)`` if one is out of range.
   ///
   /// - Parameters:
   ///   - laneCapacityBytes: 0 for the least, or up to 1 GiB; see ``laneCapacityBytes``.
@@ -35,7 +37,8 @@ public struct ChannelOptions: Sendable, Hashable {
   ///   - messageLimitBytes: 0 to 16 GiB; see ``messageLimitBytes``.
   ///   - spinPolicy: see ``spinPolicy``.
   ///   - backing: see ``backing``.
-  ///   - acceptsUnsealedMemory: `nil`: only if the environment chooses POSIX shared memory; see ``acceptsUnsealedMemory``.
+  ///   - acceptsUnsealedMemory: `nil`: only if the environment chooses POSIX shared memory; see
+  ///     ``acceptsUnsealedMemory``.
   public init(
     laneCapacityBytes: Int = 0, queueLimitBytes: Int? = nil, messageLimitBytes: Int = 1 << 30,
     spinPolicy: SpinPolicy = .adaptive, backing: MemoryBacking? = nil, acceptsUnsealedMemory: Bool? = nil
@@ -67,13 +70,18 @@ extension ChannelOptions {
 }
 
 /// What to do before going to sleep: a sleeper costs no processor time, and tens of microseconds to wake.
+///
+/// Spinning is a way of waiting: whoever spins hears of everything that whoever sleeps is told.
 public enum SpinPolicy: Sendable, Hashable {
   /// Sleep at once.
   case never
-  /// Spin for as long as that has recently been worth it, at most some tens of microseconds.
+  /// Spin for as long as that has recently been worth it: 20 µs at first, twice as long, up to 50 µs, after a wait of at
+  /// most 100 µs, and half as long, down to 1 µs, after a longer one. Each port, half and loop learns for itself.
+  ///
+  /// Where the process may use one processor only, sleep at once: whom it waits for could not run meanwhile.
   case adaptive
-  /// Spin for so long, then sleep.
+  /// Spin for so long, then sleep. Where the process may use one processor only, sleep at once.
   case duration(Duration)
-  /// Never sleep.
+  /// Never sleep. Where the process may use one processor only, let others run between two looks.
   case always
 }

@@ -10,12 +10,12 @@ public struct MessageChannel: Sendable {
   /// The other end: what is posted here is received at ``port1``.
   public let port2: MessagePort
 
-  /// Makes a channel. Costs well under a microsecond; enters the kernel only if the heap has to grow.
+  /// Makes a channel. Takes well under a microsecond; enters the kernel only if the heap has to grow.
   ///
   /// - Parameters:
-  ///   - options: hold for both ends, and go with them.
+  ///   - options: of both ends, wherever they go.
   ///   - loop: runs the handlers of both ports, until ``MessagePort/setEventLoop(_:)`` says otherwise.
-  /// - Throws: ``PortError/invalidOption(_:)``; nothing was made then.
+  /// - Throws: ``PortError/invalidOption(_:)``; then nothing was made.
   public init(options: ChannelOptions = ChannelOptions(), loop: EventLoop = .default) throws(PortError) {
     try options.validate()
     let lanes = (Lane(options), Lane(options))

@@ -1,7 +1,6 @@
 import CSupport
 import Glibc
 import SharedRing
-import Synchronization
 
 /// A child from its start until its end is known. Keeps itself alive by being watched.
 final class ChildProcess: LoopWatcher {
@@ -21,7 +20,12 @@ final class ChildProcess: LoopWatcher {
     let body: @Sendable (ExitStatus) -> Void
   }
 
-  private let state = Mutex(State())
+  /// A forked child is not the parent of this one, and learns nothing of it.
+  private let state = PerProcess(State()) { State(status: .unknown) }
+
+  private let mark = ProcessMark.current
+  /// This process was forked from the one that has started the child.
+  var isInherited: Bool { mark.isInherited }
 
   private init(processIdentifier: Int32, pidfd: CInt, loop: EventLoop) {
     self.processIdentifier = processIdentifier
@@ -55,7 +59,7 @@ final class ChildProcess: LoopWatcher {
     return child
   }
 
-  func signal(_ signal: CInt) { _ = csupport_pidfd_signal(pidfd, signal) }
+  func signal(_ signal: CInt) { if !isInherited { _ = csupport_pidfd_signal(pidfd, signal) } }
 
   // MARK: The end
 

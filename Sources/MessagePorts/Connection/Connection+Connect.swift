@@ -1,7 +1,6 @@
 import CSupport
 import Glibc
 import SharedRing
-import Synchronization
 
 extension Connection {
   /// Connects to a ``Listener`` in another process, waiting for it to appear if need be.
@@ -34,10 +33,10 @@ extension Connection {
   }
 
   /// A connected socket; `nil` if nobody listens yet.
-  private static func attempt(_ name: SocketPath) throws(ConnectionError) -> CInt? {
+  private static func attempt(_ name: SocketPath) throws(ConnectionError) -> PacketSocket? {
     let socket = name.connect()
     switch -socket {
-    case ...0: return socket
+    case ...0: return PacketSocket(owning: socket)
     // What is no socket refuses as a socket without a server does, but no server will come to it.
     case ECONNREFUSED where name.isForeign: throw .foreignFile(path: name.path)
     case ENOENT, ECONNREFUSED, EAGAIN, EINTR: return nil
@@ -48,19 +47,19 @@ extension Connection {
 
   /// Says hello and waits for the welcome; `nil` if the server went away instead.
   private static func greet(
-    _ socket: CInt, _ name: SocketPath, _ deadline: ContinuousClock.Instant, _ options: ChannelOptions,
-    _ loop: EventLoop
+    _ socket: consuming PacketSocket, _ name: SocketPath, _ deadline: ContinuousClock.Instant,
+    _ options: ChannelOptions, _ loop: EventLoop
   ) async throws(ConnectionError) -> Connection? {
     crashPoint(.connected)
+    let peer = PeerCredentials(of: socket.descriptor)
     let memory: ChannelMemory
     do throws(SystemError) {
       memory = try ChannelMemory.make(
         laneCapacity: options.laneCapacityBytes, backing: options.backing ?? Environment.backing)
     } catch {
-      _ = csupport_close(socket)
       throw .system(error)
     }
-    let channel = SharedChannel(memory: memory, owningSocket: socket)
+    let channel = SharedChannel(memory: memory, socket: socket)
     do throws(SystemError) {
       try Handshake.sayHello(channel, options)
     } catch {
@@ -79,12 +78,6 @@ extension Connection {
       guard theirs == Handshake.version else { throw .versionDiffers(ours: Handshake.version, theirs: theirs) }
     }
     crashPoint(.welcomeRead)
-    var credentials = csupport_credentials()
-    let peer =
-      unsafe csupport_socket_peer(socket, &credentials) < 0
-      ? nil
-      : PeerCredentials(
-        processIdentifier: credentials.pid, userIdentifier: credentials.uid, groupIdentifier: credentials.gid)
     let core = PortCore(newChannel: channel, end: 0, options: options, loop: loop)
     return Connection(port: MessagePort(core), peer: peer)
   }
@@ -109,7 +102,7 @@ private final class WelcomeReader: LoopWatcher {
   /// Owns the socket: whoever gives up waiting on another thread must not close what is being read here.
   private let channel: SharedChannel
   private let loop: EventLoop
-  private let state = Mutex(State())
+  private let state = Lock(State())
 
   private init(channel: SharedChannel, loop: EventLoop) {
     self.channel = channel
@@ -143,12 +136,28 @@ private final class WelcomeReader: LoopWatcher {
     }
   }
 
+  /// How soon a welcome that cannot be read for now is looked at again.
+  private static let retryNanoseconds: UInt64 = 50_000_000
+
+  /// The socket would say again and again that it has something.
+  private func pause() {
+    if let token = state.withLock({ $0.token.take() }) { loop.unwatch(token) }
+    // Keeps this alive meanwhile, as watching does.
+    loop.after(nanoseconds: Self.retryNanoseconds) { [self] in
+      state.withLock { state in
+        guard state.outcome == nil else { return }
+        state.token = loop.watch(channel.descriptor, self, events: UInt32(CSUPPORT_EVENT_IN))
+      }
+    }
+  }
+
   func ready(_ events: UInt32) {
     // Once the outcome is known, the socket is a channel's.
     guard state.withLock({ $0.outcome == nil }) else { return }
-    switch Handshake.readWelcome(channel.descriptor) {
+    switch Handshake.readWelcome(channel.socket) {
     case .pending: if events & UInt32(CSUPPORT_EVENT_HUP) != 0 { end(.gone) }
     case .gone: end(.gone)
+    case .short: pause()
     case .verdict(let verdict, let version): end(.verdict(verdict, theirVersion: version))
     }
   }

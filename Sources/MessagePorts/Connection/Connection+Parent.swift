@@ -1,10 +1,9 @@
 import CSupport
 import Glibc
 import SharedRing
-import Synchronization
 
 extension Connection {
-  /// The connection to the process that has started this one with ``WorkerProcess/spawn(_:arguments:environment:options:loop:)``.
+  /// The connection to the process that has started this one with ``WorkerProcess/spawn(_:arguments:environment:options:loop:)-(String,_,_,_,_)``.
   ///
   /// The same object each time; the library keeps it for the life of the process.
   ///
@@ -40,7 +39,7 @@ enum ParentSocket {
   }
 
   /// What came of the parent's hello, which can be read once.
-  private static let outcome = Mutex<Result<Connection, ConnectionError>?>(nil)
+  private static let outcome = PerProcess<Result<Connection, ConnectionError>?> { nil }
 
   static func connection(_ options: ChannelOptions) throws(ConnectionError) -> Connection {
     let result = try outcome.withLock { (outcome) throws(ConnectionError) -> Result<Connection, ConnectionError> in
@@ -59,7 +58,8 @@ enum ParentSocket {
     guard let value = Environment.value(variable) else { throw .noParent }
     let parts = value.split(separator: ":")
     guard parts.count == 2, let socket = CInt(parts[0]), let inode = UInt64(parts[1]), socket > 2,
-      let facts = try? ChannelMemory.fileFacts(socket), facts.inode == inode, csupport_socket_is_seqpacket(socket) == 1
+      let facts = try? ChannelMemory.fileFacts(socket), facts.inode == inode,
+      csupport_socket_is_seqpacket(socket) == 1, csupport_socket_may_reach_server(socket) == 0
     else { throw .noParent }
     // The hello's descriptor would be lost without a free number.
     let free = csupport_eventfd_create()
@@ -70,14 +70,16 @@ enum ParentSocket {
 
   private static func open(_ socket: CInt, _ options: ChannelOptions) throws(ConnectionError) -> Connection {
     _ = csupport_adopt(socket)
+    let socket = PacketSocket(owning: socket)
     switch Handshake.readHello(socket, options) {
     case .accepted(let memory, let options):
-      let channel = SharedChannel(memory: memory, owningSocket: socket)
+      let channel = SharedChannel(memory: memory, socket: socket)
       let core = PortCore(newChannel: channel, end: 1, options: options, loop: .default)
       return Connection(port: MessagePort(core), peer: nil)
     case .refused(.versionDiffers, let theirs): throw .versionDiffers(ours: Handshake.version, theirs: theirs)
     case .refused: throw .notAMessagePort
     case .pending, .gone: throw .noParent
+    case .short(let error): throw .system(error)
     }
   }
 }

@@ -1,6 +1,6 @@
+import CSupport
 public import MessageCoding
 import SharedRing
-import Synchronization
 
 /// A connection between two processes: a port whose messages have a channel name.
 ///
@@ -17,7 +17,7 @@ public final class Connection: Sendable {
   let port: MessagePort
   /// Who was at the other end when the connection was made, as the kernel says; `nil` for a parent or child.
   public let peer: PeerCredentials?
-  private let handlers = Mutex(HandlerReference())
+  private let handlers = PerProcess { HandlerReference() }
 
   init(port: MessagePort, peer: PeerCredentials?) {
     self.port = port
@@ -33,7 +33,7 @@ public final class Connection: Sendable {
       var named: [String: (handler: Handler, isOnce: Bool)] = [:]
       var unhandled: Handler?
     }
-    let table = Mutex(Table())
+    let table = Lock(Table())
   }
 
   private struct HandlerReference: Sendable {
@@ -74,8 +74,18 @@ public final class Connection: Sendable {
   }
 
   /// Posts a plain value under a name; see ``MessagePort/postMessage(bitwise:transfer:)``.
-  public func postMessage<Value: BitwiseCopyable>(
+  public func postMessage<Value: PlainValue>(
     _ name: String, bitwise value: Value, transfer ports: [MessagePort] = []
+  ) throws(PortError) {
+    _ = Value.layout
+    try unsafe postMessage(name, unsafeBitwise: value, transfer: ports)
+  }
+
+  /// Posts a value of any type that is copied bit by bit under a name; see
+  /// ``MessagePort/postMessage(unsafeBitwise:transfer:)``.
+  @unsafe
+  public func postMessage<Value: BitwiseCopyable>(
+    _ name: String, unsafeBitwise value: Value, transfer ports: [MessagePort] = []
   ) throws(PortError) {
     try unsafe withUnsafeBytes(of: value) { (bytes) throws(PortError) in try unsafe post(name, bytes.bytes, ports) }
   }
@@ -258,8 +268,12 @@ public struct ConnectionEvent: Sendable {
   ) throws(Failure) -> Result { try message.withBytes(body) }
 
   /// See ``MessageEvent/load(as:)``.
-  public func load<Value: BitwiseCopyable>(as type: Value.Type) throws(PortError) -> Value {
-    try message.load(as: type)
+  public func load<Value: PlainValue>(as type: Value.Type) throws(PortError) -> Value { try message.load(as: type) }
+
+  /// See ``MessageEvent/unsafeLoad(as:)``.
+  @unsafe
+  public func unsafeLoad<Value: BitwiseCopyable>(as type: Value.Type) throws(PortError) -> Value {
+    try unsafe message.unsafeLoad(as: type)
   }
 
   /// See ``MessageEvent/decode(_:coder:)``.
@@ -276,4 +290,13 @@ public struct PeerCredentials: Sendable, Hashable {
   public let userIdentifier: UInt32
   /// The effective group of that process.
   public let groupIdentifier: UInt32
+
+  /// Whoever was at the other end of a socket when it was connected; `nil` if the kernel does not say.
+  init?(of socket: CInt) {
+    var credentials = csupport_credentials()
+    guard unsafe csupport_socket_peer(socket, &credentials) >= 0 else { return nil }
+    processIdentifier = credentials.pid
+    userIdentifier = credentials.uid
+    groupIdentifier = credentials.gid
+  }
 }

@@ -16,7 +16,7 @@ public enum ConnectionError: Error, Sendable, Hashable {
   case notAMessagePort
   /// No client has come in time.
   case timedOut
-  /// The listener was closed, and all its connections are taken.
+  /// The listener was closed, and all its connections are taken; or this process was forked off after it was made.
   case listenerClosed
   /// The waiting task was cancelled.
   case cancelled

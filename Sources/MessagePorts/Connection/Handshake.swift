@@ -41,19 +41,25 @@ enum Handshake {
     case pending
     /// The other side is gone.
     case gone
+    /// The system lacks what it takes to see it: look again in a moment.
+    case short(SystemError)
     case refused(Verdict, theirVersion: UInt32)
     case accepted(ChannelMemory, ChannelOptions)
   }
 
-  /// Reads a hello, if one has come, and checks all of it.
-  static func readHello(_ socket: CInt, _ options: ChannelOptions) -> Hello {
+  /// Reads a hello, if one has come, and checks all of it. Does not block, whatever came with it.
+  static func readHello(_ socket: borrowing PacketSocket, _ options: ChannelOptions) -> Hello {
     var words: [UInt64] = [0, 0, 0, 0]
     var fds = ReceivedDescriptors(capacity: 1)
     let byteCount: Int
     switch receive(socket, &words, &fds) {
     case .none: return .pending
     case .end: return .gone
-    case .packet(let count): byteCount = count
+    case .short(let error): return .short(error)
+    case .packet(let count, let lacksDescriptors):
+      // Without room for a descriptor here, what the other side said cannot be judged. Hung up on, it tries again.
+      if lacksDescriptors && fds.isEmpty { return .gone }
+      byteCount = count
     }
     guard byteCount >= 16, words[0] == helloMagic else { return .refused(.malformed, theirVersion: 0) }
     let theirs = UInt32(truncatingIfNeeded: words[1])
@@ -70,32 +76,34 @@ enum Handshake {
       return .accepted(memory, agreed)
     } catch {
       if case .versionDiffers(let theirs) = error { return .refused(.versionDiffers, theirVersion: theirs) }
-      return .refused(.malformed, theirVersion: theirs)
+      // What the hello brought is lost. Hung up on, the other side tries again.
+      return error.isViolation ? .refused(.malformed, theirVersion: theirs) : .gone
     }
   }
 
   // MARK: Welcome
 
-  static func sayWelcome(_ socket: CInt, _ verdict: Verdict) {
+  static func sayWelcome(_ socket: borrowing PacketSocket, _ verdict: Verdict) {
     let words: [UInt64] = [welcomeMagic, UInt64(version) | UInt64(verdict.rawValue) << 32]
-    _ = unsafe words.withUnsafeBytes { bytes in
-      unsafe csupport_send_packet(socket, bytes.baseAddress, bytes.count, nil, 0)
-    }
+    _ = unsafe words.withUnsafeBytes { unsafe socket.send($0, []) }
   }
 
   enum Welcome {
     case pending
     case gone
+    /// As of a hello.
+    case short(SystemError)
     case verdict(Verdict, theirVersion: UInt32)
   }
 
-  static func readWelcome(_ socket: CInt) -> Welcome {
+  static func readWelcome(_ socket: borrowing PacketSocket) -> Welcome {
     var words: [UInt64] = [0, 0]
-    var fds = ReceivedDescriptors(capacity: 1)
+    var fds = ReceivedDescriptors(capacity: 0)
     switch receive(socket, &words, &fds) {
     case .none: return .pending
     case .end: return .gone
-    case .packet(let byteCount):
+    case .short(let error): return .short(error)
+    case .packet(let byteCount, _):
       guard byteCount == 16, words[0] == welcomeMagic else { return .verdict(.malformed, theirVersion: 0) }
       let verdict = Verdict(rawValue: UInt32(truncatingIfNeeded: words[1] >> 32)) ?? .malformed
       return .verdict(verdict, theirVersion: UInt32(truncatingIfNeeded: words[1]))
@@ -107,31 +115,20 @@ enum Handshake {
   private enum Packet {
     case none
     case end
-    case packet(byteCount: Int)
+    case short(SystemError)
+    /// - Parameter byteCount: 0 if it is longer than anything that is expected.
+    case packet(byteCount: Int, lacksDescriptors: Bool)
   }
 
-  private static func receive(_ socket: CInt, _ words: inout [UInt64], _ fds: inout ReceivedDescriptors) -> Packet {
-    var received = csupport_received()
-    var wasReset = false
-    while true {
-      let result = unsafe words.withUnsafeMutableBytes { bytes in
-        unsafe fds.withStorage { storage in
-          unsafe csupport_receive_packet(
-            socket, bytes.baseAddress, bytes.count, storage.baseAddress, storage.count, &received)
-        }
-      }
-      switch result {
-      case 1:
-        fds.arrived(Int(received.fd_count))
-        // For want of descriptors here, what the other side said cannot be judged. Hung up on, it tries again.
-        if received.fds_truncated && fds.isEmpty { return .end }
-        return .packet(byteCount: received.bytes_truncated ? 0 : received.byte_count)
-      case -EINTR: continue
-      // The other side closed with our packet unread; its own is still there, behind this one report.
-      case -ECONNRESET where !wasReset: wasReset = true
-      case -EAGAIN: return .none
-      default: return .end
-      }
+  private static func receive(
+    _ socket: borrowing PacketSocket, _ words: inout [UInt64], _ fds: inout ReceivedDescriptors
+  ) -> Packet {
+    switch unsafe words.withUnsafeMutableBytes({ bytes in unsafe socket.receive(into: bytes, &fds) }) {
+    case .packet(let packet):
+      return .packet(byteCount: packet.isTruncated ? 0 : packet.byteCount, lacksDescriptors: packet.lacksDescriptors)
+    case .nothing: return .none
+    case .ended: return .end
+    case .short(let error): return .short(error)
     }
   }
 }

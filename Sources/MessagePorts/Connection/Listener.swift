@@ -2,13 +2,17 @@ import CSupport
 import Glibc
 import Logging
 import SharedRing
-import Synchronization
 
 /// Lets other processes connect by name.
 ///
 /// The name is a path in the file system; it lies in the user's runtime directory if it has no slash. Only processes of
-/// the same user may connect unless told otherwise; the socket is never accessible to others, not for a moment. A name
-/// left behind by a server that was killed is taken over, one in use is refused.
+/// the same user may connect unless told otherwise: others are refused by the credentials that the kernel gives, and
+/// before that by the socket's mode, which never lets them near. (Root may become another user, whose processes connect
+/// then, so root's socket has no such mode.) A name left behind by a server that was killed is taken over, one in use is
+/// refused.
+///
+/// Clients are welcomed before the program takes them, 128 at most. More than that wait in the kernel's queue, as long as
+/// they like to, until some were taken.
 ///
 /// The listener closes, and removes the name, with ``close()`` or when the last reference to it goes away; connections
 /// that it accepted do not depend on it.
@@ -45,7 +49,7 @@ public final class Listener: Sendable {
   ) throws(ConnectionError) {
     let name = try SocketPath(path)
     let (socket, bound) = try name.listen(backlog: 1024)
-    if access != .sameUser {
+    if access != .sameUser || geteuid() == 0 {
       let result = bound.openToAll()
       if result < 0 {
         bound.remove()
@@ -77,6 +81,7 @@ private final class Acceptor: LoopWatcher {
   private let options: ChannelOptions
   private let loop: EventLoop
   let welcomed: WelcomedClients
+  private let unfinished = UnfinishedHandshakes()
   /// The user who made the name; the process may become another one later.
   private let maker = geteuid()
 
@@ -85,7 +90,8 @@ private final class Acceptor: LoopWatcher {
     case listening(EventLoop.Token)
     case closed
   }
-  private let state = Mutex(State.idle)
+  /// The name is the parent's: a forked child does not remove it.
+  private let state = PerProcess(State.idle) { .closed }
 
   init(
     name: BoundName, socket: CInt, access: Listener.Access, options: ChannelOptions, loop: EventLoop,
@@ -122,6 +128,7 @@ private final class Acceptor: LoopWatcher {
     guard wasOpen else { return }
     name.remove()
     _ = csupport_socket_shutdown(socket)
+    unfinished.endAll()
     welcomed.finish()
   }
 
@@ -130,9 +137,11 @@ private final class Acceptor: LoopWatcher {
 
   func ready(_ events: UInt32) {
     for _ in 0..<Self.mostAtOnce {
+      // The others wait in the backlog, as they do while the program is not running.
+      guard welcomed.hasRoom else { return pauseUntilThereIsRoom() }
       let accepted = csupport_socket_accept(socket)
       switch -accepted {
-      case ...0: greet(accepted)
+      case ...0: greet(PacketSocket(owning: accepted))
       case EINTR, ECONNABORTED: continue
       case EAGAIN, EINVAL: return
       default:
@@ -144,32 +153,30 @@ private final class Acceptor: LoopWatcher {
   }
 
   private func pause() {
+    if stopWatching() { loop.after(nanoseconds: 50_000_000) { self.start() } }
+  }
+
+  private func pauseUntilThereIsRoom() {
+    if stopWatching() { welcomed.whenThereIsRoom { [weak self] in self?.start() } }
+  }
+
+  /// `false`: it was closed.
+  private func stopWatching() -> Bool {
     state.withLock { state in
-      guard case .listening(let token) = state else { return }
+      guard case .listening(let token) = state else { return false }
       loop.unwatch(token)
       state = .idle
-      loop.after(nanoseconds: 50_000_000) { self.start() }
+      return true
     }
   }
 
-  private func greet(_ accepted: CInt) {
-    var credentials = csupport_credentials()
-    guard unsafe csupport_socket_peer(accepted, &credentials) >= 0 else {
-      _ = csupport_close(accepted)
-      return
-    }
-    let peer = PeerCredentials(
-      processIdentifier: credentials.pid, userIdentifier: credentials.uid, groupIdentifier: credentials.gid)
-    guard mayConnect(peer) else {
-      Handshake.sayWelcome(accepted, .notPermitted)
-      _ = csupport_close(accepted)
-      return
-    }
-    HelloReader(socket: accepted, options: options, loop: loop) { [welcomed, loop] memory, options, socket in
-      let channel = SharedChannel(memory: memory, owningSocket: socket)
+  private func greet(_ socket: consuming PacketSocket) {
+    guard let peer = PeerCredentials(of: socket.descriptor) else { return }
+    guard mayConnect(peer) else { return Handshake.sayWelcome(socket, .notPermitted) }
+    HelloReader(socket, options: options, loop: loop, among: unfinished) { [welcomed, loop] channel, options in
       let core = PortCore(newChannel: channel, end: 1, options: options, loop: loop)
       welcomed.add(Connection(port: MessagePort(core), peer: peer))
-    }.start()
+    }.begin()
   }
 
   private func mayConnect(_ peer: PeerCredentials) -> Bool {
@@ -178,69 +185,6 @@ private final class Acceptor: LoopWatcher {
     case .users(let users): users.contains(peer.userIdentifier)
     case .anyone: true
     }
-  }
-}
-
-/// Waits for a client's hello. Keeps itself alive by being watched.
-private final class HelloReader: LoopWatcher {
-  private let socket: CInt
-  private let options: ChannelOptions
-  private let loop: EventLoop
-  private let accept: @Sendable (ChannelMemory, ChannelOptions, CInt) -> Void
-
-  private struct State: Sendable {
-    var token: EventLoop.Token?
-    var timer: LoopTimers.ID?
-    var isOver = false
-  }
-  private let state = Mutex(State())
-
-  /// A client says hello at once. One that does not has other things in mind.
-  private static let patienceNanoseconds: UInt64 = 10_000_000_000
-
-  init(
-    socket: CInt, options: ChannelOptions, loop: EventLoop,
-    accept: @escaping @Sendable (ChannelMemory, ChannelOptions, CInt) -> Void
-  ) {
-    self.socket = socket
-    self.options = options
-    self.loop = loop
-    self.accept = accept
-  }
-
-  func start() {
-    state.withLock { state in
-      state.token = loop.watch(socket, self, events: UInt32(CSUPPORT_EVENT_IN))
-      state.timer = loop.after(nanoseconds: Self.patienceNanoseconds) { [weak self] in self?.end(closing: true) }
-    }
-  }
-
-  func ready(_ events: UInt32) {
-    switch Handshake.readHello(socket, options) {
-    case .pending: if events & UInt32(CSUPPORT_EVENT_HUP) != 0 { end(closing: true) }
-    case .gone: end(closing: true)
-    case .refused(let verdict, _):
-      Handshake.sayWelcome(socket, verdict)
-      end(closing: true)
-    case .accepted(let memory, let options):
-      guard end(closing: false) else { return }
-      crashPoint(.helloRead)
-      Handshake.sayWelcome(socket, .welcome)
-      crashPoint(.welcomeSent)
-      accept(memory, options, socket)
-    }
-  }
-
-  @discardableResult
-  private func end(closing: Bool) -> Bool {
-    let (token, timer, isFirst) = state.withLock { state in
-      defer { state = State(isOver: true) }
-      return (state.token, state.timer, !state.isOver)
-    }
-    if let token { loop.unwatch(token) }
-    if let timer { loop.cancel(timer) }
-    if closing && isFirst { _ = csupport_close(socket) }
-    return isFirst
   }
 }
 

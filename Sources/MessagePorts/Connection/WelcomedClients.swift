@@ -1,5 +1,3 @@
-import Synchronization
-
 /// The connections of a listener that nobody has taken yet, and the tasks that wait for one. Not both at a time.
 final class WelcomedClients: Sendable {
   enum Answer: Sendable {
@@ -14,11 +12,28 @@ final class WelcomedClients: Sendable {
     var takers: [(id: UInt64, resumption: Resumption<Answer>)] = []
     var lastID: UInt64 = 0
     var isFinished = false
+    /// Waits until there is room again.
+    var roomWaiter: (@Sendable () -> Void)?
   }
-  private let state = Mutex(State())
+  private let state = PerProcess(State()) { State(isFinished: true) }
   private let loop: EventLoop
 
   init(loop: EventLoop) { self.loop = loop }
+
+  /// Each has a channel, so a program that does not take them must not have any number of them.
+  static let most = 128
+
+  /// Calls `body` at once, or when the next connection is taken, if there is room then for others.
+  func whenThereIsRoom(_ body: @escaping @Sendable () -> Void) {
+    let hasRoom = state.withLock { state in
+      if state.connections.count < Self.most { return true }
+      state.roomWaiter = body
+      return false
+    }
+    if hasRoom { body() }
+  }
+
+  var hasRoom: Bool { state.withLock { $0.connections.count < Self.most } }
 
   func add(_ connection: Connection) {
     let taker = state.withLock { state -> Resumption<Answer>? in
@@ -62,13 +77,19 @@ final class WelcomedClients: Sendable {
   }
 
   private func take(_ id: UInt64, _ resumption: Resumption<Answer>) -> Answer? {
-    state.withLock { state in
+    var waiter: (@Sendable () -> Void)?
+    let answer = state.withLock { state -> Answer? in
       if Task.isCancelled { return .cancelled }
-      if !state.connections.isEmpty { return .connection(state.connections.removeFirst()) }
+      if !state.connections.isEmpty {
+        waiter = state.roomWaiter.take()
+        return .connection(state.connections.removeFirst())
+      }
       if state.isFinished { return .finished }
       state.takers.append((id, resumption))
       return nil
     }
+    waiter?()
+    return answer
   }
 
   private func end(_ id: UInt64, _ answer: Answer) {

@@ -6,6 +6,9 @@ import SharedRing
 /// The program on the other side finds its end as ``Connection/parent``. The worker inherits the standard descriptors,
 /// its end of the connection, and nothing else of this library's.
 ///
+/// In a process that was forked off after that, the worker is none of its own: the status is unknown, and ``kill(_:)`` has
+/// no effect.
+///
 /// Releasing this object neither ends the worker nor the connection, but the connection closes as any port does when
 /// nobody refers to it.
 ///
@@ -53,9 +56,28 @@ public final class WorkerProcess: Sendable {
       options: options, loop: loop)
   }
 
+  /// A program that is known without a path.
+  public enum KnownProgram: Sendable, Hashable {
+    /// The one that this process runs, also if its file has been replaced or removed meanwhile. The worker tells by its
+    /// arguments, or by its ``Connection/parent``, what it is to do.
+    case thisProgram
+  }
+
+  /// Starts a known program: ``KnownProgram/thisProgram``.
+  ///
+  /// As ``spawn(_:arguments:environment:options:loop:)-(String,_,_,_,_)`` in all else. Throws ``ConnectionError/executableNotFound(_:)`` where
+  /// `/proc` is not mounted.
+  public static func spawn(
+    _ program: KnownProgram, arguments: [String] = [], environment: [String: String]? = nil,
+    options: ChannelOptions = ChannelOptions(), loop: EventLoop = .default
+  ) throws(ConnectionError) -> WorkerProcess {
+    // The process that is being started has this one's program until it has another.
+    try spawn("/proc/self/exe", arguments: arguments, environment: environment, options: options, loop: loop)
+  }
+
   /// Starts a program whose path, arguments or variables need not be UTF-8: to the kernel they are bytes.
   ///
-  /// As ``spawn(_:arguments:environment:options:loop:)`` in all else.
+  /// As ``spawn(_:arguments:environment:options:loop:)-(String,_,_,_,_)`` in all else.
   public static func spawn(
     bytes executable: [UInt8], arguments: [[UInt8]] = [], environment: [[UInt8]: [UInt8]]? = nil,
     options: ChannelOptions = ChannelOptions(), loop: EventLoop = .default
@@ -87,8 +109,9 @@ public final class WorkerProcess: Sendable {
   /// How the worker ended; blocks the thread until it has. For synchronous code, on any thread, also the event loop's.
   ///
   /// - Parameter timeout: how long to wait, at most some hundred years; `nil`: without limit. Zero or less: not at all.
-  /// - Throws: ``PortError/timedOut``.
+  /// - Throws: ``PortError/timedOut``. ``PortError/closed`` in a process that was forked off after the worker was started.
   public func wait(timeout: Duration? = nil) throws(PortError) -> ExitStatus {
+    if child.isInherited { throw .closed }
     let deadline = timeout.map { ContinuousClock.now + min($0, Self.longestWait) }
     guard let status = child.wait(until: deadline) else { throw .timedOut }
     return status

@@ -1,5 +1,5 @@
 extension EventLoop: SerialExecutor, TaskExecutor {
-  /// Runs a task's next step on this loop, or, once it was stopped, on the thread that all stopped loops share.
+  /// Runs a task's next step on this loop, or, once the loop was stopped, on the thread that all stopped loops share.
   ///
   /// Thread-safe; one system call, and only if the loop sleeps.
   public func enqueue(_ job: consuming ExecutorJob) {
@@ -7,17 +7,17 @@ extension EventLoop: SerialExecutor, TaskExecutor {
     if add({ $0.jobs.append(.job(job)) }) { return }
     let isOver = state.withLock { state in
       if case .stopped = state.life { return true }
-      // The thread may be at another step of the same actor: to pass this on is the last thing that it does.
+      // The thread may be at another step of the same actor: it passes this on last of all.
       state.jobs.append(.job(job))
       return false
     }
     if isOver { passOn(job) }
   }
 
-  /// Whether the caller runs on this loop's thread, or, once the loop was stopped, on the one that took over its tasks.
+  /// Whether the caller runs on this loop's thread, or, once the loop was stopped, on the one that has its tasks.
   public func isIsolatingCurrentContext() -> Bool? { isCurrent || isStopped && Self.heir.isCurrent }
 
-  /// Traps unless ``isIsolatingCurrentContext()``.
+  /// Traps unless ``isIsolatingCurrentContext()`` is true.
   public func checkIsolated() { precondition(isIsolatingCurrentContext() == true, "not on the event loop \(name)") }
 
   private var isStopped: Bool { state.withLock { if case .stopped = $0.life { true } else { false } } }
@@ -28,6 +28,8 @@ extension EventLoop: SerialExecutor, TaskExecutor {
   func passOn(_ job: UnownedJob) { Self.heir.run { self.perform(.job(job)) } }
 
   func perform(_ job: LoopJob) {
+    let process = ProcessMark.current
+    defer { process.endProcessIfInherited() }
     switch job {
     case .closure(let body): body()
     case .job(let job):

@@ -3,14 +3,14 @@ import Glibc
 import SharedRing
 
 extension EventLoop {
-  /// Tells `watcher` of hang-up on `fd`, and of `events` besides.
+  /// Tells `watcher` of a hang-up on `fd`, and of `events` besides.
   ///
-  /// The descriptor stays with the caller, who calls ``unwatch(_:hasDoorbell:)`` before closing it.
+  /// The descriptor remains the caller's, who calls ``unwatch(_:hasDoorbell:)`` before closing it.
   func watch(_ fd: CInt, _ watcher: any LoopWatcher, events: UInt32 = 0) -> Token {
     watch(LoopWatch(fd: fd, events: events, watcher: .watcher(watcher)))
   }
 
-  /// Tells `client` of hang-up on its socket; where the driver rings on sockets, also of rings.
+  /// Tells `client` of hang-up on its socket, and of packets: the first report may be of some that were there before.
   func watch(_ fd: CInt, client: any LoopClient) -> Token {
     watch(LoopWatch(fd: fd, events: 0, watcher: .client(client)))
   }
@@ -25,13 +25,13 @@ extension EventLoop {
     }
     if let startProblem { complain(startProblem) }
     report(problems)
-    // A thread that sleeps hears of the new descriptor as well. But it has to be told of the timer that tries again.
+    // A sleeping thread hears of the new descriptor. But somebody has to tell it of the timer that tries again.
     if !problems.isEmpty { add { _ in } }
     return token
   }
 
-  /// Takes effect at once: nobody but the caller refers to the descriptor afterwards. A watcher that is being told
-  /// something at this moment may still be told it.
+  /// Takes effect at once: afterwards nobody but the caller refers to the descriptor. A call to the watcher that has
+  /// begun goes on.
   ///
   /// - Parameter hasDoorbell: a wait on a doorbell may be armed, which keeps the memory: the thread takes it down.
   func unwatch(_ token: Token, hasDoorbell: Bool = false) {
@@ -46,11 +46,11 @@ extension EventLoop {
 
   func watcher(_ token: Token) -> LoopWatch.Watcher? { state.withLock { $0.watches[token]?.watcher } }
 
-  /// How soon a descriptor that the system does not let be watched is tried again.
+  /// How soon the loop tries again to watch a descriptor if the system has refused.
   private static let retryNanoseconds: UInt64 = 50_000_000
 
-  /// Lets the driver watch a descriptor, if there is one already. If the system refuses, because memory lacks, or the
-  /// user's right to watch more, it is done later, and the reason is returned.
+  /// Makes the driver watch a descriptor, if there is a driver already. If the system refuses (no memory, or the user
+  /// may watch no more), this is done later, and the reason is returned.
   func register(_ watch: LoopWatch, _ token: Token, _ state: inout LoopState) -> SystemError? {
     guard let driver = state.driver else { return nil }
     let result = driver.watch(watch.fd, events: watch.events, isClient: watch.isClient, token)

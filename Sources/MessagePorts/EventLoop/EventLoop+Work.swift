@@ -13,7 +13,7 @@ extension EventLoop {
     add { $0.jobs.append(.closure(body)) }
   }
 
-  /// Runs `body` on the loop's thread once so much time has passed. Returns what cancels it.
+  /// Runs `body` on the loop's thread after this time, unless it is cancelled.
   @discardableResult
   func after(nanoseconds: UInt64, _ body: @escaping @Sendable () -> Void) -> LoopTimers.ID {
     let deadline = Self.deadline(in: nanoseconds)
@@ -29,12 +29,9 @@ extension EventLoop {
   }
 
   /// A time that the clock never reaches, if it has no room for the sum.
-  static func deadline(in nanoseconds: UInt64) -> UInt64 {
-    let (sum, overflows) = csupport_monotonic_ns().addingReportingOverflow(nanoseconds)
-    return overflows ? .max : sum
-  }
+  static func deadline(in nanoseconds: UInt64) -> UInt64 { Deadline.time(nanoseconds, after: csupport_monotonic_ns()) }
 
-  /// `false`: a loop that was stopped takes nothing.
+  /// Changes the inbox, and wakes the thread. `false`: the loop was stopped, and takes nothing.
   @discardableResult
   func add(_ change: (inout LoopState) -> Void) -> Bool {
     var sleeper: (any LoopDriver)?
@@ -53,7 +50,7 @@ extension EventLoop {
 
   // MARK: The thread
 
-  /// Starts the thread. Without one, everything waits, and whoever adds something next tries again.
+  /// Starts the thread. If there is none to be had, everything waits until somebody adds something, and tries again.
   func start(_ state: inout LoopState) -> SystemError? {
     let loop = unsafe Unmanaged.passRetained(self)
     let result = unsafe name.withCString { name in
@@ -61,8 +58,9 @@ extension EventLoop {
         name, { unsafe Unmanaged<EventLoop>.fromOpaque($0!).takeRetainedValue().runThread() }, loop.toOpaque())
     }
     guard result < 0 else {
-      // Here and now, if they can be had: whoever starts a loop need not fear that another takes the last descriptors.
+      // Here and now, if possible, so that nobody takes the last descriptors before the thread runs.
       state.life = .starting(try? EpollDriver())
+      ProcessEnd.add(self)
       return nil
     }
     unsafe loop.release()
@@ -85,7 +83,7 @@ extension EventLoop {
   /// How soon a thread without descriptors asks for them again.
   private static let patienceMicroseconds: UInt32 = 10_000
 
-  /// Opens what the thread sleeps on. The thread is there already, and so needs nothing to wait for descriptors with.
+  /// Opens what the thread sleeps on. Until there are descriptors for that, the thread simply tries again and again.
   /// `nil`: the loop was stopped meanwhile.
   private func openDriver() -> (any LoopDriver)? {
     var hasComplained = false
@@ -119,8 +117,8 @@ extension EventLoop {
     return mayBegin
   }
 
-  /// Goes over to another driver: the sockets are the doorbells from now on, say, and every client has to announce
-  /// itself anew. On the loop's thread.
+  /// Goes over to another driver. The doorbells may be elsewhere from now on (on the sockets, say), so every client has
+  /// to announce itself anew. On the loop's thread.
   func goOver(to driver: any LoopDriver) {
     let problems = state.withLock { state -> [SystemError] in
       state.life = state.takesWork ? .awake(driver) : .stopping(driver)
@@ -134,18 +132,21 @@ extension EventLoop {
     report(problems)
   }
 
-  /// Gives up what nobody will ever do, and passes on what others wait for. The loop has no thread any more.
+  /// Gives up what nobody will ever do, and passes on what others wait for. The loop no longer has a thread.
   func letGo() {
-    let (scheduled, jobs, timers, kept, driver) = state.withLock { state in
+    let (scheduled, jobs, timers, kept, driver, watches) = state.withLock { state in
       defer {
         (state.scheduled, state.jobs, state.timers) = ([], [], LoopTimers())
         state.life = .stopped
       }
-      return (state.scheduled, state.jobs, state.timers, state.kept, state.driver)
+      return (state.scheduled, state.jobs, state.timers, state.kept, state.driver, Array(state.watches.values))
     }
+    hasEnded.store(true, ordering: .relaxed)
     for case .job(let job) in jobs { passOn(job) }
     // They hold ports, which hold the loop; released here, without the lock.
     withExtendedLifetime((scheduled, jobs, timers, driver)) {}
     for client in kept.values { client.letGo(of: self) }
+    // Threads that wait for what this loop would have heard have to listen themselves.
+    for watch in watches { watch.watcher.loopHasEnded() }
   }
 }

@@ -2,47 +2,54 @@ import CSupport
 import DequeModule
 import SharedRing
 
-/// What an event loop's thread does. Belongs to that thread.
+/// What an event loop's thread does. It belongs to that thread.
 struct LoopRunner {
   private let loop: EventLoop
   private var driver: any LoopDriver
   /// Ports whose turn it is, in order.
   private var ready = Deque<any LoopClient>()
+  /// Ports that have had more than their share, and go on. One of them has a turn after each round of the others.
+  private var greedy = Deque<any LoopClient>()
   /// Ports that have just run dry: looked at for a moment longer before their doorbells are armed, which costs the
   /// peer a system call for its next message.
   private var hot: [any LoopClient] = []
   private var jobs = Deque<LoopJob>()
   private var events: [LoopEvent] = []
-  private var spin: LoopSpin
-  /// Ports that lacked resources, and when they try again.
+  /// The wait that is under way.
+  private var spin: Spin?
+  private var learnedSpin = Spin.first
+  /// Ports for which resources ran out, and when they try again.
   private var blocked: [ObjectIdentifier: any LoopClient] = [:]
   private var retryDeadline = UInt64.max
-  /// How often there was something to do again instead of going to sleep.
+  /// How often there was more to do just before the loop would have slept.
   private var timesBusyAgain: UInt32 = 0
 
   init(_ loop: EventLoop, _ driver: any LoopDriver) {
     self.loop = loop
     self.driver = driver
-    spin = LoopSpin(loop.spinPolicy)
   }
 
   /// How many events a port may have before the others get their turn.
   private static let turnBudget = 64
-  /// How many ports are looked at in each round of a busy loop, and of one that spins.
+  /// At how many hot ports a busy loop looks in each round, and one that spins.
   private static let mostHot = 32
   private static let mostSpunOn = 4096
-  /// How soon a port that lacked resources tries again.
+  /// How soon a port for which resources ran out tries again.
   private static let retryNanoseconds: UInt64 = 10_000_000
 
   mutating func run() {
+    let process = ProcessMark.current
     while true {
+      // Handlers and tasks are followed by such a look at once; this is for what else may run code of the program's.
+      process.endProcessIfInherited()
       guard takeFromInbox() else { return }
       runTurns()
       runJobs()
-      if ready.isEmpty && jobs.isEmpty && inboxIsEmpty {
+      if ready.isEmpty && greedy.isEmpty && jobs.isEmpty && inboxIsEmpty {
         spinOnHot()
         if ready.isEmpty { sleep() }
-        // A port that always has something just before the loop would sleep must not keep the others' events from it.
+        if let learned = spin.take()?.ended() { learnedSpin = learned }
+        // A port that always has something just before the loop would sleep must not make it deaf to the others.
         if !ready.isEmpty {
           timesBusyAgain &+= 1
           if timesBusyAgain % 16 == 0 { collect(sleepingSince: nil) }
@@ -54,22 +61,24 @@ struct LoopRunner {
     }
   }
 
-  /// While others keep the loop from sleeping, ports that have just run dry get their turn as well. A few are looked at
-  /// in each round, which costs their peers nothing; if there are many, their doorbells are armed.
+  /// While others keep the loop from sleeping, ports that have just run dry get their turn as well. If they are few,
+  /// the loop looks at them in each round, which costs their peers nothing; if they are many, it arms their doorbells.
   private mutating func lookAtHot() {
     guard hot.count <= Self.mostHot else { return armHot() }
     claimHot()
   }
 
-  /// Gives a turn to those hot ports that have something; the others stay hot.
+  /// Gives a turn to the hot ports that have something; the others stay hot.
   private mutating func claimHot() {
-    var claimed: [any LoopClient] = []
-    hot.removeAll { client in
-      guard client.claimTurnIfReady() else { return false }
-      claimed.append(client)
-      return true
+    var index = 0
+    while index < hot.count {
+      guard hot[index].claimTurnIfReady() else {
+        index += 1
+        continue
+      }
+      hot.swapAt(index, hot.count - 1)
+      ready.append(hot.removeLast())
     }
-    ready.append(contentsOf: claimed)
   }
 
   private var inboxIsEmpty: Bool { loop.state.withLock { $0.mayWait } }
@@ -81,7 +90,7 @@ struct LoopRunner {
     var abandoned: [EventLoop.Token] = []
     var due: [@Sendable () -> Void] = []
     let goesOn = loop.state.withLock { state in
-      // What waits in the inbox is not the runner's any more.
+      // What waits in the inbox is no longer the runner's.
       guard state.takesWork else { return false }
       if state.timers.nextDeadline != nil { due = state.timers.takeDue(now: csupport_monotonic_ns()) }
       swap(&scheduled, &state.scheduled)
@@ -101,20 +110,27 @@ struct LoopRunner {
     return goesOn
   }
 
-  /// One turn for each port that is ready now; those that have more to do get another one after all the others.
+  /// One turn for each port that is ready now; one that has more to do gets another turn after all the others.
   private mutating func runTurns() {
-    for _ in 0..<ready.count {
-      let client = ready.removeFirst()
-      switch client.turn(budget: Self.turnBudget, on: loop) {
-      case .more: ready.append(client)
-      case .wait: hot.append(client)
-      case .idle: break
-      case .blocked:
-        if blocked.isEmpty { retryDeadline = EventLoop.deadline(in: Self.retryNanoseconds) }
-        blocked[ObjectIdentifier(client)] = client
-      }
-      prepareSpace(client)
+    let greedyOne = greedy.popFirst()
+    for _ in 0..<ready.count { runTurn(of: ready.removeFirst()) }
+    if let greedyOne { runTurn(of: greedyOne) }
+  }
+
+  private mutating func runTurn(of client: any LoopClient) {
+    switch client.turn(budget: Self.turnBudget, on: loop) {
+    case .more: ready.append(client)
+    case .spent: greedy.append(client)
+    case .wait: hot.append(client)
+    case .idle: break
+    case .blocked: retryLater(client)
     }
+    prepareSpace(client)
+  }
+
+  private mutating func retryLater(_ client: any LoopClient) {
+    if blocked.isEmpty { retryDeadline = EventLoop.deadline(in: Self.retryNanoseconds) }
+    blocked[ObjectIdentifier(client)] = client
   }
 
   private mutating func runJobs() {
@@ -125,6 +141,7 @@ struct LoopRunner {
     switch client.spaceTurn(driver.doorbell, on: loop) {
     case .notNeeded: break
     case .hasWork: ready.append(client)
+    case .mustPoll: retryLater(client)
     case .ready(let word, let memory):
       if let token = client.tokenForDoorbell(on: loop) { unsafe driver.arm(.space, token, word, in: memory) }
     }
@@ -132,17 +149,18 @@ struct LoopRunner {
 
   // MARK: Sleeping
 
-  /// Waits for the hot ports by looking at them, and hears meanwhile all that a loop hears asleep.
+  /// Waits for the hot ports by looking at them, and meanwhile hears whatever a sleeping loop hears.
   private mutating func spinOnHot() {
-    guard !hot.isEmpty, hot.count <= Self.mostSpunOn, var remaining = spin.begin() else { return }
-    while remaining.goesOn() {
+    guard !hot.isEmpty, hot.count <= Self.mostSpunOn else { return }
+    var spin = Spin(loop.spinPolicy, learned: learnedSpin)
+    defer { self.spin = spin }
+    while spin.goesOn() {
       claimHot()
-      if remaining.isVisitDue() { collect(sleepingSince: nil) }
-      // The others stay hot: they are armed before the loop sleeps.
-      if !ready.isEmpty || !inboxIsEmpty { return spin.succeeded() }
-      if let deadline = nextDeadline, deadline <= remaining.now { return }
+      if spin.isVisitDue() { collect(sleepingSince: nil) }
+      // The others stay hot: the loop arms them before it sleeps.
+      if !ready.isEmpty || !inboxIsEmpty { return }
+      if let deadline = nextDeadline, deadline <= spin.now { return }
     }
-    spin.failed()
   }
 
   private mutating func armHot() {
@@ -150,6 +168,7 @@ struct LoopRunner {
       switch client.prepareToSleep(driver.doorbell, on: loop) {
       case .notNeeded: break
       case .hasWork: ready.append(client)
+      case .mustPoll: retryLater(client)
       case .ready(let word, let memory):
         if let token = client.tokenForDoorbell(on: loop) { unsafe driver.arm(.message, token, word, in: memory) }
       }

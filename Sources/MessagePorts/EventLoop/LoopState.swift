@@ -2,15 +2,15 @@ import DequeModule
 
 /// What a loop's thread shares with all others, under the loop's lock.
 struct LoopState: Sendable {
-  /// A loop's life, from top to bottom; from ``awake(_:)`` to ``asleep(_:)`` and back as often as need be.
+  /// A loop's life, from top to bottom; from ``awake(_:)`` to ``asleep(_:)`` and back any number of times.
   enum Life: Sendable {
-    /// Nothing was given to it yet, or there was no thread for it.
+    /// It was given nothing yet, or there was no thread for it.
     case unstarted
-    /// The thread opens what it sleeps on. If the system had no descriptors for epoll, which every driver needs, the
-    /// thread begins with that, as soon as there are some.
+    /// The thread opens what it sleeps on. `nil`: there were no descriptors yet for epoll, which every driver needs,
+    /// and the thread opens that first.
     case starting(EpollDriver?)
     case awake(any LoopDriver)
-    /// The thread sleeps, or is about to: whoever adds something has to wake it.
+    /// The thread sleeps, or is about to: whoever adds something wakes it.
     case asleep(any LoopDriver)
     /// The thread ends after what it is doing now. `nil`: it had nothing to sleep on yet.
     case stopping((any LoopDriver)?)
@@ -18,18 +18,18 @@ struct LoopState: Sendable {
   }
 
   var life = Life.unstarted
-  /// What the loop has slept on last; `nil`: it never has.
+  /// What the loop sleeps on, or did when it was stopped; `nil`: it has not started.
   var lastDriver: EventLoop.Driver?
   var scheduled: [any LoopClient] = []
   var jobs = Deque<LoopJob>()
   var watches: [EventLoop.Token: LoopWatch] = [:]
-  var lastToken: EventLoop.Token = 0
-  /// Waits in the kernel that are of no use any more.
+  var lastToken: EventLoop.Token = ProcessMark.firstNumber
+  /// Clients whose waits in the kernel nobody needs any more.
   var abandoned: [EventLoop.Token] = []
   var timers = LoopTimers()
   /// Clients that the library keeps alive: ports that are started, have a message handler, and are open.
   var kept: [ObjectIdentifier: any LoopClient] = [:]
-  /// Those who wait until there are none.
+  /// Tasks that wait until there are none.
   var idleWaiters: [UInt64: Resumption<Void>] = [:]
 
   var driver: (any LoopDriver)? {
@@ -48,10 +48,10 @@ struct LoopState: Sendable {
     }
   }
 
-  /// Nothing has to be done at once, and the loop goes on.
+  /// There is nothing to do at once, and the loop goes on.
   var mayWait: Bool { takesWork && scheduled.isEmpty && jobs.isEmpty && abandoned.isEmpty }
 
-  /// Takes the sleep from a thread that sleeps, or is about to. Returns what has to be woken, without the lock.
+  /// Ends the sleep of a thread that sleeps, or is about to. Returns what to wake, without the lock.
   mutating func endSleep() -> (any LoopDriver)? {
     guard case .asleep(let driver) = life else { return nil }
     life = .awake(driver)
@@ -64,6 +64,13 @@ struct LoopWatch: Sendable {
   enum Watcher: Sendable {
     case client(any LoopClient)
     case watcher(any LoopWatcher)
+
+    func loopHasEnded() {
+      switch self {
+      case .client(let client): client.loopHasEnded()
+      case .watcher(let watcher): watcher.loopHasEnded()
+      }
+    }
   }
 
   let fd: CInt
@@ -73,7 +80,7 @@ struct LoopWatch: Sendable {
   var isClient: Bool { if case .client = watcher { true } else { false } }
 }
 
-/// What else runs on a loop.
+/// Work on a loop that is not a port's turn.
 enum LoopJob: Sendable {
   case closure(@Sendable () -> Void)
   case job(UnownedJob)

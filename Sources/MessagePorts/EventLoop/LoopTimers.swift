@@ -1,6 +1,6 @@
-/// What a loop has to do at some time: a binary heap, the next one first, that knows the place of each.
+/// What a loop has to do, and when: a binary heap, the next one first, which knows the place of each.
 ///
-/// Adding, taking and cancelling cost O(log n). What is cancelled leaves nothing behind.
+/// Adding, taking and cancelling take O(log n). What is cancelled leaves nothing behind.
 struct LoopTimers: Sendable {
   typealias ID = UInt64
 
@@ -9,12 +9,12 @@ struct LoopTimers: Sendable {
     let deadline: UInt64
     let body: @Sendable () -> Void
 
-    /// Those of the same time come in the order in which they were added.
+    /// At the same time, they come in the order in which they were added.
     func isBefore(_ other: Timer) -> Bool { (deadline, id) < (other.deadline, other.id) }
   }
   private var heap: [Timer] = []
   private var places: [ID: Int] = [:]
-  private var lastID: ID = 0
+  private var lastID: ID = ProcessMark.firstNumber
 
   var count: Int { heap.count }
 
@@ -29,7 +29,7 @@ struct LoopTimers: Sendable {
     return lastID
   }
 
-  /// Returns what will not be done: to be released without a lock.
+  /// Returns what will not be done. Release it without a lock.
   @discardableResult
   mutating func cancel(_ id: ID) -> (@Sendable () -> Void)? { places[id].map { remove(at: $0).body } }
 

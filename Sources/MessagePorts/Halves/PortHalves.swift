@@ -1,43 +1,27 @@
-import SharedRing
+/// The two halves of a port, until somebody takes them. ``MessagePort/split()`` returns them.
+///
+/// The halves cannot be copied; this is an object, which can be stored, returned, and given to the threads that will
+/// take a half each. Halves that nobody has taken close with the object.
+public final class PortHalves: Sendable {
+  private let writer: Lock<PortWriter?>
+  private let reader: Lock<PortReader?>
 
-/// Both halves of an end, on their way from a port to their owners, or back.
-struct PortHalves: ~Copyable {
-  let channel: SharedChannel
-  var producer: RingProducer
-  var records: RecordReader
-  /// How the other end broke the protocol, if it did.
-  let violation: String?
-
-  init(
-    channel: SharedChannel, producer: consuming RingProducer, records: consuming RecordReader, violation: String?
-  ) {
-    self.channel = channel
-    self.producer = producer
-    self.records = records
-    self.violation = violation
+  /// Holds two halves, of one port or of two, until somebody takes them: to hand them on, or to keep them open. Only
+  /// ``MessagePort/init(joining:_:)`` makes them a port again.
+  public init(_ writer: consuming PortWriter, _ reader: consuming PortReader) {
+    self.writer = Lock(writer)
+    self.reader = Lock(reader)
   }
 
-  init(_ writer: consuming PortWriter, _ reader: consuming PortReader) {
-    channel = writer.end.channel
-    violation = reader.violation
-    producer = writer.producer
-    records = reader.records
+  /// Gives the writer to the caller. From any thread, but only once: a second call is a bug of the program, and ends it.
+  public func takeWriter() -> PortWriter {
+    guard let taken = writer.withLock({ $0.take() }) else { fatalError("the writer of these halves was taken before") }
+    return taken
   }
 
-  static func wrap(_ halves: consuming PortHalves, _ end: SplitEnd) -> (PortWriter, PortReader) {
-    (PortWriter(end, halves.producer), PortReader(end, halves.records, violation: halves.violation))
-  }
-}
-
-extension PortCore {
-  /// An end whose halves were apart.
-  convenience init(joining halves: consuming PortHalves, of end: SplitEnd) {
-    var producer = halves.producer
-    producer.isRegisteredForMembarrier = false
-    self.init(
-      outgoing: Lane(end.options, producer: producer, channel: end.channel),
-      incoming: Lane(end.options, records: halves.records, channel: end.channel),
-      end: end.end, options: end.options, loop: end.loop)
-    if let violation = halves.violation { endReceiving(violation) }
+  /// Gives the reader to the caller. From any thread, but only once: a second call is a bug of the program, and ends it.
+  public func takeReader() -> PortReader {
+    guard let taken = reader.withLock({ $0.take() }) else { fatalError("the reader of these halves was taken before") }
+    return taken
   }
 }

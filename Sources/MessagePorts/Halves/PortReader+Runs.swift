@@ -2,15 +2,26 @@ import CSupport
 import SharedRing
 
 extension PortReader {
-  /// Copies the messages that are there to the end of `values`, as plain values, until it is full.
+  /// Appends the messages that are there to `values`, as plain values, until it is full.
   ///
-  /// - Returns: how many; 0: there is no message now, or no room for one in `values`.
-  /// - Throws: as ``tryRead(_:)``, when nothing was read; also ``PortError/decodingFailed(_:)`` if the next message has
-  ///   another size, which is consumed. Behind others, it waits for the next call.
+  /// - Returns: how many; 0 if there is no message now, or no room for one in `values`.
+  /// - Throws: as ``tryRead(_:)``, if nothing was read; also ``PortError/decodingFailed(_:)`` if the next message has
+  ///   another size, and is consumed. Behind others, such a message waits for the next call.
   /// - Complexity: O(bytes). Never blocks; no system call, unless the writer waits for space.
   @inlinable
+  public mutating func tryRead<Value: PlainValue>(into values: inout OutputSpan<Value>) throws(PortError) -> Int {
+    _ = Value.layout
+    return try unsafe tryRead(unsafeInto: &values)
+  }
+
+  /// The same for values of any type that is copied bit by bit.
+  ///
+  /// Unsafe: bytes that are no value of the type lead to undefined behaviour. Only for writers who can be trusted never to
+  /// send such bytes. Otherwise as ``tryRead(into:)-(OutputSpan<Value>)``.
+  @inlinable
+  @unsafe
   public mutating func tryRead<Value: BitwiseCopyable>(
-    into values: inout OutputSpan<Value>
+    unsafeInto values: inout OutputSpan<Value>
   ) throws(PortError) -> Int {
     try unsafe values.withUnsafeMutableBufferPointer { (values, count) throws(PortError) in
       guard let first = values.baseAddress, count < values.count else { return 0 }
@@ -27,8 +38,9 @@ extension PortReader {
     _ target: UnsafeMutableRawPointer, count: Int, byteCount: Int, stride: Int
   ) throws(PortError) -> Int {
     let fitsInRuns = byteCount == stride && RunHeader.canHold(messageBytes: byteCount)
-    defer { if records.consumer.owesRing { payOwedRing() } }
+    beginBatch()
     var done = 0
+    defer { endBatch(hasRead: done > 0) }
     while done < count {
       let next = unsafe target + done * stride
       if fitsInRuns {

@@ -7,18 +7,26 @@ public import SharedRing
 /// One thread at a time. While messages are there, reading takes no lock, no allocation, no reference counting and no
 /// system call; a message is read where the writer put it.
 ///
-/// Spans of messages lie in memory that the other process can change while they are read. Nothing unsafe can come of
-/// that, but a value that is read twice may differ: copy what you check before you use it, or trust the writer.
+/// Spans of messages lie in memory that the other process can change at any time. Nothing unsafe can come of that, but
+/// a value that is read twice may differ: copy what you check before you use it, or trust the writer.
 ///
-/// Get one with ``MessagePort/split()``.
+/// Get one with ``MessagePort/split()`` and ``PortHalves/takeReader()``.
 public struct PortReader: ~Copyable, Sendable {
   @usableFromInline let end: SplitEnd
   @usableFromInline var records: RecordReader
+  @usableFromInline let mark = ProcessMark.current
   /// The other end broke the format: what it writes is not looked at any more.
   private(set) var violation: String?
+  /// Of the last read.
   private var ports: [MessagePort] = []
+  /// They were there before the read that is under way, or comes next.
+  private var arePortsOld = false
+  private var isInBatch = false
+  /// What comes next waits on the socket until descriptors were closed, and nobody will ring when it is so.
+  private var isHeldBack = false
   /// Looking for the other end's death costs more than looking for a message, so that is done now and then.
   @usableFromInline var emptyLooks: UInt8 = 0
+  private var learnedSpin = Spin.first
   /// What ``read(timeout:_:)`` does before it sleeps.
   public var spinPolicy: SpinPolicy
 
@@ -33,13 +41,16 @@ public struct PortReader: ~Copyable, Sendable {
   ///
   /// - Parameter body: is given the message where it lies; the span is gone when it returns.
   /// - Returns: what `body` returned, or `nil` if there is no message now.
-  /// - Throws: ``PortError/peerClosed(_:)`` once there will be none any more; ``PortError/system(_:)`` if the rest of the
-  ///   ring could not be mapped: nothing is lost, try again.
+  /// - Throws: ``PortError/peerClosed(_:)`` once there will be no more; ``PortError/closed`` in a process that was forked off
+  ///   after the split; ``PortError/system(_:)`` if resources ran out:
+  ///   nothing is lost, try again.
+  /// - Complexity: O(1) for a message in one piece; O(bytes) for one that came in several. Never blocks; no system
+  ///   call, unless the writer waits for space.
   @inlinable @inline(__always)
   public mutating func tryRead<Result>(_ body: (RawSpan) -> Result) throws(PortError) -> Result? {
     if let result = records.consumer.tryRead(body) {
       // The last chance for this: nobody knows whether the caller will ever look again.
-      if records.consumer.owesRing { payOwedRing() }
+      if records.consumer.hasErrand { runErrands() }
       return result
     }
     if hasNothingYet() { return nil }
@@ -50,7 +61,18 @@ public struct PortReader: ~Copyable, Sendable {
   ///
   /// - Throws: also ``PortError/decodingFailed(_:)`` for a message of another size, which is consumed.
   @inlinable @inline(__always)
-  public mutating func tryRead<Value: BitwiseCopyable>(bitwise type: Value.Type) throws(PortError) -> Value? {
+  public mutating func tryRead<Value: PlainValue>(bitwise type: Value.Type) throws(PortError) -> Value? {
+    _ = Value.layout
+    return try unsafe tryRead(unsafeBitwise: type)
+  }
+
+  /// Reads the next message as a value of any type that is copied bit by bit, if there is one.
+  ///
+  /// Unsafe: bytes that are no value of the type, such as those of an enum with another case, lead to undefined behaviour.
+  /// Only for writers who can be trusted never to send such bytes. Otherwise as ``tryRead(bitwise:)``.
+  @inlinable @inline(__always)
+  @unsafe
+  public mutating func tryRead<Value: BitwiseCopyable>(unsafeBitwise type: Value.Type) throws(PortError) -> Value? {
     var value: Value?
     let wasTaken = records.consumer.tryTake { bytes in
       guard bytes.byteCount == MemoryLayout<Value>.size else { return false }
@@ -58,19 +80,19 @@ public struct PortReader: ~Copyable, Sendable {
       return true
     }
     if wasTaken {
-      if records.consumer.owesRing { payOwedRing() }
+      if records.consumer.hasErrand { runErrands() }
       return value
     }
     if hasNothingYet() { return nil }
-    return try readUncommon(bitwise: type)
+    return try unsafe readUncommon(unsafeBitwise: type)
   }
 
-  /// Copies the next message out, if there is one: then nobody can change it any more.
+  /// Copies the next message, if there is one: nobody can change the copy.
   ///
   /// - Parameter target: its first bytes become the message.
   /// - Returns: how many bytes the message has, or `nil` if there is no message now.
-  /// - Throws: as ``tryRead(_:)``; also ``PortError/messageTooLarge(byteCount:limit:)`` for a message that is longer than
-  ///   `target`. It stays the next one: read it into more, or by ``tryRead(_:)``.
+  /// - Throws: as ``tryRead(_:)``; also ``PortError/messageTooLarge(byteCount:limit:)`` for a message that is longer
+  ///   than `target`. It stays the next one: read it into a larger one, or with ``tryRead(_:)``.
   /// - Complexity: O(bytes). Never blocks; no system call, unless the writer waits for space.
   @inlinable @inline(__always)
   public mutating func tryRead(into target: inout MutableRawSpan) throws(PortError) -> Int? {
@@ -82,7 +104,7 @@ public struct PortReader: ~Copyable, Sendable {
       return true
     }
     if wasTaken {
-      if records.consumer.owesRing { payOwedRing() }
+      if records.consumer.hasErrand { runErrands() }
       return byteCount
     }
     if hasNothingYet() { return nil }
@@ -99,19 +121,22 @@ public struct PortReader: ~Copyable, Sendable {
     return bytes.byteCount
   }
 
-  /// Reads up to `limit` messages that are there, and tells the writer once.
+  /// Reads up to `limit` messages that are there, and tells the writer once. Their ports wait in ``takePorts()``.
   ///
-  /// - Returns: how many. 0: none now.
+  /// - Returns: how many; 0 if there is none now.
   /// - Throws: as ``tryRead(_:)``.
+  /// - Complexity: O(messages); otherwise as ``tryRead(_:)``.
   @inlinable @inline(__always)
   public mutating func readBatch(upTo limit: Int, _ body: (RawSpan) -> Void) throws(PortError) -> Int {
+    beginBatch()
     var count = 0
+    defer { endBatch(hasRead: count > 0) }
     while count < limit, try tryRead(body) != nil { count += 1 }
     return count
   }
 
-  /// The ports that came with the messages read since this was last called. Those that are not taken close with the
-  /// reader.
+  /// The ports that came with the message read last, or with the messages of the last batch, in order. Those that are not
+  /// taken close with the next read, whether that finds a message or not, with the next wait, or with the reader.
   public mutating func takePorts() -> [MessagePort] {
     defer { ports = [] }
     return ports
@@ -121,14 +146,15 @@ public struct PortReader: ~Copyable, Sendable {
   ///
   /// - Parameters:
   ///   - timeout: how long to wait for a message; `nil`: as long as it takes.
-  ///   - body: gets the message where it lies, valid for the call only. The peer may change the bytes meanwhile.
-  /// - Throws: what ``tryRead(_:)`` throws, and ``PortError/timedOut``; nothing was taken then.
+  ///   - body: is given the message where it lies; the span is gone when it returns.
+  /// - Throws: as ``tryRead(_:)``; also ``PortError/timedOut``. Nothing was taken then.
+  /// - Complexity: as ``tryRead(_:)``, but it blocks.
   @inlinable @inline(__always)
   public mutating func read<Result>(
     timeout: Duration? = nil, _ body: (RawSpan) -> Result
   ) throws(PortError) -> Result {
     if let result = try tryRead(body) { return result }
-    // One deadline for all attempts: what comes meanwhile need not be a whole message.
+    // One deadline for all attempts: what comes need not be a whole message.
     let deadline = Self.deadline(timeout)
     while true {
       try waitForMessage(until: deadline)
@@ -146,25 +172,48 @@ public struct PortReader: ~Copyable, Sendable {
 
   @usableFromInline
   mutating func waitForMessage(until deadline: ContinuousClock.Instant?) throws(PortError) {
-    var spin = Spin(spinPolicy)
+    try end.checkProcess()
+    closeOldPorts()
+    if isHeldBack { return nap(until: deadline) }
+    if records.isWorthLooking(through: end.channel) || hasNews { return }
     if case .always = spinPolicy { startPolling() }
+    var spin = Spin(spinPolicy, learned: learnedSpin)
     while true {
-      if !records.consumer.isEmpty || isClosing { return }
+      let goesOn = spin.goesOn()
+      if records.isWorthLooking(through: end.channel) || hasNews { break }
       try checkTime(deadline)
-      if !spin.isOver {
-        spin.pause()
-        continue
-      }
-      let maySleep = records.consumer.prepareToSleep(Doorbell.asleepOnFutex)
-      if records.consumer.takeOwedRing() { end.channel.ring() }
-      if maySleep, !isClosing { records.consumer.sleep(timeoutNanoseconds: Deadline.nanoseconds(until: deadline)) }
-      records.consumer.stayAwake()
+      if !goesOn { sleep(until: deadline) } else if spin.isVisitDue() { _ = end.listen() }
     }
+    if let learned = spin.ended() { learnedSpin = learned }
   }
 
-  /// Promises the writer that this reader looks by itself, so that a writer which was split, too, needs no memory fence
-  /// for each message. A later ``waitForMessage(timeout:)`` that sleeps pays for both with a `membarrier` call, some
-  /// microseconds.
+  private mutating func nap(until deadline: ContinuousClock.Instant?) {
+    isHeldBack = false
+    let timeout = Deadline.nanoseconds(until: deadline)
+    end.privateWord.ticket.wait(timeoutNanoseconds: Deadline.shorter(timeout, Spin.napNanoseconds))
+  }
+
+  /// Sleeps until there may be something to read, or nothing will ever be.
+  private mutating func sleep(until deadline: ContinuousClock.Instant?) {
+    let ticket = end.privateWord.ticket
+    let limit = end.listen()
+    if limit >= 0 { records.notePackets(through: end.channel) }
+    let maySleep = records.prepareToSleep(Doorbell.asleepOnFutex, through: end.channel)
+    payOwedSignal()
+    // After the ticket: what is not seen here ends the sleep.
+    guard !hasNews else { return }
+    let timeout = Deadline.shorter(Deadline.nanoseconds(until: deadline), limit)
+    if maySleep {
+      records.consumer.sleep(since: ticket, timeoutNanoseconds: timeout)
+    } else if records.consumer.mustPoll, !records.isWorthLooking(through: end.channel) {
+      ticket.wait(timeoutNanoseconds: Deadline.shorter(timeout, Spin.napNanoseconds))
+    }
+    records.consumer.stayAwake()
+  }
+
+  /// Promises the writer that this reader looks by itself, so that the writer, if it is a split one too, needs no
+  /// memory fence for each message. A later ``waitForMessage(timeout:)`` that sleeps pays for both, with a `membarrier`
+  /// call of some microseconds.
   public mutating func startPolling() {
     if Membarrier.isRegistered { records.consumer.startPolling() }
   }
@@ -177,96 +226,143 @@ public struct PortReader: ~Copyable, Sendable {
     if let deadline, ContinuousClock.now >= deadline { throw .timedOut }
   }
 
-  /// After a look in vain: whether the ring is empty, and more may come.
+  /// After a failed look: whether the ring is empty, and more may come.
   @inlinable @inline(__always)
   mutating func hasNothingYet() -> Bool {
     guard records.consumer.isEmpty else { return false }
     emptyLooks &+= 1
-    return records.consumer.hasReadNothing && emptyLooks != 0 || isStillOpen()
+    return records.consumer.hasReadNothing && emptyLooks != 0 && !mark.isInherited || isStillOpen()
   }
 
   // MARK: Off the hot path
 
-  /// After some looks in vain, or the first one: whether there may be more.
+  /// After the first failed look, or a number of them: whether there may be more.
   @usableFromInline @inline(never)
   mutating func isStillOpen() -> Bool {
+    if mark.isInherited { return false }
     records.consumer.letProducerGetAhead()
-    // A reader that polls never sleeps, where it would tell: so that an overflow that was read can be given back.
+    // A reader that polls never sleeps, and so never says what it has read: the overflow could not be given back.
     if records.consumer.capacity > GrowthPolicy().steadyCapacity, records.consumer.hasUnreleased {
       records.consumer.release()
-      payOwedRing()
+      payOwedSignal()
     }
-    return !isClosing
+    closeOldPorts()
+    return !hasNews
   }
 
-  /// The other end is gone: what is on the ring is all there will be.
-  private var isClosing: Bool { violation != nil || end.isPeerGone }
+  /// There is something to find out besides messages: the other end is gone, or packets have come.
+  private var hasNews: Bool { violation != nil || end.isPeerGone || records.packetsMayWait || end.hasPackets }
 
   @usableFromInline @inline(never)
   func sizeMismatch(_ expected: Int, _ actual: Int) -> PortError {
     .decodingFailed(BitwiseSizeMismatch(expectedByteCount: expected, actualByteCount: actual))
   }
 
-  /// Whoever posts here sleeps on its socket until there is room.
+  /// After a message was read: signals a writer that waits for room, and sees to ports that nobody has taken.
   @usableFromInline @inline(never)
-  mutating func payOwedRing() {
-    if records.consumer.takeOwedRing() { end.channel.ring() }
+  mutating func runErrands() {
+    payOwedSignal()
+    seeToPorts()
   }
 
-  /// A message in fragments, with ports, behind a wrap or a link; or the end. One longer than `limit` stays.
+  /// Signals a writer that sleeps on its socket until there is room.
+  private mutating func payOwedSignal() {
+    if records.consumer.takeOwedSignal() { end.channel.signal() }
+    records.consumer.hasErrand = arePortsOld && !ports.isEmpty
+  }
+
+  /// Ports of the message before are closed; those of this one have until the next.
+  private mutating func seeToPorts() {
+    if arePortsOld { ports = [] }
+    arePortsOld = !ports.isEmpty && !isInBatch
+    records.consumer.hasErrand = arePortsOld
+  }
+
+  /// Before it is known whether there will be another message: one of these may be the other end of this very channel, which
+  /// would otherwise never close.
+  private mutating func closeOldPorts() {
+    if arePortsOld { seeToPorts() }
+  }
+
+  /// Several messages are read as by one read, so that their ports stay together.
+  @usableFromInline @inline(never)
+  mutating func beginBatch() { isInBatch = true }
+
+  @usableFromInline @inline(never)
+  mutating func endBatch(hasRead: Bool) {
+    isInBatch = false
+    payOwedSignal()
+    if hasRead { seeToPorts() }
+  }
+
+  /// A message in fragments, with ports, behind a wrap or a link; or the close. One longer than `limit` stays.
   @usableFromInline @inline(never)
   mutating func readUncommon<Result>(
     limit: Int = .max, _ body: (RawSpan) -> Result
   ) throws(PortError) -> Result? {
+    try end.checkProcess()
+    isHeldBack = false
     if let violation { throw .peerClosed(.protocolViolation(violation)) }
-    defer { payOwedRing() }
-    while true {
-      switch records.seekEnd(messageLimitBytes: end.options.messageLimitBytes) {
-      case .nothing:
-        guard end.isPeerGone else { return nil }
-        // What was committed before the hang-up can be seen now.
-        guard records.consumer.isEmpty else { continue }
-        end.channel.discardPackets()
-        throw .peerClosed(end.closeReason)
-      case .unfinished: return nil
-      case .blocked(let error): throw .system(error)
+    defer { payOwedSignal() }
+    // Before the look: what was committed, and sent, before the hang-up can be seen by it.
+    let isPeerGone = end.isPeerGone
+    if end.takePackets() { records.packetsMayWait = true }
+    switch records.seekLast(messageLimitBytes: end.options.messageLimitBytes, through: end.channel) {
+    case .nothing:
+      guard isPeerGone else { return nil }
+      // A message without its packet was never posted.
+      end.channel.discardPackets()
+      throw .peerClosed(end.closeReason)
+    case .unfinished, .doorbells: return nil
+    case .blocked(nil):
+      isHeldBack = true
+      return nil
+    case .blocked(let error?): throw .system(error)
+    case .violation(let what): throw endReading(what)
+    case .last(let record):
+      // Before anything of its end is taken, so that the message stays.
+      let byteCount = records.byteCount(of: record)
+      if byteCount > limit { throw .messageTooLarge(byteCount: byteCount, limit: limit) }
+      if record.portCount > 0, try !receivePorts(record) { return nil }
+      let completion = records.complete(record, messageLimitBytes: end.options.messageLimitBytes, body) {
+        $0.withBytes(body)
+      }
+      switch completion {
+      case .message(let result):
+        seeToPorts()
+        return result
       case .violation(let what): throw endReading(what)
-      case .end(let record):
-        // Before anything of its end is taken, so that the message stays.
-        let byteCount = records.byteCount(of: record)
-        if byteCount > limit { throw .messageTooLarge(byteCount: byteCount, limit: limit) }
-        if record.portCount > 0 { try receivePorts(record) }
-        let completion = records.complete(record, messageLimitBytes: end.options.messageLimitBytes, body) {
-          $0.withBytes(body)
-        }
-        switch completion {
-        case .message(let result): return result
-        case .violation(let what): throw endReading(what)
-        case .refused: throw .system(SystemError(call: "malloc", errno: ENOMEM))
-        }
+      case .refused: throw .system(SystemError(call: "malloc", errno: ENOMEM))
       }
     }
   }
 
-  /// A value that is not just there, or a message of another size, which is consumed.
-  @usableFromInline @inline(never)
-  mutating func readUncommon<Value: BitwiseCopyable>(bitwise type: Value.Type) throws(PortError) -> Value? {
-    var byteCount = 0
-    let value: Value?? = try readUncommon { bytes in
-      byteCount = bytes.byteCount
-      return byteCount == MemoryLayout<Value>.size ? unsafe bytes.unsafeLoadUnaligned(as: Value.self) : nil
+  /// A value that does not lie ready, or a message of another size, which is consumed.
+  @unsafe @usableFromInline @inline(never)
+  mutating func readUncommon<Value: BitwiseCopyable>(unsafeBitwise type: Value.Type) throws(PortError) -> Value? {
+    var value: Value?
+    let byteCount = try readUncommon { bytes in
+      if bytes.byteCount == MemoryLayout<Value>.size { value = unsafe bytes.unsafeLoadUnaligned(as: Value.self) }
+      return bytes.byteCount
     }
-    guard let value else { return nil }
-    guard let value else { throw sizeMismatch(MemoryLayout<Value>.size, byteCount) }
+    if let byteCount, value == nil { throw sizeMismatch(MemoryLayout<Value>.size, byteCount) }
     return value
   }
 
-  private mutating func receivePorts(_ record: RingRecord) throws(PortError) {
+  /// `false`: they will come, and the record stays until then.
+  private mutating func receivePorts(_ record: RingRecord) throws(PortError) -> Bool {
     switch end.channel.receivePorts(count: record.portCount, options: end.options, loop: end.loop) {
-    case .success(let ports): self.ports += ports
+    case .success(let ports):
+      if arePortsOld || !isInBatch { self.ports = [] }
+      self.ports += ports
+      arePortsOld = false
+      return true
     case .failure(.violation(let what)): throw endReading(what)
-    // The record stays, and with it all of the message.
-    case .failure(.blocked(let error)): throw .system(error)
+    // The record stays, and with it the whole message.
+    case .failure(.blocked(let error?)): throw .system(error)
+    case .failure(.blocked(nil)):
+      isHeldBack = true
+      return false
     case .failure(.message(let error)):
       records.skip(record)
       throw .decodingFailed(error)
@@ -277,6 +373,8 @@ public struct PortReader: ~Copyable, Sendable {
     violation = what
     records = RecordReader()
     end.channel.hangUp()
+    // Another channel's end may be among them, which would be held for as long as the program keeps this one.
+    end.channel.discardPackets()
     return .peerClosed(.protocolViolation(what))
   }
 }

@@ -7,13 +7,14 @@ import SharedRing
 struct AfterLock: Sendable {
   /// The loop gives this port a turn.
   var scheduled: PortCore?
-  /// Its threads look again.
-  var parker: Parker?
+  /// Threads that receive look again.
+  var rung: PrivateWord?
   private var rest: [Deed] = []
 
   private enum Deed: Sendable {
     case resumeReceiver(MessageWaiter, MessageEvent?)
     case resumePoster(SpaceWaiter, Result<Void, PortError>)
+    case ring(PrivateWord)
     case release(PortHandlers)
     case releaseKept(KeptPort)
   }
@@ -31,18 +32,19 @@ struct AfterLock: Sendable {
   mutating func release(_ kept: KeptPort?) { if let kept { rest.append(.releaseKept(kept)) } }
 
   /// All that a receiver has is given up; those who wait for a message hear that there will be none.
-  mutating func dismiss(_ receiver: Receiver) {
+  mutating func dismiss(_ receiver: consuming Receiver) {
     release(receiver.handlers)
     release(receiver.retained)
     for waiter in receiver.waiters { resume(waiter, nil) }
-    if let parker = receiver.parker { self.parker = parker }
+    // Several receivers may be dismissed at once.
+    if let word = receiver.threads.ring() { rest.append(.ring(word)) }
   }
 
   /// Not with a lane locked.
   @inline(__always)
   func perform() {
     if let scheduled { scheduled.loop.schedule(scheduled) }
-    if let parker { parker.wakeAll() }
+    if let rung { rung.ring() }
     if !rest.isEmpty { performRest() }
   }
 
@@ -55,6 +57,7 @@ struct AfterLock: Sendable {
       case .resumePoster(let waiter, let result):
         waiter.resume(result)
         crashPoint(.spaceResumed)
+      case .ring(let word): word.ring()
       case .release, .releaseKept: break
       }
     }

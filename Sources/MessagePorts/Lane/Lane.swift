@@ -10,25 +10,25 @@ import Synchronization
 /// is an ``AfterLock``. Whoever holds one lane's lock takes another one's only under the ``TransferLock``, so there is no
 /// order to get wrong.
 final class Lane: Sendable {
-  let state: Mutex<LaneState>
+  let state: Lock<LaneState>
   /// The lane is locked because its channel is becoming shared. Of use only under the ``TransferLock``, whose holder
   /// comes by again if ports wait in each other's channels; relaxed for the same reason.
   let isMoving = Atomic<Bool>(false)
 
-  init(_ options: ChannelOptions) { state = Mutex(LaneState(options)) }
+  init(_ options: ChannelOptions) { state = Lock(LaneState(options)) }
 
   /// The lane on which an end that has arrived from another process posts.
   init(_ options: ChannelOptions, producer: consuming RingProducer, channel: SharedChannel) {
     var initial = LaneState(options)
     initial.sending.attach(producer, to: channel)
-    state = Mutex(initial)
+    state = Lock(initial)
   }
 
   /// The lane on which an end that has arrived from another process receives.
   init(_ options: ChannelOptions, records: consuming RecordReader, channel: SharedChannel) {
     var initial = LaneState(options)
     initial.receiving.attach(records, to: channel)
-    state = Mutex(initial)
+    state = Lock(initial)
   }
 }
 
@@ -59,5 +59,5 @@ enum LaneTransport: Sendable {
   }
 
   /// Wakes whoever sleeps on the channel's socket.
-  func ringSocket() { channel?.ring() }
+  func signalOnSocket() { channel?.signal() }
 }

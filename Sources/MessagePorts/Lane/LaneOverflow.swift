@@ -2,12 +2,12 @@ import SharedRing
 
 /// What a lane took when its receiver did not keep up is given back once that was read, although nothing more is posted:
 /// the poster's loop waits for the reading as it would for space.
-enum LaneOverflow: Sendable {
+enum LaneOverflow: Sendable, Equatable {
   /// There is none, or it has not been noticed.
   case none
   case noticed
-  /// The receiver was asked, on the doorbell, to tell when it has read something.
-  case announced
+  /// The receiver was asked, on the doorbell, to tell when it has read further than this.
+  case announced(position: UInt64)
   /// It did, and there was more to read. A receiver that gets on is not to be bothered with each step.
   case resting
 }
@@ -24,16 +24,15 @@ extension SendingHalf {
 
   /// Gives an overflow back that was read; otherwise says whether the doorbell has to be armed for it.
   ///
-  /// - Parameters:
-  ///   - doorbell: what is on the doorbell as long as nobody has rung.
-  ///   - rest: to ask again a little later.
-  mutating func overflowNeedsDoorbell(_ doorbell: UInt32, rest: () -> Void) -> Bool {
+  /// - Parameter rest: to ask again a little later.
+  mutating func overflowNeedsDoorbell(rest: () -> Void) -> Bool {
     guard overflow != .none else { return false }
     guard holdsOverflow else {
       overflow = .none
       return false
     }
-    if producer.unreleasedBytes() == 0 {
+    let unread = producer.unreleasedBytes()
+    if unread == 0 {
       overflow = .none
       // Without memory for a small segment, there is still the big one.
       guard (try? producer.shrink(policy)) != nil else { return false }
@@ -41,12 +40,13 @@ extension SendingHalf {
       wakeReceiver()
       return false
     }
-    if overflow == .announced, producer.announcedDoorbell != doorbell {
+    let position = producer.position - UInt64(unread)
+    if case .announced(let before) = overflow, position > before {
       overflow = .resting
       rest()
     }
     guard overflow != .resting else { return false }
-    overflow = .announced
+    overflow = .announced(position: position)
     return true
   }
 }

@@ -1,5 +1,3 @@
-import Synchronization
-
 /// The handlers of a port. Each is called on the port's event loop, one at a time.
 struct PortHandlers: Sendable {
   var onMessage: (@Sendable (MessageEvent) -> Void)?
@@ -20,38 +18,47 @@ struct Receiver: Sendable {
   var configuration: UInt32 = 0
   /// Tasks that wait for the next message, in the order they came.
   var waiters: [MessageWaiter] = []
-  /// Threads that wait for the next message while the channel is local; those of a shared one sleep on its doorbell.
-  var parker: Parker?
+  /// Threads that wait for the next message.
+  var threads = SleepingThreads()
   /// On the loop's run queue.
   var isScheduled = false
   /// The library's own reference to a started port with a message handler: the program need not hold one.
   var retained: KeptPort?
 
-  enum End: Sendable {
+  /// What can still come.
+  enum Outlook: Sendable {
     /// More may come.
     case open
     /// Nothing more will be posted. What is queued is still delivered, and `close` after it.
     case gone(CloseReason)
     /// The `close` event was delivered; nothing will ever happen here again.
     case delivered(CloseReason)
+
+    var phase: ReceivingState.Phase {
+      switch self {
+      case .open: .open
+      case .gone: .gone
+      case .delivered: .over
+      }
+    }
   }
-  var end = End.open
+  var outlook = Outlook.open
 
   /// Whether a message that waits would be taken now.
   var hasTaker: Bool { (isStarted && handlers.onMessage != nil) || !waiters.isEmpty }
 
   /// Whether anybody wants to hear from the event loop at all.
-  var wantsEvents: Bool { !handlers.isEmpty || !waiters.isEmpty || parker != nil }
+  var wantsEvents: Bool { !handlers.isEmpty || !waiters.isEmpty }
 
   /// A started port with a message handler lives as long as both ends are open.
   var shouldBeRetained: Bool {
-    if case .delivered = end { return false }
+    if case .delivered = outlook { return false }
     return isStarted && handlers.onMessage != nil
   }
 
-  /// Why the channel is at its end, if the other side is gone.
+  /// Why the channel has closed, if the other end is gone.
   var peerClosed: CloseReason? {
-    switch end {
+    switch outlook {
     case .open: nil
     case .gone(let reason), .delivered(let reason): reason
     }
@@ -71,14 +78,18 @@ extension Receiver {
     waiters.firstIndex { $0.id == id }.map { waiters.remove(at: $0) }
   }
 
-  /// Something has come, or come to its end: who has to look at it. Under the lane's lock.
+  /// Something has come, or nothing more will: who has to look. Under the lane's lock.
   mutating func notify() -> AfterLock {
     var after = AfterLock.none
-    if let core, !isScheduled, wantsEvents {
-      isScheduled = true
-      after.scheduled = core
-    }
-    after.parker = parker
+    after.scheduled = schedule()
+    after.rung = threads.ring()
     return after
+  }
+
+  /// The port that has to be given a turn, if anybody wants to hear from its loop and it has not been asked for one.
+  mutating func schedule() -> PortCore? {
+    guard let core, !isScheduled, wantsEvents else { return nil }
+    isScheduled = true
+    return core
   }
 }

@@ -9,8 +9,15 @@ struct ReceivingHalf: ~Copyable {
   private(set) var transport = LaneTransport.local
   var receiver = Receiver()
   let options: ChannelOptions
+  /// Larger messages go the uncommon way, where a turn's allowance is spent.
+  private let plainLimitBytes: Int
+  /// How often in a row a look came to no end, once the peer was gone.
+  private var looksInVain = 0
 
-  init(_ options: ChannelOptions) { self.options = options }
+  init(_ options: ChannelOptions) {
+    self.options = options
+    plainLimitBytes = min(options.messageLimitBytes, 32 << 10)
+  }
 
   /// A port's reader tells what it has read in small steps: a poster that finds the ring full waits a moment if it sees
   /// that the reader gets on, and that is better than to make the ring grow.
@@ -38,72 +45,79 @@ struct ReceivingHalf: ~Copyable {
 // MARK: - Looking
 
 extension ReceivingHalf {
-  /// Goes on to the next whole message; see ``RecordReader/seekEnd(messageLimitBytes:)``.
-  private mutating func seekEnd() -> RecordReader.Prospect {
-    let prospect = records.seekEnd(messageLimitBytes: options.messageLimitBytes)
-    if case .end(let record) = prospect, record.kind == .message, record.byteCount > options.messageLimitBytes {
+  /// Goes on to the next whole message; see ``RecordReader/seekLast(messageLimitBytes:through:)``.
+  private mutating func seekLast() -> RecordReader.Prospect {
+    let prospect = records.seekLast(messageLimitBytes: options.messageLimitBytes, through: transport.channel)
+    if case .last(let record) = prospect, record.kind == .message, record.byteCount > options.messageLimitBytes {
       return .violation("message of \(record.byteCount) bytes, over the limit")
     }
     return prospect
   }
 
-  enum Outlook {
+  enum Sighting {
     case message
     case nothing
+    /// Doorbells lie before whatever there is, more than are taken in a row.
+    case doorbells
+    /// So much has come that others have their turn first.
+    case unfinished
     /// It cannot be seen now, because the system lacks what it takes to map it.
     case blocked
     case violation(String)
   }
 
-  /// Looks for a whole message, once nothing more is posted. Takes nothing out of the queue.
-  mutating func lookAhead() -> Outlook {
+  /// Looks for a whole message, once nothing more is posted, or a packet has come. Takes nothing out of the queue.
+  mutating func lookAhead() -> Sighting {
     if !queue.isEmpty { return .message }
-    switch seekEnd() {
-    case .end: return .message
+    let prospect = seekLast()
+    if case .unfinished = prospect { looksInVain += 1 } else { looksInVain = 0 }
+    switch prospect {
+    case .last: return .message
     case .nothing: return .nothing
+    case .doorbells: return .doorbells
     case .blocked: return .blocked
     case .violation(let what): return .violation(what)
-    case .unfinished: return .violation("fragments without end")
+    // A peer that is gone cannot have left so much. Others may still have its memory.
+    case .unfinished: return looksInVain > 1 << 14 ? .violation("fragments without end") : .unfinished
     }
   }
+
+  /// Whether packets other than doorbells wait, or may: then nobody sleeps before it is known what announces them.
+  mutating func notePackets() -> Bool {
+    guard records.consumer.isAttached, let channel = transport.channel else { return false }
+    return records.notePackets(through: channel)
+  }
+
+  /// Whether there may be something to take.
+  mutating func isWorthLooking() -> Bool { records.isWorthLooking(through: transport.channel) }
 
   /// The word on which this end sleeps, if the channel is shared.
   var doorbell: SleepPreparation {
     records.consumer.memory.map { unsafe .ready(records.consumer.doorbellWord, $0) } ?? .notNeeded
   }
 
-  /// Takes what `core` has announced on the doorbell back, and makes its threads that sleep in a receive look again.
-  func wakeThreads(of core: PortCore) {
-    guard records.consumer.isAttached else { return }
-    records.consumer.takeAnnouncementBack()
-    // Relaxed: it goes up under this lock.
-    if core.sleepingThreads.load(ordering: .relaxed) > 0 { records.consumer.wakeSleepers() }
-  }
+  /// If the loop has no taker any more: it may have announced itself in place of a thread that sleeps in a receive, and
+  /// been rung in its place. Returns what makes such threads announce themselves again, once the lock is released.
+  mutating func leaveDoorbellToThreads() -> PrivateWord? { receiver.hasTaker ? nil : receiver.threads.ring() }
 
-  /// The loop has no taker any more. It may have announced itself over a thread that sleeps in a receive, and been rung
-  /// in its place: such a thread announces itself again.
-  func leaveDoorbellToThreads() {
-    guard !receiver.hasTaker, let core = receiver.core else { return }
-    // Relaxed: it goes up under this lock.
-    if core.sleepingThreads.load(ordering: .relaxed) > 0 { wakeThreads(of: core) }
-  }
-
-  /// Whoever posts here sleeps on its socket until there is room.
+  /// Signals a poster that sleeps on its socket until there is room.
   @inline(never)
-  mutating func payOwedRing() {
-    if records.consumer.takeOwedRing() { transport.ringSocket() }
+  mutating func payOwedSignal() {
+    if records.consumer.takeOwedSignal() { transport.signalOnSocket() }
   }
 
   /// Lets the poster know what was read.
   mutating func release() {
     records.consumer.release()
-    payOwedRing()
+    payOwedSignal()
   }
 
   /// The peer broke the format: whatever it writes from now on is not looked at. Returns whom to hang up on.
   mutating func endReading(_ what: String) -> SharedChannel? {
     records = RecordReader()
-    receiver.end = .gone(.protocolViolation(what))
+    receiver.outlook = .gone(.protocolViolation(what))
+    // Another channel's end may be among them, which would be held for as long as the program keeps this one.
+    transport.channel?.discardPackets()
     return transport.channel
   }
 }
@@ -113,8 +127,11 @@ extension ReceivingHalf {
 /// What a receiver finds.
 enum Taken {
   case nothing
-  /// There is something, and it cannot be taken now, because the system lacks what it takes.
-  case blocked(SystemError)
+  /// There may be something, but so much has come before it that others have their turn first.
+  case unfinished
+  /// There is something, and it cannot be taken now, because the system lacks what it takes. `nil`: it is only a matter of
+  /// time.
+  case blocked(SystemError?)
   case message(MessageEvent)
   case failed(MessageError)
   case violation(String)
@@ -135,9 +152,9 @@ extension LaneState {
 extension ReceivingHalf {
   fileprivate mutating func takeFromRing(loop: @autoclosure () -> EventLoop) -> Taken {
     // What most turns of a port end with.
-    if records.consumer.isEmpty {
+    if records.consumer.isEmpty, !records.packetsMayWait {
       if hasOverflowed { tellWhenAllIsRead() }
-      if records.consumer.owesRing { payOwedRing() }
+      if records.consumer.hasErrand { payOwedSignal() }
       return .nothing
     }
     var event = MessageEvent(payload: MessagePayload(), ports: [])
@@ -146,7 +163,7 @@ extension ReceivingHalf {
     return taken
   }
 
-  private var hasOverflowed: Bool { records.consumer.capacity > GrowthPolicy().steadyCapacity }
+  var hasOverflowed: Bool { records.consumer.capacity > GrowthPolicy().steadyCapacity }
 
   /// Whoever takes by hand may never look again: the poster hears at once when all of an overflow was read.
   @inline(never)
@@ -157,27 +174,29 @@ extension ReceivingHalf {
   /// The common case: a whole message without ports on the ring. `event` has none, either.
   @inline(__always)
   mutating func takePlain(into event: inout MessageEvent) -> Bool {
-    let limit = options.messageLimitBytes
+    let limit = plainLimitBytes
     // What exceeds the limit, or the memory there is, stays for the uncommon path.
     let wasTaken = records.consumer.tryTake { $0.byteCount <= limit && event.assign($0) }
     guard wasTaken else { return false }
     crashPoint(.receiveConsumed)
     if options.queueLimitBytes != nil { records.consumer.release() }
-    if records.consumer.owesRing { payOwedRing() }
+    if records.consumer.hasErrand { payOwedSignal() }
     return true
   }
 
   private mutating func takeUncommon(loop: EventLoop) -> Taken {
-    defer { payOwedRing() }
-    switch seekEnd() {
+    defer { payOwedSignal() }
+    switch seekLast() {
     case .nothing: return .nothing
-    case .unfinished: return .nothing  // for this time; the ring is not empty, so nobody goes to sleep
+    case .unfinished, .doorbells: return .unfinished
     case .blocked(let error): return .blocked(error)
     case .violation(let what): return .violation(what)
-    case .end(let record):
+    case .last(let record):
       crashPoint(.receiveFound)
+      guard records.copyPieces(of: record) else { return .unfinished }
       // Before the record is taken: if the ports cannot be had yet, all of the message stays.
       let ports = receivePorts(of: record, loop: loop)
+      records.allowance?.spend(ports: record.portCount)
       if case .failure(.blocked(let error)) = ports { return .blocked(error) }
       let completion = records.complete(record, messageLimitBytes: options.messageLimitBytes) {
         MessagePayload(copying: $0)

@@ -3,7 +3,7 @@ import SharedRing
 
 /// The half of a lane that posts.
 struct SendingHalf: ~Copyable {
-  /// Attached exactly if the transport is a ring.
+  /// Attached exactly if the transport is a ring, and no packet is on its way: whoever sends that has the producer.
   var producer = RingProducer()
   private(set) var transport = LaneTransport.local
   var audience = Audience.present
@@ -70,7 +70,7 @@ extension SendingHalf {
   @inline(__always)
   mutating func wakeReceiver() {
     producer.publishPosition()
-    if producer.consumerSleeps(), producer.wakeConsumer() { transport.ringSocket() }
+    if producer.consumerSleeps(), producer.wakeConsumer() { transport.signalOnSocket() }
   }
 
   /// What a failure of the ring means to the poster. Returns if it means that the message is discarded.
@@ -89,7 +89,7 @@ extension SendingHalf {
 
 extension SharedChannel: RingConsumerContact {
   func consumerIsGone() -> Bool { isHungUp }
-  func ringSocket() { ring() }
+  func signalOnSocket() { signal() }
 }
 
 // MARK: - Posting
@@ -101,6 +101,8 @@ enum PostOutcome: Sendable {
   case overflowed
   /// The port is being transferred by another thread; whether that succeeds decides.
   case departing
+  /// Another thread sends the ports of a message; this one comes after it.
+  case packetUnderWay
 }
 
 extension LaneState {
@@ -108,8 +110,10 @@ extension LaneState {
   mutating func postUncommon(_ bytes: RawSpan) throws(PortError) -> PostOutcome {
     if sending.audience.isGone { return .done }
     guard case .ring(let channel) = sending.transport else {
-      return .followUp(appendLocally(QueuedMessage(payload: try makeLocalPayload(bytes), ports: [])))
+      try checkLocalRoom(byteCount: bytes.byteCount)
+      return .followUp(appendLocally(QueuedMessage(payload: try .copy(of: bytes), ports: [])))
     }
+    if sending.isPacketUnderWay { return .packetUnderWay }
     do throws(RingError) {
       let header = try sending.producer.stage(bytes, policy: sending.policy, contact: channel)
       sending.producer.publish(header)
@@ -120,17 +124,13 @@ extension LaneState {
     return sending.noticeOverflow() ? .overflowed : .done
   }
 
-  /// Copies a message for the local queue, if the limits allow.
-  mutating func makeLocalPayload(_ bytes: RawSpan) throws(PortError) -> MessagePayload {
+  /// Throws if the local queue has no room for a message under its limit.
+  mutating func checkLocalRoom(byteCount: Int) throws(PortError) {
     if let limit = sending.policy.unreadLimitBytes,
-      receiving.queue.byteCount + RecordHeader.recordBytes(payloadBytes: bytes.byteCount) > limit
+      receiving.queue.byteCount + RecordHeader.recordBytes(payloadBytes: byteCount) > limit
     {
       throw .queueFull(limit: limit)
     }
-    guard let payload = MessagePayload(copying: bytes) else {
-      throw .system(SystemError(call: "malloc", errno: ENOMEM))
-    }
-    return payload
   }
 
   @inline(__always)

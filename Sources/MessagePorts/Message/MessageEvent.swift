@@ -2,8 +2,8 @@ public import MessageCoding
 
 /// A message that has arrived: its bytes, and the ports that came with it.
 ///
-/// The bytes are a copy that belongs to the event; nothing the sender does afterwards changes them. Ports that nobody
-/// keeps close when the last copy of the event goes away.
+/// The bytes are a copy that belongs to the event; nothing that the sender does changes them. Ports that nobody keeps
+/// close when the last copy of the event goes away.
 ///
 /// Thread safety: an immutable value.
 public struct MessageEvent: Sendable {
@@ -20,7 +20,7 @@ public struct MessageEvent: Sendable {
     self.ports = ports
   }
 
-  /// Becomes a message without ports; `false`, and unchanged, for want of memory.
+  /// Becomes a message without ports; `false`, and unchanged, if there is no memory.
   @inline(__always)
   mutating func assign(_ bytes: RawSpan) -> Bool { payload.assign(bytes) }
 
@@ -34,7 +34,7 @@ public struct MessageEvent: Sendable {
     return event
   }
 
-  /// Calls `body` with the message's bytes. No copy is made.
+  /// Calls `body` with the message's bytes, without copying them.
   @inlinable @inline(__always)
   public func withBytes<Result: ~Copyable, Failure: Error>(
     _ body: (RawSpan) throws(Failure) -> Result
@@ -43,6 +43,8 @@ public struct MessageEvent: Sendable {
   }
 
   /// The message's bytes, copied.
+  ///
+  /// - Complexity: O(bytes).
   public var bytes: [UInt8] {
     withBytes { span in
       unsafe [UInt8](unsafeUninitializedCapacity: span.byteCount) { buffer, count in
@@ -54,12 +56,30 @@ public struct MessageEvent: Sendable {
 
   /// The message as a plain value, as posted with ``MessagePort/postMessage(bitwise:transfer:)``.
   ///
+  /// Safe whatever a peer has sent.
+  ///
   /// - Throws: ``PortError/decodingFailed(_:)`` with ``BitwiseSizeMismatch`` if the size differs.
   @inlinable
-  public func load<Value: BitwiseCopyable>(as type: Value.Type) throws(PortError) -> Value {
+  public func load<Value: PlainValue>(as type: Value.Type) throws(PortError) -> Value {
+    _ = Value.layout
+    return try unsafe unsafeLoad(as: type)
+  }
+
+  /// The message as a value of any type that is copied bit by bit, as posted with
+  /// ``MessagePort/postMessage(unsafeBitwise:transfer:)``.
+  ///
+  /// Unsafe: bytes that are no value of the type, such as those of an enum with another case, lead to undefined behaviour.
+  /// Only for peers who can be trusted never to send such bytes. Otherwise as ``load(as:)``.
+  @inlinable
+  @unsafe
+  public func unsafeLoad<Value: BitwiseCopyable>(as type: Value.Type) throws(PortError) -> Value {
     let size = MemoryLayout<Value>.size
     guard byteCount == size else {
       throw .decodingFailed(BitwiseSizeMismatch(expectedByteCount: size, actualByteCount: byteCount))
+    }
+    // The common case: to lend out all of what a payload holds in itself, the compiler copies it.
+    if size <= 8, bodyOffset == 0, payload.heap == nil {
+      return unsafe withUnsafeBytes(of: payload.inline.0) { unsafe $0.loadUnaligned(as: Value.self) }
     }
     return withBytes { span in
       unsafe span.withUnsafeBytes { unsafe $0.loadUnaligned(as: Value.self) }
@@ -72,6 +92,7 @@ public struct MessageEvent: Sendable {
   ///   - type: what the message is expected to be.
   ///   - coder: the process's coder by default; see ``MessageCoders``.
   /// - Throws: ``PortError/decodingFailed(_:)`` with the coder's `DecodingError`.
+  /// - Complexity: the coder's: O(bytes) for `BinaryMessageCoder`, if `init(from:)` is linear.
   public func decode<Value: Decodable>(
     _ type: Value.Type, coder: any MessageCoder = MessageCoders.current
   ) throws(PortError) -> Value {
@@ -83,7 +104,7 @@ public struct MessageEvent: Sendable {
   }
 }
 
-/// A message does not have the size of the plain value that it was to be read as.
+/// A message was to be read as a plain value, and has another size.
 public struct BitwiseSizeMismatch: Error, Hashable, Sendable {
   /// The size of the value's type, in bytes.
   public let expectedByteCount: Int

@@ -1,11 +1,12 @@
+import Glibc
 public import SharedRing
 
 /// A message's bytes, owned: small ones inside the value, larger ones on the heap.
 @usableFromInline struct MessagePayload: Sendable {
-  /// What fits without an allocation: a small encoded value, with the event still cheap to pass around.
+  /// What fits without an allocation: a small encoded value, while the event is still cheap to pass around.
   static let inlineCapacity = 112
 
-  /// A tuple, because it is copied as plain bytes where a generic array goes through its type's metadata.
+  /// A tuple, because it is copied as plain bytes; a generic array goes through its type's metadata.
   @usableFromInline typealias InlineBytes = (
     UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64,
     UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64
@@ -17,12 +18,17 @@ public import SharedRing
   /// No bytes.
   init() {}
 
-  /// Copies `bytes`, or fails for want of memory.
+  /// Copies `bytes`; `nil` if there is no memory.
   init?(copying bytes: RawSpan) {
     guard assign(bytes) else { return nil }
   }
 
-  /// Becomes a copy of `bytes`; `false`, and unchanged, for want of memory.
+  static func copy(of bytes: RawSpan) throws(PortError) -> MessagePayload {
+    guard let copy = MessagePayload(copying: bytes) else { throw .system(SystemError(call: "malloc", errno: ENOMEM)) }
+    return copy
+  }
+
+  /// Becomes a copy of `bytes`; `false`, and unchanged, if there is no memory.
   @inline(__always)
   mutating func assign(_ bytes: RawSpan) -> Bool {
     if bytes.byteCount <= Self.inlineCapacity {

@@ -1,6 +1,6 @@
 /// A port that the library keeps alive. As long as there is one, its loop is not idle.
 final class KeptPort: Sendable {
-  /// The port, or the connection that is made of it.
+  /// The port, or the connection made of it.
   let owner: any AnyObject & Sendable
   let loop: EventLoop
 

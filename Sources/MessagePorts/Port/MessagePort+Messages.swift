@@ -1,7 +1,5 @@
-import Synchronization
-
 extension MessagePort {
-  /// The port's messages as an asynchronous sequence: iterating it starts the port, and it ends after the other end is
+  /// The port's messages as an asynchronous sequence. Iterating it starts the port. It finishes once the other end is
   /// closed and everything was received, or when this port is closed or transferred.
   public struct Messages: AsyncSequence, Sendable {
     public typealias Element = MessageEvent
@@ -26,7 +24,7 @@ extension MessagePort {
     }
   }
 
-  /// See ``Messages``. Several iterations share the messages between them.
+  /// See ``Messages``. Several iterations share the messages: each message goes to one of them.
   public var messages: Messages { Messages(port: self) }
 }
 
@@ -49,7 +47,7 @@ extension PortCore {
       await Resumption.suspend { resumption in
         let mayWait = incoming.state.withLock { lane in
           guard lane.receiving.receiver.core === self, !Task.isCancelled else { return false }
-          if case .delivered = lane.receiving.receiver.end { return false }
+          if case .delivered = lane.receiving.receiver.outlook { return false }
           lane.receiving.receiver.addWaiter(MessageWaiter(id: id, resumption: resumption))
           return true
         }
@@ -59,10 +57,10 @@ extension PortCore {
         loop.schedule(self)
       }
     } onCancel: {
-      let waiter = incoming.state.withLock { lane -> MessageWaiter? in
-        defer { lane.receiving.leaveDoorbellToThreads() }
-        return lane.receiving.receiver.removeWaiter(id)
+      let (waiter, rung) = incoming.state.withLock { lane in
+        (lane.receiving.receiver.removeWaiter(id), lane.receiving.leaveDoorbellToThreads())
       }
+      rung?.ring()
       waiter?.resumption.resume(nil)
     }
   }

@@ -1,16 +1,14 @@
 import SharedRing
-import Synchronization
 
-// How an end leaves its core: it closes, it moves to a core of this process or to another process, or its halves go
-// without the locks.
+// How an end leaves its core: it closes, moves to another core or another process, or is split into halves.
 
 // MARK: - Closing
 
 extension PortCore {
   func close() {
     var unread = closeAlone()
-    // Ports in unread messages close as well, and those in their unread messages. One after the other, rather than each
-    // by the release of the message that it is in: a nesting may be deeper than the stack.
+    // Ports in unread messages close as well, and so do the ports in theirs. A loop rather than the release of each
+    // message: the nesting may be deeper than the stack.
     while let message = unread.popLast() {
       for port in message.ports { unread += port.core.closeAlone() }
     }
@@ -20,10 +18,10 @@ extension PortCore {
   private func closeAlone() -> [QueuedMessage] {
     while let state = lifecycle.change(from: .open, to: .closed) {
       guard state == .departing else { return [] }
-      TransferLock.waitForOthers()
+      waitForDeparture()
     }
     crashPoint(.closeDecided)
-    let toPeer = outgoing.state.withLock { $0.posterCloses() }
+    let toPeer = outgoing.state.withLock { $0.posterCloses(end) }
     let channel = incoming.state.withLock { $0.receiverCloses() }
     crashPoint(.closeSaid)
     channel?.hangUp()
@@ -44,11 +42,7 @@ extension PortCore {
     }
     _ = consume channel
     toPosters.perform()
-    let (unread, toReceivers) = incoming.state.withLock { lane in
-      // On the doorbell of a port that has moved on, its next owner may have announced something already.
-      if lifecycle.state != .detached { lane.receiving.wakeThreads(of: self) }
-      return lane.receiverLeaves()
-    }
+    let (unread, toReceivers) = incoming.state.withLock { $0.receiverLeaves() }
     waitForCallToBegin()
     toReceivers.perform()
     return unread
@@ -56,13 +50,13 @@ extension PortCore {
 }
 
 extension LaneState {
-  /// The end that posts here closes. Of a local channel, the other end's queue hears it at once.
-  fileprivate mutating func posterCloses() -> AfterLock {
-    if sending.producer.isAttached {
-      sending.producer.sayClosed()
+  /// The end that posts here closes. In a local channel, the other end's queue hears of it at once.
+  fileprivate mutating func posterCloses(_ end: Int) -> AfterLock {
+    if let channel = sending.transport.channel {
+      channel.memory.words(lane: end).storeClosedByOwner()
       return .none
     }
-    receiving.receiver.end = .gone(.closedByPeer)
+    receiving.receiver.outlook = .gone(.closedByPeer)
     return receiving.receiver.notify()
   }
 
@@ -77,8 +71,8 @@ extension LaneState {
     var after = AfterLock.none
     after.dismiss(receiving.takeReceiver())
     receiving.detach()
-    // Of a local channel, the other end's posters wait on this very lane; nobody will read it any more.
-    if !sending.producer.isAttached { after.resumeAll(sending.spaceWaiters.removeAll(), .success(())) }
+    // In a local channel, the other end's posters wait on this very lane, which nobody will read any more.
+    if sending.transport.channel == nil { after.resumeAll(sending.spaceWaiters.removeAll(), .success(())) }
     return (receiving.queue.removeAll(), after)
   }
 }
@@ -86,8 +80,8 @@ extension LaneState {
 // MARK: - Moving within the process
 
 extension PortCore {
-  /// Lets this end go over to a new port in this process, which takes its lanes, its queue, everything but the handlers.
-  /// What those who waited here have to hear is added to `after`.
+  /// Lets this end go over to a new port in this process, which takes its lanes, its queue, everything but the
+  /// handlers. What those who waited here have to hear is added to `after`.
   func handOver(_ after: inout AfterLock) -> MessagePort {
     // Before anyone can see the successor: its own watch would be of the same socket.
     stopWatching()
@@ -96,9 +90,9 @@ extension PortCore {
     let old = incoming.state.withLock { lane in
       let old = lane.receiving.takeReceiver()
       lane.receiving.receiver.core = successor
-      lane.receiving.wakeThreads(of: self)
+      lane.receiving.records.consumer.stayAwake()
       // Nobody has heard of the end at the new place.
-      if let reason = old.peerClosed { lane.receiving.receiver.end = .gone(reason) }
+      if let reason = old.peerClosed { lane.receiving.receiver.outlook = .gone(reason) }
       return old
     }
     let posters = outgoing.state.withLock { lane in
@@ -114,26 +108,24 @@ extension PortCore {
 // MARK: - Going without the locks
 
 extension PortCore {
-  /// Takes the rings out of the lanes. The channel is shared, and nobody uses this end any more.
-  func takeHalves() -> PortHalves {
+  /// Takes the producer and the reader out of the lanes. The channel is shared, and nobody uses this end any more.
+  func takeHalves() -> BareHalves {
     let producer = outgoing.state.withLock { $0.sending.takeProducer() }
-    let (channel, peerClosed, doorbell) = incoming.state.withLock { lane in
-      // Threads that sleep in a receive find the port detached.
-      lane.receiving.wakeThreads(of: self)
-      return (lane.receiving.transport.channel, lane.receiving.receiver.peerClosed, lane.receiving.doorbell)
+    let (channel, peerClosed) = incoming.state.withLock { lane in
+      lane.receiving.records.consumer.stayAwake()
+      return (lane.receiving.transport.channel, lane.receiving.receiver.peerClosed)
     }
     guard let channel else { preconditionFailure("a shared channel has a socket") }
     let violation: String? = if case .protocolViolation(let what) = peerClosed { what } else { nil }
     let records = incoming.state.withLock { $0.receiving.takeRecords() }
-    sendThreadsAway(from: doorbell)
-    return PortHalves(channel: channel, producer: producer, records: records, violation: violation)
+    return BareHalves(channel: channel, producer: producer, records: records, violation: violation)
   }
 }
 
 extension ReceivingHalf {
-  /// Takes what reads the ring away, for an owner who goes without the lock.
+  /// Gives the reader away, to an owner who needs no lock.
   fileprivate mutating func takeRecords() -> RecordReader {
-    // A poster with a limit has to know of each message that was read.
+    // A poster with a limit has to hear of each message that was read.
     records.consumer.releaseStride = options.queueLimitBytes == nil ? .max : 1
     release()
     return records.take()

@@ -1,7 +1,7 @@
 // The front door: a message without ports.
 
 extension PortCore {
-  /// The way in for every message; those with ports go through another door from here.
+  /// The way in for every message; those with ports are sent on to another door.
   @inline(__always)
   func post(_ bytes: RawSpan, transfer ports: [MessagePort]) throws(PortError) {
     if ports.isEmpty { try post(bytes) } else { try postWithPorts(bytes, ports) }
@@ -26,7 +26,8 @@ extension PortCore {
       case .done: return
       case .followUp(let after): return after.perform()
       case .overflowed: return watchForOverflow()
-      case .departing: TransferLock.waitForOthers()
+      case .departing: waitForDeparture()
+      case .packetUnderWay: waitForPacket()
       }
     }
   }

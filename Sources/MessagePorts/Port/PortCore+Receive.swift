@@ -1,7 +1,6 @@
 import CSupport
 import Glibc
 import SharedRing
-import Synchronization
 
 /// What ``MessagePort/tryReceive()`` found.
 public enum ReceiveResult: Sendable {
@@ -16,7 +15,8 @@ public enum ReceiveResult: Sendable {
 extension PortCore {
   /// Takes the next message if there is one. Does not start the port and never blocks.
   func tryReceive() throws(PortError) -> ReceiveResult {
-    let result = try receiveOrPrepare(.toReturn, afterAnnouncing: false).result
+    var thread = ReceivingThread()
+    let result = try receiveOrPrepare(.toReturn, &thread).result
     // Whoever only ever looks has to hear of the other end's death as well.
     if case .empty = result { watchIfShared() }
     return result
@@ -24,46 +24,75 @@ extension PortCore {
 
   @safe
   private enum Preparation: @unchecked Sendable {  // the word lies in the memory
-    /// On this word, which `memory` keeps.
+    /// On this doorbell, which `memory` keeps, and on the private word.
     case sleepOnDoorbell(UnsafeMutableRawPointer, ChannelMemory)
-    case sleepOn(Parker, UInt32)
+    /// On the private word alone.
+    case sleep
+    /// The same, and not for long: nobody will ring.
+    case nap
     case none
   }
 
   /// What a thread does if there is no message.
   private enum Intent {
     case toReturn
+    /// Looks again, a little later.
+    case toSpin
     /// Gets ready to sleep until there is one.
     case toSleep
+  }
+
+  /// What a thread that receives has told others under the lane's lock.
+  private struct ReceivingThread {
+    /// It is counted among those who sleep.
+    var ticket: PrivateWord.Ticket?
+    /// It has announced itself on the doorbell, perhaps in place of others: the loop, or threads that sleep.
+    var hasAnnounced = false
   }
 
   /// Takes the next message, or prepares for what the thread intends if there is none.
   ///
   /// One lock for all of it: a thread that was just woken finds nothing in the caches, and every line counts.
-  ///
-  /// - Parameter afterAnnouncing: this thread has announced itself on the doorbell, perhaps in place of the loop.
   private func receiveOrPrepare(
-    _ intent: Intent, afterAnnouncing: Bool
+    _ intent: Intent, _ thread: inout ReceivingThread
   ) throws(PortError) -> (result: ReceiveResult, preparation: Preparation) {
     while true {
       var after = AfterLock.none
       let outcome: ReceiveOutcome = incoming.state.withLock { lane in
+        if let ticket = thread.ticket.take() { lane.receiving.receiver.threads.remove(ticket) }
         switch lifecycle.state {
         case .open: break
-        case .departing: return .departing
+        case .departing:
+          switch intent {
+          case .toReturn: return .departing
+          case .toSpin: return .empty(.none)
+          // What becomes of the port is told by the private word.
+          case .toSleep:
+            // Once the end has gone over to another port, the departure does not fail any more.
+            guard lane.receiving.receiver.core === self else { return .failed(.detached) }
+            thread.ticket = lane.receiving.receiver.threads.add()
+            return .empty(.sleep)
+          }
         case .closed: return .failed(.closed)
         case .detached: return .failed(.detached)
         }
         switch lane.take(&after, loop: loop) {
         case .message(let event):
-          lane.receiving.receiver.noteTaken(&after, afterAnnouncing: afterAnnouncing)
+          lane.receiving.noteTaken(&after, hasAnnounced: thread.hasAnnounced)
           return .message(event)
         case .failed(let error):
-          lane.receiving.receiver.noteTaken(&after, afterAnnouncing: afterAnnouncing)
+          lane.receiving.noteTaken(&after, hasAnnounced: thread.hasAnnounced)
           return .messageError(lane.receiving.receiver.handlers.onMessageError, error)
-        case .violation(let what): return .hangUp(lane.receiving.endReading(what))
-        case .blocked(let error): return .failed(.system(error))
-        case .nothing: return prepare(&lane.receiving, intent)
+        case .violation(let what):
+          defer { after.rung = lane.receiving.receiver.threads.ring() }
+          return .hangUp(lane.receiving.endReading(what))
+        case .blocked(let error?): return .failed(.system(error))
+        case .blocked(nil):
+          guard intent == .toSleep else { return .empty(.none) }
+          thread.ticket = lane.receiving.receiver.threads.add()
+          return .empty(.nap)
+        case .unfinished: return .again
+        case .nothing: return prepare(&lane.receiving, intent, &thread)
         }
       }
       after.perform()
@@ -71,14 +100,14 @@ extension PortCore {
       case .message(let event): return (.message(event), .none)
       case .messageError(let handler, let error):
         // Handlers of a port never overlap, so this one, too, is called on the loop.
-        loop.run { [self] in if lifecycle.isOpen { handler?(error) } }
+        loop.run { [self] in if lifecycle.isOpen, !ProcessEnd.hasCome { handler?(error) } }
       case .hangUp(let channel):
-        channel?.hangUp()
+        breakOff(channel)
         loop.schedule(self)
       case .closed(let reason): return (.closed(reason), .none)
       case .empty(let preparation): return (.empty, preparation)
       case .failed(let error): throw error
-      case .departing: TransferLock.waitForOthers()
+      case .departing: waitForDeparture()
       // Something has come at the last moment. Whoever waits looks at the time first.
       case .again: return (.empty, .none)
       }
@@ -97,7 +126,9 @@ extension PortCore {
   }
 
   /// There is no message now. Under the lane's lock.
-  private func prepare(_ receiving: inout ReceivingHalf, _ intent: Intent) -> ReceiveOutcome {
+  private func prepare(
+    _ receiving: inout ReceivingHalf, _ intent: Intent, _ thread: inout ReceivingThread
+  ) -> ReceiveOutcome {
     if let reason = receiving.receiver.peerClosed {
       receiving.transport.channel?.discardPackets()
       return .closed(reason)
@@ -107,93 +138,118 @@ extension PortCore {
       return .empty(.none)
     }
     guard receiving.records.consumer.isAttached else {
-      let parker = receiving.receiver.parker ?? Parker()
-      receiving.receiver.parker = parker
-      return .empty(.sleepOn(parker, parker.ticket))
+      thread.ticket = receiving.receiver.threads.add()
+      return .empty(.sleep)
     }
-    let maySleep = receiving.records.consumer.prepareToSleep(Doorbell.asleepOnFutex)
-    receiving.payOwedRing()
-    guard maySleep, case .ready(let word, let memory) = receiving.doorbell else { return .again }
-    // Nothing may return between this and the sleep without taking it back.
-    sleepingThreads.wrappingAdd(1, ordering: .relaxed)
-    return unsafe .empty(.sleepOnDoorbell(word, memory))
+    let maySleep = receiving.records.prepareToSleep(
+      Doorbell.asleepOnFutex, through: receiving.transport.channel)
+    thread.hasAnnounced = true
+    receiving.payOwedSignal()
+    if maySleep, case .ready(let word, let memory) = receiving.doorbell {
+      thread.ticket = receiving.receiver.threads.add()
+      return unsafe .empty(.sleepOnDoorbell(word, memory))
+    }
+    guard receiving.records.consumer.mustPoll, !receiving.isWorthLooking() else { return .again }
+    thread.ticket = receiving.receiver.threads.add()
+    return .empty(.nap)
   }
 
   /// Waits for the next message, at most until `deadline`.
   func receive(deadline: ContinuousClock.Instant?) throws(PortError) -> MessageEvent {
-    var spin = Spin(options.spinPolicy)
-    // This thread's announcement may have taken the place of the loop's, whether it came to sleeping or not.
-    var hasAnnounced = false
+    var thread = ReceivingThread()
     do throws(PortError) {
+      if case .message(let event) = try receiveOrPrepare(.toSpin, &thread).result { return event }
+      var spin = Spin(options.spinPolicy, learned: learnedSpin.load(ordering: .relaxed))
+      listen()
       while true {
-        let (result, preparation) = try receiveOrPrepare(
-          spin.isOver ? .toSleep : .toReturn, afterAnnouncing: hasAnnounced)
+        let (result, preparation) = try receiveOrPrepare(spin.goesOn() ? .toSpin : .toSleep, &thread)
         switch result {
-        case .message(let event): return event
+        case .message(let event):
+          if let learned = spin.ended() { learnedSpin.store(learned, ordering: .relaxed) }
+          return event
         case .closed(let reason): throw .peerClosed(reason)
-        case .empty: if spin.isOver { hasAnnounced = true }
+        case .empty: break
         }
-        if let deadline, ContinuousClock.now >= deadline {
-          // [threads-left] Release, as after a sleep: pairs with `sendThreadsAway`.
-          if case .sleepOnDoorbell = preparation { sleepingThreads.wrappingSubtract(1, ordering: .releasing) }
-          throw .timedOut
-        }
-        switch preparation {
-        case .none: spin.pause()
-        case .sleepOn(let parker, let ticket):
-          parker.wait(since: ticket, timeoutNanoseconds: Deadline.nanoseconds(until: deadline))
-        case .sleepOnDoorbell(let word, let memory):
-          unsafe sleep(on: word, of: memory, until: deadline)
-        }
+        if let deadline, ContinuousClock.now >= deadline { throw .timedOut }
+        sleep(preparation, thread.ticket, until: deadline)
+        if spin.isVisitDue() { askForHangUp() }
       }
     } catch {
-      if hasAnnounced, ifUsable({ $0.receiving.receiver.hasTaker }) == true { loop.schedule(self) }
+      leave(thread)
       throw error
     }
   }
 
-  /// Sleeps on the doorbell on which ``receiveOrPrepare(_:afterAnnouncing:)`` has announced it. Without a time-out, if
-  /// it can be: a timer costs as much as the wake-up.
-  private func sleep(
-    on word: UnsafeMutableRawPointer, of memory: ChannelMemory, until deadline: ContinuousClock.Instant?
-  ) {
-    // [threads-left] Release: pairs with ``sendThreadsAway(from:)``; whoever sees the number go down need not wake us.
-    defer { sleepingThreads.wrappingSubtract(1, ordering: .releasing) }
-    // The loop is what hears the other end die. Who stops watching wakes those who sleep, or watches again.
-    if !isWatched.load(ordering: .relaxed) { watchIfShared() }
-    // On the loop's own thread, nobody listens but this call.
-    var timeout = Deadline.nanoseconds(until: deadline)
-    if loop.isCurrent {
-      timeout = timeout < 0 ? 10_000_000 : min(timeout, 10_000_000)
-      let channel = incoming.state.withLock { $0.receiving.transport.channel }
-      if channel?.isHungUp == true { return peerHungUp() }
-    }
-    _ = unsafe csupport_futex_wait(word, Doorbell.asleepOnFutex, timeout)
-    withExtendedLifetime(memory) {}
+  /// Sees to it that the loop hears the other end die: nobody who waits here does.
+  private func listen() { if !isWatched.load(ordering: .relaxed) { watchIfShared() } }
+
+  /// On a loop's own thread, and where the loop was stopped, nobody listens but who waits. Whether it is so.
+  @discardableResult
+  private func askForHangUp() -> Bool {
+    guard loop.isDeaf else { return false }
+    let channel = incoming.state.withLock { $0.receiving.transport.channel }
+    if channel?.isHungUp == true { peerHungUp() }
+    notePackets()
+    return true
   }
 
-  /// Wakes threads that sleep in a receive of this port, which is detached by now, until the last has left.
-  ///
-  /// The doorbell belongs to the port's next owner, who may announce on it at any time: a thread that was about to sleep
-  /// would then sleep for somebody else, and for ever.
-  func sendThreadsAway(from doorbell: SleepPreparation) {
-    guard case .ready(let word, let memory) = doorbell else { return }
-    // [threads-left] Acquire: pairs with the releases in `sleep` and `receive`. Nobody new comes, for the port is detached.
-    while sleepingThreads.load(ordering: .acquiring) > 0 {
-      _ = unsafe csupport_futex_wake_all(word)
-      usleep(50)
+  /// Sleeps as ``receiveOrPrepare(_:_:)`` has prepared it. Without a time-out, if it can be: a timer costs as much as the
+  /// wake-up.
+  private func sleep(
+    _ preparation: Preparation, _ ticket: PrivateWord.Ticket?, until deadline: ContinuousClock.Instant?
+  ) {
+    guard let ticket else { return }
+    let timeout = Deadline.nanoseconds(until: deadline)
+    switch preparation {
+    case .none: break
+    case .sleep: ticket.wait(timeoutNanoseconds: timeout)
+    case .nap:
+      askForHangUp()
+      ticket.wait(timeoutNanoseconds: Deadline.shorter(timeout, Spin.napNanoseconds))
+    case .sleepOnDoorbell(let word, let memory):
+      // The port may have been local when it was last asked for. Who stops watching rings, or watches again.
+      listen()
+      let isAlone = askForHangUp()
+      unsafe ticket.wait(
+        orFor: word, timeoutNanoseconds: isAlone ? Deadline.shorter(timeout, Spin.aloneNanoseconds) : timeout)
+      withExtendedLifetime(memory) {}
     }
-    withExtendedLifetime(memory) {}
+  }
+
+  /// A thread that waited goes without a message.
+  private func leave(_ thread: consuming ReceivingThread) {
+    let after = withReceiver { receiver -> AfterLock in
+      if let ticket = thread.ticket.take() { receiver.threads.remove(ticket) }
+      var after = AfterLock.none
+      if receiver.core === self { receiver.noteTaken(&after, hasAnnounced: thread.hasAnnounced) }
+      return after
+    }
+    after.perform()
+  }
+}
+
+extension ReceivingHalf {
+  /// A message was taken by hand; see ``Receiver/noteTaken(_:hasAnnounced:packetsMayWait:)``.
+  @inline(__always)
+  fileprivate mutating func noteTaken(_ after: inout AfterLock, hasAnnounced: Bool) {
+    receiver.noteTaken(&after, hasAnnounced: hasAnnounced, packetsMayWait: records.packetsMayWait)
   }
 }
 
 extension Receiver {
-  /// A message was taken by hand: if it was the last, `close` is due; and the loop may have to announce itself again.
+  /// A thread leaves, with a message perhaps. If that was the last one, `close` is due, or a packet is one that nobody has
+  /// announced; and if the thread has announced itself, others have to do so again.
   @inline(__always)
-  fileprivate mutating func noteTaken(_ after: inout AfterLock, afterAnnouncing: Bool) {
+  fileprivate mutating func noteTaken(
+    _ after: inout AfterLock, hasAnnounced: Bool, packetsMayWait: Bool = false
+  ) {
     // The port's turn works it out; here it is only made to have one.
-    if case .open = end, !(afterAnnouncing && hasTaker) { return }
-    let due = notify()
-    (after.scheduled, after.parker) = (due.scheduled, due.parker)
+    if case .open = outlook {
+      guard hasAnnounced || packetsMayWait else { return }
+      if hasTaker || packetsMayWait { after.scheduled = schedule() }
+    } else {
+      after.scheduled = schedule()
+    }
+    after.rung = threads.ring()
   }
 }

@@ -1,5 +1,4 @@
 import SharedRing
-import Synchronization
 
 extension PortCore {
   /// Suspends until a message of `byteCount` bytes would be taken.
@@ -16,7 +15,7 @@ extension PortCore {
         while true {
           switch addSpaceWaiter(waiter) {
           case .answered(let answer): return waiter.resume(answer)
-          case .departing: TransferLock.waitForOthers()
+          case .departing: waitForDeparture()
           case .waits:
             watchIfShared()
             return loop.schedule(self)
@@ -55,10 +54,11 @@ extension PortCore {
   /// Lets those go on for whom there is room, and for the others announces that this end waits. On the loop's thread.
   func spaceTurn(_ doorbell: UInt32, on runner: EventLoop) -> SleepPreparation {
     var after = AfterLock.none
-    let preparation = outgoing.state.withLock { lane -> SleepPreparation in
-      guard loop === runner, lifecycle.state == .open, lane.sending.producer.isAttached else { return .notNeeded }
+    // Whoever posts something large has the lane for as long as that takes to copy, and a loop has others to serve.
+    let preparation = outgoing.state.withLockSoon { lane -> SleepPreparation in
+      guard isServed(by: runner), lifecycle.state == .open, lane.sending.producer.isAttached else { return .notNeeded }
       lane.resumeSpaceWaiters(&after)
-      let waitsForOverflow = lane.sending.overflowNeedsDoorbell(doorbell, rest: restFromOverflow)
+      let waitsForOverflow = lane.sending.overflowNeedsDoorbell(rest: restFromOverflow)
       guard !lane.sending.spaceWaiters.isEmpty || waitsForOverflow else { return .notNeeded }
       let limit = lane.sending.policy.unreadLimitBytes ?? .max
       let waiters = lane.sending.spaceWaiters
@@ -74,7 +74,7 @@ extension PortCore {
       return unsafe .ready(lane.sending.producer.doorbellWord, memory)
     }
     after.perform()
-    return preparation
+    return preparation ?? .mustPoll
   }
 }
 

@@ -1,7 +1,7 @@
 // What a port says of itself.
 
 extension PortCore {
-  /// What `look` sees on the receiving lane, as long as that is this port's: after a transfer within the process it is
+  /// What `look` sees on the receiving lane, as long as the lane is this port's: a transfer within the process makes it
   /// another port's.
   func ifUsable<Result>(_ look: (inout LaneState) -> sending Result) -> Result? {
     incoming.state.withLock { lane in
@@ -20,7 +20,7 @@ extension PortCore {
     }
     if isKnown { return true }
     guard channel?.isHungUp == true else { return false }
-    // What this says, whoever receives by hand is to hear as well, whether or not the loop has heard it.
+    // Whoever receives by hand has to hear it as well, whether or not the loop has.
     peerHungUp()
     return true
   }

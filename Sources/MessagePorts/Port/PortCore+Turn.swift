@@ -1,6 +1,5 @@
 import CSupport
 import SharedRing
-import Synchronization
 
 /// What the loop has to do for a port once its lane is unlocked again.
 private enum Delivery {
@@ -34,14 +33,20 @@ extension PortCore {
   /// `nil`: the port has been moved to another loop.
   private func deliver(upTo budget: Int, on runner: EventLoop) -> TurnResult? {
     var remaining = budget
+    var allowance = TurnAllowance.ofTurn
+    let process = ProcessMark.current
     while remaining > 0 {
-      guard loop === runner else { return nil }
-      remaining -= deliverPlain(upTo: remaining)
+      guard isServed(by: runner) else { return nil }
+      let (delivered, hasRunDry) = deliverPlain(upTo: remaining)
+      if hasRunDry { return .wait }
+      remaining -= delivered
       guard remaining > 0 else { break }
-      guard loop === runner else { return nil }
+      guard isServed(by: runner) else { return nil }
       remaining -= 1
       var after = AfterLock.none
-      let delivery = nextDelivery(&after)
+      // The clock is not for each message.
+      if remaining % 8 == 0 { allowance.checkTime() }
+      let delivery = nextDelivery(&after, &allowance)
       // [about-to-call] Release: pairs with the acquire in `waitForCallToBegin`; the call has begun.
       isAboutToCall.store(false, ordering: .releasing)
       after.perform()
@@ -53,13 +58,16 @@ extension PortCore {
         stopWatching()
         handler(reason)
         _ = consume released
-      case .hangUp(let channel): channel?.hangUp()
+      case .hangUp(let channel): breakOff(channel)
       case .finished(let released):
         stopWatching()
         _ = consume released
         return .idle
+      case .nothing(.more): return allowance.isSpent ? .spent : .more
       case .nothing(let result): return result
       }
+      process.endProcessIfInherited()
+      if allowance.isSpent { return .spent }
     }
     return .more
   }
@@ -67,25 +75,33 @@ extension PortCore {
   /// The common case, made short: whole messages without ports on the ring, and a handler that stays the same. The lock
   /// is taken for each message all the same, because the handler may close or transfer the port, and what is still
   /// queued then is not for it.
-  private func deliverPlain(upTo limit: Int) -> Int {
+  ///
+  /// - Returns: how many, and whether all that is left to do is to wait for more.
+  private func deliverPlain(upTo limit: Int) -> (delivered: Int, hasRunDry: Bool) {
     let (handler, configuration) = withReceiver { ($0.plainHandler, $0.configuration) }
-    guard let handler else { return 0 }
+    // The process's end changes the configuration: if that comes after this look, no message is taken any more.
+    guard let handler, !ProcessEnd.hasCome else { return (0, false) }
     var event = MessageEvent(payload: MessagePayload(), ports: [])
+    let process = ProcessMark.current
     for delivered in 0..<limit {
+      var hasRunDry = false
       let wasTaken = incoming.state.withLock { lane in
         // Once there is a ring, nothing waits in the local queue.
-        guard lifecycle.isOpen, lane.receiving.receiver.configuration == configuration,
-          lane.receiving.takePlain(into: &event)
-        else { return false }
+        guard lifecycle.isOpen, lane.receiving.receiver.configuration == configuration else { return false }
+        guard lane.receiving.takePlain(into: &event) else {
+          hasRunDry = lane.receiving.restIfDry()
+          return false
+        }
         isAboutToCall.store(true, ordering: .relaxed)
         return true
       }
-      guard wasTaken else { return delivered }
+      guard wasTaken else { return (delivered, hasRunDry) }
       // [about-to-call] Release: pairs with the acquire in `waitForCallToBegin`; the call has begun.
       isAboutToCall.store(false, ordering: .releasing)
       handler(event)
+      process.endProcessIfInherited()
     }
-    return limit
+    return (limit, false)
   }
 
   /// Returns once no handler of this port is about to be called: after that, with the lifecycle changed, none will be. A
@@ -99,13 +115,21 @@ extension PortCore {
     while isAboutToCall.load(ordering: .acquiring), turnThread.load(ordering: .relaxed) != mine { csupport_cpu_relax() }
   }
 
-  private func nextDelivery(_ after: inout AfterLock) -> Delivery {
+  /// For whoever has not had the lane's lock since the calls were forbidden.
+  func finishCall() {
+    incoming.state.withLock { $0.receiving.receiver.configuration &+= 1 }
+    waitForCallToBegin()
+  }
+
+  private func nextDelivery(_ after: inout AfterLock, _ allowance: inout TurnAllowance) -> Delivery {
     incoming.state.withLock { lane -> Delivery in
-      guard lifecycle.isOpen else {
+      guard lifecycle.isOpen, !ProcessEnd.hasCome else {
         lane.receiving.receiver.isScheduled = false
         return .nothing(.idle)
       }
       isAboutToCall.store(true, ordering: .relaxed)
+      lane.receiving.records.allowance = allowance
+      defer { allowance = lane.receiving.records.allowance.take() ?? allowance }
       return lane.nextDelivery(&after, loop: loop)
     }
   }
@@ -114,7 +138,7 @@ extension PortCore {
   func prepareToSleep(_ doorbell: UInt32, on runner: EventLoop) -> SleepPreparation {
     incoming.state.withLock { lane in
       // What another loop says on the doorbell is none of `runner`'s business.
-      guard loop === runner, lifecycle.isOpen else { return .notNeeded }
+      guard isServed(by: runner), lifecycle.isOpen else { return .notNeeded }
       return lane.receiving.prepareToSleep(doorbell)
     }
   }
@@ -122,7 +146,7 @@ extension PortCore {
   /// Whether a message has come, for a loop that looks around before it sleeps. Claims the port's next turn if so.
   func claimTurnIfReady() -> Bool {
     incoming.state.withLock { lane in
-      guard !lane.receiving.receiver.isScheduled, !lane.receiving.records.consumer.isEmpty else { return false }
+      guard !lane.receiving.receiver.isScheduled, lane.receiving.isWorthLooking() else { return false }
       lane.receiving.receiver.isScheduled = true
       return true
     }
@@ -134,70 +158,88 @@ extension PortCore {
     outgoing.state.withLock { $0.sending.audience.leave() }
   }
 
-  /// The doorbell rang on the socket.
-  func drainDoorbells() {
-    incoming.state.withLock { lane in
-      // Once the port departs, the packets are the next owner's.
-      if lifecycle.isOpen { lane.receiving.transport.channel?.drainDoorbells() }
+  /// Packets have come: doorbells, or ports. The port's turn finds out whether a message announces them.
+  func notePackets() {
+    let threads = incoming.state.withLock { lane -> PrivateWord? in
+      // Once the port departs, they are the next owner's.
+      guard lifecycle.isOpen, lane.receiving.notePackets() else { return nil }
+      // Whoever sent them may never signal what lies before them.
+      return lane.receiving.receiver.threads.ring()
     }
+    threads?.ring()
   }
 }
 
 extension LaneState {
-  /// The state machine of a receiving end: what happens next, given what has come and who takes it.
+  /// Does what ``ReceivingState`` decides: what happens next, given what has come and who takes it.
   fileprivate mutating func nextDelivery(_ after: inout AfterLock, loop: @autoclosure () -> EventLoop) -> Delivery {
-    if receiving.receiver.hasTaker {
-      switch take(&after, loop: loop()) {
-      case .message(let event):
-        if !receiving.receiver.waiters.isEmpty { return .resume(receiving.receiver.waiters.removeFirst(), event) }
-        guard let handler = receiving.receiver.handlers.onMessage else {
-          preconditionFailure("a message without a taker")
-        }
-        return .message(handler, event)
-      case .failed(let error): return .messageError(receiving.receiver.handlers.onMessageError, error)
-      case .violation(let what): return .hangUp(receiving.endReading(what))
-      case .blocked: return receiving.rest(.blocked)
-      case .nothing: break
-      }
-    }
-    return receiving.nextWithoutMessage()
+    let state = receiving.state
+    var step = state.first
+    if case .take = step { step = state.afterTaking(take(&after, loop: loop())) }
+    if case .lookAhead = step { step = state.afterLooking(receiving.lookAhead()) }
+    return receiving.perform(step, &after)
   }
 }
 
 extension ReceivingHalf {
   fileprivate mutating func prepareToSleep(_ doorbell: UInt32) -> SleepPreparation {
-    guard receiver.hasTaker, records.consumer.isAttached, case .open = receiver.end else { return .notNeeded }
-    let maySleep = records.consumer.prepareToSleep(doorbell)
-    payOwedRing()
+    guard receiver.hasTaker, records.consumer.isAttached, case .open = receiver.outlook else { return .notNeeded }
+    let maySleep = records.prepareToSleep(doorbell, through: transport.channel)
+    payOwedSignal()
     if maySleep { return self.doorbell }
+    if records.consumer.mustPoll, !isWorthLooking() { return .mustPoll }
     receiver.isScheduled = true
     return .hasWork
   }
 
-  /// No message can be delivered: the port waits for one, or is at its end.
-  fileprivate mutating func nextWithoutMessage() -> Delivery {
-    guard case .gone(let reason) = receiver.end else {
-      leaveDoorbellToThreads()
-      return rest(receiver.hasTaker && records.consumer.isAttached ? .wait : .idle)
-    }
-    switch lookAhead() {
-    case .violation(let what): return .hangUp(endReading(what))
-    case .message: return receiver.hasTaker ? .nothing(.more) : rest(.idle)
-    case .blocked: return rest(.blocked)
-    case .nothing: return finish(reason)
-    }
+  /// What most turns of a handler end with, at once: the ring is open and empty, and there is nothing else to do or to look
+  /// at. Then the turn is over.
+  @inline(__always)
+  fileprivate mutating func restIfDry() -> Bool {
+    let isOpen = if case .open = receiver.outlook { true } else { false }
+    guard
+      ReceivingState.onlyWaits(
+        isOpen: isOpen, isOnRing: records.consumer.isAttached, packetsMayWait: records.packetsMayWait),
+      records.consumer.isEmpty, !records.consumer.hasErrand, !hasOverflowed
+    else { return false }
+    receiver.isScheduled = false
+    return true
   }
 
-  /// The port's turn is over, and the next one is not asked for.
-  fileprivate mutating func rest(_ result: TurnResult) -> Delivery {
-    receiver.isScheduled = false
-    return .nothing(result)
+  fileprivate var state: ReceivingState {
+    ReceivingState(
+      taker: !receiver.waiters.isEmpty ? .task : receiver.hasTaker ? .handler : .nobody, phase: receiver.outlook.phase,
+      hasCloseHandler: receiver.handlers.onClose != nil, isOnRing: records.consumer.isAttached,
+      packetsMayWait: records.packetsMayWait)
+  }
+
+  fileprivate mutating func perform(_ step: ReceivingState.Step, _ after: inout AfterLock) -> Delivery {
+    switch step {
+    case .take, .lookAhead: preconditionFailure("a look that leads to another")
+    case .deliver(let event, .task): return .resume(receiver.waiters.removeFirst(), event)
+    case .deliver(let event, _):
+      guard let handler = receiver.handlers.onMessage else { preconditionFailure("a message without a taker") }
+      return .message(handler, event)
+    case .report(let error): return .messageError(receiver.handlers.onMessageError, error)
+    case .hangUp(let what):
+      defer { after.rung = receiver.threads.ring() }
+      return .hangUp(endReading(what))
+    case .dismissTask:
+      transport.channel?.discardPackets()
+      return .resume(receiver.waiters.removeFirst(), nil)
+    case .close, .finish:
+      transport.channel?.discardPackets()
+      return finish()
+    case .yield: return .nothing(.more)
+    case .rest(let result):
+      after.rung = leaveDoorbellToThreads()
+      receiver.isScheduled = false
+      return .nothing(result)
+    }
   }
 
   /// Everything was delivered, and there will be nothing more.
-  private mutating func finish(_ reason: CloseReason) -> Delivery {
-    transport.channel?.discardPackets()
-    if !receiver.waiters.isEmpty { return .resume(receiver.waiters.removeFirst(), nil) }
+  private mutating func finish() -> Delivery {
     var released = AfterLock.none
     released.release(receiver.handlers)
     released.release(receiver.retained.take())
@@ -208,7 +250,8 @@ extension ReceivingHalf {
       receiver.isScheduled = false
       return .finished(released)
     }
-    receiver.end = .delivered(reason)
+    guard case .gone(let reason) = receiver.outlook else { preconditionFailure("an end that is not near") }
+    receiver.outlook = .delivered(reason)
     return .close(onClose, reason, released)
   }
 }

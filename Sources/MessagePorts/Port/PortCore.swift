@@ -5,7 +5,7 @@ import Synchronization
 
 /// One end of a channel in this process: what a ``MessagePort`` stands for.
 ///
-/// A core is used up by closing or transferring it; the end itself may live on, behind another core.
+/// Closing or transferring it uses a core up; the end itself may live on, behind another core.
 final class PortCore: Sendable {
   /// The lane on which this end posts.
   let outgoing: Lane
@@ -15,21 +15,24 @@ final class PortCore: Sendable {
   let end: Int
   let options: ChannelOptions
   let lifecycle: PortLifecycle
-  /// This end waits, inside a message, in another port's local queue. Set under the ``TransferLock``, for others who have
-  /// it, and taken back by whoever takes the message: relaxed, since a look that is out of date costs another look at most.
+  /// This end waits, inside a message, in another port's local queue. Set under the ``TransferLock``, for its other
+  /// holders, and cleared by whoever takes the message. Relaxed: a stale value costs one more look.
   let isInMessage = Atomic<Bool>(false)
+  /// How many messages with ports are being posted on this port: it does not depart meanwhile. Changed under the
+  /// ``TransferLock``, which orders it: relaxed.
+  let carried = Atomic<Int>(0)
   /// A loop has taken something for a handler, and is about to call it.
   let isAboutToCall = Atomic<Bool>(false)
-  /// The thread of the turn that is under way, or was the last: another loop's, perhaps, than the port has now.
+  /// The thread of the present turn, or of the last one: perhaps that of another loop than the port has now.
   let turnThread = Atomic<UInt64>(0)
   /// Which loop runs the handlers, and how it knows this port.
-  let binding: Mutex<LoopBinding>
+  let binding: Lock<LoopBinding>
   let turns = TurnGuard()
-  /// How many threads sleep on the doorbell in a receive, or are about to. Goes up under the incoming lane's lock.
-  let sleepingThreads = Atomic<Int>(0)
   /// Whether the binding has a token, for those about to sleep: saves them its lock. Relaxed: a look that is out of date
-  /// does no harm, as whoever stops watching wakes all who sleep, or watches again.
+  /// does no harm, as whoever stops watching rings all who sleep, or watches again.
   let isWatched = Atomic<Bool>(false)
+  /// For how long it has recently been worth it to spin in a receive. Relaxed: any value will do.
+  let learnedSpin = Atomic<UInt64>(Spin.first)
 
   init(outgoing: Lane, incoming: Lane, end: Int, options: ChannelOptions, loop: EventLoop) {
     self.outgoing = outgoing
@@ -37,9 +40,21 @@ final class PortCore: Sendable {
     self.end = end
     self.options = options
     lifecycle = PortLifecycle()
-    binding = Mutex(LoopBinding(loop: loop))
+    binding = Lock(LoopBinding(loop: loop))
     incoming.state.withLock { $0.receiving.receiver.core = self }
   }
+
+  /// Stands, in a forked child, for every end that existed before: nothing of the parent's is looked at, which another
+  /// thread may have been changing. It is closed from the start.
+  @inline(never)
+  static var inherited: PortCore { closedCore }
+
+  private static let closedCore: PortCore = {
+    let options = ChannelOptions()
+    let core = PortCore(outgoing: Lane(options), incoming: Lane(options), end: 0, options: options, loop: .default)
+    core.close()
+    return core
+  }()
 
   /// The core of a port that takes over from `predecessor`; it becomes the receiver when the lane is told so.
   init(succeeding predecessor: PortCore) {
@@ -48,7 +63,7 @@ final class PortCore: Sendable {
     end = predecessor.end
     options = predecessor.options
     lifecycle = PortLifecycle()
-    binding = Mutex(LoopBinding(loop: predecessor.loop))
+    binding = Lock(LoopBinding(loop: predecessor.loop))
   }
 
   struct LoopBinding: Sendable {
@@ -57,13 +72,16 @@ final class PortCore: Sendable {
     var token: EventLoop.Token?
     /// The loop has armed a doorbell, or is about to.
     var hasDoorbell = false
-    /// The process at the other end, if this one has started it: its exit status is the reason of the close.
+    /// The process at the other end, if this one has started it: its exit status is the reason for the close.
     var process: ChildProcess?
   }
 
   var loop: EventLoop { binding.withLock { $0.loop } }
 
-  /// How `loop` knows this port, if it is the port's loop and watches it: to arm a doorbell.
+  /// Whether that is the port's loop, without counting a reference to it.
+  func isServed(by runner: EventLoop) -> Bool { binding.withLock { $0.loop === runner } }
+
+  /// How `loop` knows this port, if it is the port's loop and watches it. For arming a doorbell.
   func tokenForDoorbell(on loop: EventLoop) -> EventLoop.Token? {
     binding.withLock { binding in
       guard binding.loop === loop, let token = binding.token else { return nil }

@@ -10,9 +10,19 @@ import SharedRing
 struct PacketSocket: ~Copyable, Sendable {
   let descriptor: CInt
 
+  /// A socket that this process has made, accepted or connected.
   init(owning descriptor: CInt) { self.descriptor = descriptor }
 
-  deinit { _ = csupport_close(descriptor) }
+  /// Takes over what a peer sent, if it is such a socket; else it is closed. Does not block.
+  init?(inspecting descriptor: CInt) {
+    guard csupport_socket_is_seqpacket(descriptor) == 1 else {
+      csupport_close_elsewhere(descriptor)
+      return nil
+    }
+    self.descriptor = descriptor
+  }
+
+  deinit { csupport_socket_close(descriptor) }
 
   /// Two connected ends, each for `wrap` to take.
   static func makePair<End>(_ wrap: (consuming PacketSocket) -> End) throws(SystemError) -> (End, End) {
@@ -29,6 +39,10 @@ struct PacketSocket: ~Copyable, Sendable {
 
   /// Lets more packets wait, as far as the system allows.
   func raiseSendBuffer(to byteCount: CInt) { _ = csupport_socket_set_send_buffer(descriptor, byteCount) }
+
+  /// Whether a server may be at the other end, which would take our packets for requests of this process, with all that
+  /// it may do.
+  var mayReachServer: Bool { csupport_socket_may_reach_server(descriptor) != 0 }
 
   // MARK: Sending
 
@@ -102,10 +116,27 @@ struct PacketSocket: ~Copyable, Sendable {
     }
   }
 
-  /// How long the next packet is, as far as it fits into `bytes`; it stays. `nil`: there is none.
-  @unsafe func nextByteCount(_ bytes: UnsafeMutableRawBufferPointer) -> Int? {
+  enum Glance {
+    /// How long the next packet is, as far as it fits, and whether descriptors seem to be in it.
+    case packet(byteCount: Int, hasDescriptors: Bool)
+    case nothing
+    /// The system lacks what it takes to look.
+    case short(SystemError)
+  }
+
+  /// Looks at the next packet, which stays.
+  @unsafe func glance(_ bytes: UnsafeMutableRawBufferPointer) -> Glance {
     var received = csupport_received()
-    guard unsafe csupport_peek_packet(descriptor, bytes.baseAddress, bytes.count, &received) == 1 else { return nil }
-    return received.byte_count
+    while true {
+      let result = unsafe csupport_peek_packet(descriptor, bytes.baseAddress, bytes.count, &received)
+      switch -result {
+      case -1: return .packet(byteCount: received.byte_count, hasDescriptors: received.fds_truncated)
+      // A packet of nothing looks like the end, and must not hide what lies behind it.
+      case 0: return isHungUp ? .nothing : .packet(byteCount: 0, hasDescriptors: false)
+      case EINTR: continue
+      case ENOMEM, ENOBUFS: return .short(SystemError(call: "recvmsg", errno: -result))
+      default: return .nothing
+      }
+    }
   }
 }

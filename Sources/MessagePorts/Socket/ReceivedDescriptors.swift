@@ -1,6 +1,7 @@
 import CSupport
 
-/// Descriptors that came with a packet, until each has an owner. Closes what is left.
+/// Descriptors that came with a packet, until each has an owner. Closes what is left, elsewhere: they may be anything, and
+/// take as long to close as their sender likes.
 struct ReceivedDescriptors: ~Copyable {
   private var storage: [CInt]
   private var next = 0
@@ -8,11 +9,11 @@ struct ReceivedDescriptors: ~Copyable {
 
   init(capacity: Int) { storage = [CInt](repeating: -1, count: capacity) }
 
-  deinit { for fd in storage[next..<count] { _ = csupport_close(fd) } }
+  deinit { for fd in storage[next..<count] { csupport_close_elsewhere(fd) } }
 
   /// Closes those that nobody has taken.
   mutating func closeAll() {
-    for fd in storage[next..<count] { _ = csupport_close(fd) }
+    for fd in storage[next..<count] { csupport_close_elsewhere(fd) }
     next = count
   }
 
@@ -27,6 +28,9 @@ struct ReceivedDescriptors: ~Copyable {
   }
 
   var isEmpty: Bool { next == count }
+
+  /// How many nobody has taken.
+  var left: Int { count - next }
 
   /// Hands the next one to a new owner.
   mutating func take() -> CInt? {

@@ -1,17 +1,22 @@
 import CSupport
 import Glibc
 import SharedRing
+import Synchronization
 
 /// One end of a channel that lies in shared memory: the memory, and this end's socket.
 ///
-/// The socket carries ports, and nothing else in the steady state; that it hangs up is the kernel's own word that no one
-/// holds the other end any more.
+/// The socket carries ports, and nothing else in the steady state; that it hangs up is the kernel's own word that no
+/// one holds the other end any more.
 ///
-/// Thread safety: any thread may ring and hang up. Packets are sent under the lock of the lane on which this end posts,
-/// and received under the lock of the one on which it receives.
+/// Thread safety: any thread may signal and hang up. Packets are sent under the lock of the lane on which this end
+/// posts, and received under the lock of the one on which it receives.
 final class SharedChannel: Sendable {
   let memory: ChannelMemory
   let socket: PacketSocket
+  /// A doorbell's packet was refused, and will be tried again. Relaxed: whoever signals meanwhile may leave it to that.
+  private let owesSignal = Atomic<Bool>(false)
+  /// Descriptors have come that were of no use, and had to be closed. Relaxed: it only says where to be careful.
+  let hasWasted = Atomic<Bool>(false)
 
   convenience init(memory: ChannelMemory, owningSocket descriptor: CInt) {
     self.init(memory: memory, socket: PacketSocket(owning: descriptor))
@@ -33,6 +38,9 @@ final class SharedChannel: Sendable {
   }
 
   /// Tells the other end that this one is gone, whoever else still holds the descriptor (an event loop's poll, say).
+  ///
+  /// An end that has shut down half of its socket is hung up on as soon as that is noticed: then it is gone for whoever
+  /// posts, receives, watches or asks, all at once.
   func hangUp() { socket.hangUp() }
 
   /// Whether the other end is gone. One system call.
@@ -40,40 +48,86 @@ final class SharedChannel: Sendable {
 
   /// Wakes an end that sleeps on its socket.
   ///
-  /// If the packet does not fit because the queue is full, the socket is readable already, and that wakes as well.
-  func ring() {
-    var byte = TransferPacket.doorbell
-    _ = unsafe withUnsafeBytes(of: &byte) { unsafe socket.send($0, []) }
+  /// What the kernel refuses, because the end has packets unread or memory lacks, is still owed, and paid later: whoever has
+  /// to signal may never come again.
+  func signal() { signal(retryingAfter: Self.firstRetryNanoseconds) }
+
+  private func signal(retryingAfter nanoseconds: UInt64) {
+    guard !tryToSignal(), !owesSignal.exchange(true, ordering: .relaxed) else { return }
+    // On a loop that every process has: this end's own may have been stopped. Does not keep the channel.
+    EventLoop.default.after(nanoseconds: nanoseconds) { [weak self] in
+      // Before the attempt: whoever is refused after it does not rely on it.
+      self?.owesSignal.store(false, ordering: .relaxed)
+      self?.signal(retryingAfter: min(nanoseconds * 2, Self.lastRetryNanoseconds))
+    }
   }
 
-  /// More than a correct peer sends in a row: it rings once for each time that this end said it would sleep.
-  static let doorbellsInARow = 1 << 14
+  /// `false`: the kernel refused to take the packet. One that nobody can receive is as good as sent.
+  private func tryToSignal() -> Bool {
+    var byte = TransferPacket.doorbell
+    switch unsafe withUnsafeBytes(of: &byte, { unsafe socket.send($0, []) }) {
+    case .full: return false
+    case .gone: hangUp()
+    case .sent, .failed: break
+    }
+    return true
+  }
 
-  /// Takes doorbell packets off the front of the socket, so that they do not pile up. Ports behind them stay, and so does
-  /// what exceeds any reason.
-  func drainDoorbells() {
+  private static let firstRetryNanoseconds: UInt64 = 2_000_000
+  private static let lastRetryNanoseconds: UInt64 = 256_000_000
+
+  /// What lies on the socket.
+  enum Front {
+    case nothing
+    /// A packet that is no doorbell.
+    case packet
+    /// Doorbells were taken off in such number that others have their turn first; there may be more.
+    case doorbells
+    /// The system lacks what it takes to look. `nil`: too many descriptors wait to be closed, for a packet to bring more.
+    case short(SystemError?)
+  }
+
+  /// Takes doorbells off the socket, so that they do not pile up, and says what there is behind them, which stays.
+  ///
+  /// Under the receiving lane's lock, so that nobody else takes packets meanwhile. Two system calls for each doorbell, and
+  /// one.
+  func front() -> Front {
     var none = ReceivedDescriptors(capacity: 0)
     var bytes: (UInt8, UInt8) = (0, 0)
-    // Nobody else takes packets meanwhile: the caller holds the receiving lane's lock.
-    unsafe withUnsafeMutableBytes(of: &bytes) { bytes in
-      for _ in 0..<1024 {
-        guard unsafe socket.nextByteCount(bytes) == 1, case .packet = unsafe socket.receive(into: bytes, &none) else {
-          return
+    return unsafe withUnsafeMutableBytes(of: &bytes) { bytes in
+      for _ in 0..<64 {
+        switch unsafe socket.glance(bytes) {
+        case .nothing: return .nothing
+        case .short(let error): return .short(error)
+        // They take longer than the doorbell itself, which has no business to bring any.
+        case .packet(byteCount: 1, hasDescriptors: true):
+          if csupport_closing_is_behind() { return .short(nil) }
+        case .packet(byteCount: 1, hasDescriptors: false): break
+        case .packet: return .packet
+        }
+        switch unsafe socket.receive(into: bytes, &none) {
+        case .short(let error): return .short(error)
+        case .packet(let packet) where packet.lacksDescriptors: return .doorbells
+        case .packet, .nothing, .ended: break
         }
       }
+      return .doorbells
     }
   }
 
   /// Takes what is left off the socket of an end that has received everything: ports that a process sent before it was
-  /// killed, in a message that it did not complete. They close here and now, and not when the program lets go of this
-  /// end.
+  /// killed, in a message that it did not complete. They close now, and not when the program lets go of this end.
+  ///
+  /// A few of them here; how many there are was up to the peer, so the rest are taken elsewhere.
   func discardPackets() {
     var byte: UInt8 = 0
-    unsafe withUnsafeMutableBytes(of: &byte) { byte in
-      while true {
+    let isEmpty = unsafe withUnsafeMutableBytes(of: &byte) { byte in
+      for _ in 0..<4 {
         var fds = ReceivedDescriptors(capacity: Int(CSUPPORT_MAX_PACKET_FDS))
-        guard case .packet = unsafe socket.receive(into: byte, &fds) else { return }
+        guard case .packet = unsafe socket.receive(into: byte, &fds) else { return true }
       }
+      return false
     }
+    if !isEmpty { _ = csupport_socket_drain_elsewhere(descriptor) }
   }
 }

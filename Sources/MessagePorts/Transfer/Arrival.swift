@@ -8,98 +8,116 @@ enum ArrivalError: Error {
   case violation(String)
   /// Only this message suffers.
   case message(MessageError)
-  /// They are still on the socket: the system lacks what it takes to hand them over. Try again later.
-  case blocked(SystemError)
+  /// They are still on the socket: the system lacks what it takes to hand them over (`nil`: see `SharedChannel.Front`). Try
+  /// again later.
+  case blocked(SystemError?)
 }
 
 extension SharedChannel {
-  /// Takes the packet that belongs to a record with `count` ports off the socket. Under the receiving lane's lock.
+  /// Takes the packet that belongs to a record with `count` ports off the socket, where it was seen. Under the receiving
+  /// lane's lock.
   ///
   /// Descriptors that do not become ports are closed, whatever happens.
   func receivePorts(count: Int, options: ChannelOptions, loop: EventLoop) -> Result<[MessagePort], ArrivalError> {
-    guard count <= TransferPacket.maximumPorts else { return .failure(.violation("\(count) ports in one message")) }
     var words = [UInt64](repeating: 0, count: TransferPacket.byteCount(ports: count) / 8)
-    var fds = ReceivedDescriptors(capacity: min(3 * count, CSUPPORT_MAX_PACKET_FDS))
+    var fds = ReceivedDescriptors(capacity: 2 * count + 1)
     do throws(ArrivalError) {
       try receivePacket(into: &words, &fds, count: count)
+      let travellers = try Self.travellers(words, count: count)
+      var file = try Self.takePartialFile(of: travellers, &fds, options: options)
+      var ports: [MessagePort] = []
+      for traveller in travellers {
+        ports.append(try MessagePort.arrive(traveller, &fds, &file, options: options, loop: loop))
+      }
+      crashPoint(.receivePortsMade)
+      return .success(ports)
     } catch {
+      // What we lack ourselves is not the peer's fault.
+      if case .blocked = error {} else { hasWasted.store(true, ordering: .relaxed) }
       return .failure(error)
     }
-    var ports: [MessagePort] = []
+  }
+
+  private static func travellers(_ words: [UInt64], count: Int) throws(ArrivalError) -> [TravellingPort] {
+    var travellers: [TravellingPort] = []
     for index in 0..<count {
       let start = 1 + index * TransferPacket.wordsPerPort
       guard let traveller = TravellingPort(words: words[start..<start + TransferPacket.wordsPerPort]) else {
-        return .failure(.violation("port with impossible properties"))
+        throw .violation("port with impossible properties")
       }
-      do throws(ArrivalError) {
-        ports.append(try MessagePort.arrive(traveller, &fds, options: options, loop: loop))
-      } catch {
-        return .failure(error)
-      }
+      travellers.append(traveller)
     }
-    guard fds.isEmpty else { return .failure(.violation("more descriptors than ports need")) }
-    crashPoint(.receivePortsMade)
-    return .success(ports)
+    return travellers
   }
 
-  /// Takes packets off the socket until one is no doorbell: it has to be that of `count` ports.
+  /// Takes the file that comes first if any port has a part of a message, once the descriptors were counted.
+  private static func takePartialFile(
+    of travellers: [TravellingPort], _ fds: inout ReceivedDescriptors, options: ChannelOptions
+  ) throws(ArrivalError) -> PartialFile? {
+    let parts = travellers.compactMap(\.partial)
+    let needed = 2 * travellers.count + (parts.isEmpty ? 0 : 1)
+    guard fds.left >= needed else { throw .violation("fewer descriptors than ports need") }
+    guard fds.left == needed else { throw .violation("more descriptors than ports need") }
+    guard !parts.isEmpty, let descriptor = fds.take() else { return nil }
+    guard parts.allSatisfy({ $0.byteCount <= options.messageLimitBytes }) else {
+      csupport_close_elsewhere(descriptor)
+      throw .message(.badPort("a partial message over the limit"))
+    }
+    let file = PartialFile.open(
+      owning: descriptor, sizes: parts.map(\.filled), acceptsUnsealed: options.acceptsUnsealedMemory)
+    guard let file else { throw .message(.badPort("its partial message cannot be read")) }
+    return file
+  }
+
+  /// Takes the packet at the front, which has to be that of `count` ports.
   private func receivePacket(
     into words: inout [UInt64], _ fds: inout ReceivedDescriptors, count: Int
   ) throws(ArrivalError) {
-    // A peer that keeps ringing instead of sending what it announced must not keep us here.
-    for _ in 0..<Self.doorbellsInARow {
-      let receipt = unsafe words.withUnsafeMutableBytes { bytes in unsafe socket.receive(into: bytes, &fds) }
-      switch receipt {
-      case .packet(let packet):
-        if packet.byteCount == 1 {
-          // A doorbell has no business to bring any.
-          fds.closeAll()
-          continue
-        }
-        crashPoint(.receivePacketTaken)
-        guard packet.byteCount == TransferPacket.byteCount(ports: count), !packet.isTruncated,
-          words[0] == UInt64(TransferPacket.magic) | UInt64(count) << 32
-        else { throw .violation("not the packet of \(count) ports") }
-        if packet.lacksDescriptors { throw .message(.portsLost(expected: count)) }
-        return
-      // Our own trouble, not the peer's. The kernel says so before it takes the packet off the socket.
-      case .short(let error): throw .blocked(error)
-      case .nothing, .ended: throw .violation("ports announced and not sent")
-      }
+    if hasWasted.load(ordering: .relaxed), csupport_closing_is_behind() { throw .blocked(nil) }
+    let receipt = unsafe words.withUnsafeMutableBytes { bytes in unsafe socket.receive(into: bytes, &fds) }
+    switch receipt {
+    case .packet(let packet):
+      crashPoint(.receivePacketTaken)
+      guard packet.byteCount == TransferPacket.byteCount(ports: count), !packet.isTruncated,
+        words[0] == UInt64(TransferPacket.magic) | UInt64(count) << 32
+      else { throw .violation("not the packet of \(count) ports") }
+      if packet.lacksDescriptors { throw .message(.portsLost(expected: count)) }
+    // Our own trouble, not the peer's. The kernel says so before it takes the packet off the socket.
+    case .short(let error): throw .blocked(error)
+    case .nothing, .ended: throw .violation("not the packet of \(count) ports")
     }
-    throw .violation("doorbells without end")
   }
 }
 
 extension MessagePort {
   /// Makes a port of what has arrived, after checking all of it with the kernel.
   fileprivate static func arrive(
-    _ port: TravellingPort, _ fds: inout ReceivedDescriptors, options: ChannelOptions, loop: EventLoop
+    _ port: TravellingPort, _ fds: inout ReceivedDescriptors, _ partialFile: inout PartialFile?,
+    options: ChannelOptions, loop: EventLoop
   ) throws(ArrivalError) -> MessagePort {
-    guard let socket = fds.take() else { throw .violation("fewer descriptors than ports need") }
-    guard csupport_socket_is_seqpacket(socket) == 1, let file = fds.take() else {
-      _ = csupport_close(socket)
-      throw .violation("a port whose socket is none")
-    }
+    guard let first = fds.take() else { throw .violation("fewer descriptors than ports need") }
+    guard let socket = PacketSocket(inspecting: first) else { throw .violation("a port whose socket is none") }
+    guard let second = fds.take() else { throw .violation("fewer descriptors than ports need") }
     let memory: ChannelMemory
     do throws(AttachError) {
-      memory = try ChannelMemory.attach(owning: file, trustingUnsealed: options.acceptsUnsealedMemory)
+      memory = try ChannelMemory.attach(owning: second, trustingUnsealed: options.acceptsUnsealedMemory)
     } catch {
-      _ = csupport_close(socket)
-      if case .system(let error) = error { throw .message(.badPort(error.description)) }
+      guard error.isViolation else { throw .message(.badPort("\(error)")) }
       throw .violation("a port whose memory is none: \(error)")
     }
-    let channel = SharedChannel(memory: memory, owningSocket: socket)
+    var violation: String? = port.isPeerViolator ? "found by the port's previous owner" : nil
+    // Whoever has made the channel can bind its sockets to names at any time, also once its carrier has looked at them:
+    // that costs this port alone.
+    if socket.mayReachServer {
+      socket.hangUp()
+      violation = violation ?? "its socket has a name, as a server's has"
+    }
+    let channel = SharedChannel(memory: memory, socket: socket)
     var partial: (bytes: OwnedBytes, filled: Int)?
     if let (byteCount, filled) = port.partial {
-      guard byteCount <= options.messageLimitBytes else {
-        throw .message(.badPort("a partial message of \(byteCount) bytes, over the limit"))
+      guard let bytes = partialFile?.read(byteCount: byteCount, filled: filled) else {
+        throw .message(.badPort("no memory for its partial message"))
       }
-      guard let file = fds.take() else { throw .violation("fewer descriptors than ports need") }
-      let bytes = PartialFile.read(
-        file, byteCount: byteCount, filled: filled, acceptsUnsealed: options.acceptsUnsealedMemory)
-      _ = csupport_close(file)
-      guard let bytes else { throw .message(.badPort("its partial message cannot be read")) }
       crashPoint(.partRead)
       partial = (bytes, filled)
     }
@@ -109,15 +127,15 @@ extension MessagePort {
     portOptions.messageLimitBytes = min(options.messageLimitBytes, port.messageLimitBytes)
     do throws(ResumeError) {
       let core = try PortCore(
-        channel: channel, end: port.end, sending: port.outgoing,
-        receiving: port.isPeerViolator ? nil : port.incoming, partial: partial,
-        options: portOptions, loop: loop)
+        channel: channel, end: port.end, sending: port.outgoing, receiving: port.incoming, partial: partial,
+        peerViolation: violation, options: portOptions, loop: loop)
       core.giveBackOverflowWhenRead()
       return MessagePort(core)
     } catch {
       switch error {
       case .implausible: throw .violation("a port at an impossible position")
-      case .system(let error): throw .message(.badPort(error.description))
+      case .system(let error) where error.mayPass: throw .message(.badPort(error.description))
+      case .system(let error): throw .violation("a port at a position that cannot be mapped: \(error)")
       }
     }
   }
@@ -126,21 +144,26 @@ extension MessagePort {
 extension PortCore {
   /// One end of a shared channel, which goes on where its previous owner stopped.
   ///
-  /// - Parameter receiving: `nil`: nowhere, because the other end broke the protocol.
+  /// - Parameter peerViolation: how the other end broke the protocol, if it did: then nothing is received any more.
   convenience init(
-    channel: SharedChannel, end: Int, sending: LanePosition, receiving: LanePosition?,
-    partial: (bytes: OwnedBytes, filled: Int)?, options: ChannelOptions, loop: EventLoop
+    channel: SharedChannel, end: Int, sending: LanePosition, receiving: LanePosition,
+    partial: (bytes: OwnedBytes, filled: Int)?, peerViolation: String?, options: ChannelOptions, loop: EventLoop
   ) throws(ResumeError) {
     let producer = try RingProducer.resume(memory: channel.memory, lane: end, at: sending)
+    producer.sayInMessage(false)
     let consumer =
-      try receiving.map { (position) throws(ResumeError) in
-        try RingConsumer.resume(memory: channel.memory, lane: 1 - end, at: position)
-      } ?? RingConsumer()
+      if peerViolation != nil { RingConsumer() } else {
+        try RingConsumer.resume(memory: channel.memory, lane: 1 - end, at: receiving)
+      }
     self.init(
       outgoing: Lane(options, producer: producer, channel: channel),
       incoming: Lane(options, records: RecordReader(consumer), channel: channel), end: end, options: options, loop: loop
     )
-    if receiving == nil { endReceiving("found by the port's previous owner") }
-    if let partial { incoming.state.withLock { $0.receiving.records.resume(partial.bytes, filled: partial.filled) } }
+    if let peerViolation { endReceiving(peerViolation) }
+    incoming.state.withLock { lane in
+      // Whatever came before this process had the port: nobody tells of it again.
+      lane.receiving.records.packetsMayWait = peerViolation == nil
+      if let partial { lane.receiving.records.resume(partial.bytes, filled: partial.filled) }
+    }
   }
 }

@@ -3,25 +3,21 @@ import Glibc
 import SharedRing
 
 extension SharedChannel {
-  /// Sends the ends of shared channels through this channel's socket, in one packet: all or none.
+  /// Sends a packet: all of it or nothing. Under the lock of the lane whose record has announced it.
   ///
-  /// - Returns: `false` if nobody can receive them any more.
-  func send(_ cores: [PortCore]) throws(PortError) -> Bool {
-    var packet = OutgoingPacket()
-    for core in cores { try core.describe(in: &packet) }
-    crashPoint(.transferDescribed)
-    guard packet.descriptors.count <= CSUPPORT_MAX_PACKET_FDS else {
-      throw .tooManyPorts(count: cores.count, limit: CSUPPORT_MAX_PACKET_FDS / 3)
-    }
-    var outcome = send(packet)
+  /// - Returns: `false` if nobody can receive it any more.
+  func send(_ packet: borrowing OutgoingPacket) throws(PortError) -> Bool {
+    var outcome = sendOnce(packet)
     if case .full(EAGAIN) = outcome {
       // The default buffer holds a few hundred ports; ask for as much as the system allows, once it is needed.
       socket.raiseSendBuffer(to: Self.raisedSendBufferBytes)
-      outcome = send(packet)
+      outcome = sendOnce(packet)
     }
     switch outcome {
     case .sent: return true
-    case .gone: return false
+    case .gone:
+      hangUp()
+      return false
     case .full(let errno): throw .transferQueueFull(SystemError(call: "sendmsg", errno: errno))
     case .failed(let error): throw .system(error)
     }
@@ -29,62 +25,75 @@ extension SharedChannel {
 
   private static var raisedSendBufferBytes: CInt { 32 << 20 }
 
-  private func send(_ packet: borrowing OutgoingPacket) -> PacketSocket.Sending {
+  private func sendOnce(_ packet: borrowing OutgoingPacket) -> PacketSocket.Sending {
     unsafe packet.bytes.withUnsafeBytes { unsafe socket.send($0, packet.descriptors) }
   }
 }
 
-/// A transfer packet being put together. It borrows the ports' descriptors, and owns those of partial messages.
-private struct OutgoingPacket: ~Copyable {
+/// What announces itself by a record, and follows it through the socket: the ends of shared channels. It borrows the ports'
+/// descriptors.
+struct OutgoingPacket: ~Copyable {
   private var words: [UInt64] = []
   private(set) var descriptors: [CInt] = []
-  /// Those of partial messages: closed with the packet, which the kernel has copied by then.
-  private var owned: [CInt] = []
-  private var count: UInt32 = 0
+  private var parts: [(bytes: OwnedBytes, filled: Int)] = []
+  /// Closed with the packet, which the kernel has copied by then.
+  private var partialFile: PartialFile?
+  private(set) var count = 0
 
-  deinit { for fd in owned { _ = csupport_close(fd) } }
+  /// Describes the ends of shared channels, which nobody uses meanwhile.
+  init(of cores: [PortCore]) throws(PortError) {
+    for core in cores { try core.describe(in: &self) }
+    if !parts.isEmpty {
+      do throws(SystemError) {
+        let file = try PartialFile.make(parts)
+        descriptors.insert(file.descriptor, at: 0)
+        partialFile = consume file
+      } catch {
+        throw .system(error)
+      }
+      crashPoint(.partMade)
+    }
+    crashPoint(.transferDescribed)
+  }
 
   var bytes: [UInt64] { [UInt64(TransferPacket.magic) | UInt64(count) << 32] + words }
 
-  mutating func add(_ port: TravellingPort, channel: SharedChannel, partial: CInt?) {
+  fileprivate mutating func add(_ port: TravellingPort, channel: SharedChannel, part: (bytes: OwnedBytes, filled: Int)?)
+  {
     count += 1
     words += port.words
     descriptors += [channel.descriptor, channel.memory.fd]
-    if let partial {
-      descriptors.append(partial)
-      owned.append(partial)
-    }
+    if let part { parts.append(part) }
   }
 }
 
 extension PortCore {
   /// Adds this end, whose channel is shared and which nobody uses meanwhile, to a packet.
   fileprivate func describe(in packet: inout OutgoingPacket) throws(PortError) {
-    let out = outgoing.state.withLock { lane in lane.sending.producer.lanePosition }
-    let (position, isPeerViolator, channel, partial) = incoming.state.withLock { lane in
+    let out = outgoing.state.withLock { lane in
+      // Should the message be destroyed, the other end is told that.
+      lane.sending.producer.sayInMessage(true)
+      return lane.sending.producer.lanePosition
+    }
+    let (position, isPeerViolator, channel, partial) = try incoming.state.withLock { (lane) throws(PortError) in
       lane.receiving.release()
-      // The announcement was ours; threads that sleep on it find out what became of the port.
-      lane.receiving.wakeThreads(of: self)
+      // The announcement was ours. Threads that rely on it are told what became of the port.
+      do throws(SystemError) {
+        try lane.receiving.records.consumer.takeAnnouncementBack()
+      } catch {
+        throw .system(error)
+      }
       return (
         lane.receiving.records.consumer.lanePosition, !lane.receiving.records.consumer.isAttached,
         lane.receiving.transport.channel, lane.receiving.records.partial
       )
     }
     guard let channel else { throw .closed }
-    var partialFile: CInt?
-    if let partial {
-      do throws(SystemError) {
-        partialFile = try PartialFile.make(partial.bytes, filled: partial.filled)
-      } catch {
-        throw .system(error)
-      }
-      crashPoint(.partMade)
-    }
     packet.add(
       TravellingPort(
         end: end, queueLimitBytes: options.queueLimitBytes, messageLimitBytes: options.messageLimitBytes, outgoing: out,
         incoming: position, partial: partial.map { (byteCount: $0.bytes.byteCount, filled: $0.filled) },
         isPeerViolator: isPeerViolator),
-      channel: channel, partial: partialFile)
+      channel: channel, part: partial)
   }
 }

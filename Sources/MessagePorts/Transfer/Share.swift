@@ -1,6 +1,5 @@
 import Glibc
 import SharedRing
-import Synchronization
 
 // A channel becomes shared when its first port leaves. Until then it needs nothing from the kernel.
 
@@ -126,20 +125,23 @@ extension LocalQueue {
         default: preconditionFailure("a new ring without a reader refuses nothing: \(error)")
         }
       }
+      producer.publish(header.carrying(cores.count))
       // Nobody else has the other end of the new socket, so it cannot be hung up.
       do throws(PortError) {
-        if !cores.isEmpty { _ = try channel.send(cores) }
+        if !cores.isEmpty { _ = try channel.send(OutgoingPacket(of: cores)) }
       } catch {
         throw .port(error)
       }
-      producer.publish(header.carrying(cores.count))
     }
     producer.publishPosition()
   }
 
   /// The ports that wait in the queue do not leave after all.
   fileprivate func callOffDeparture() {
-    for port in ports { _ = port.core.lifecycle.change(from: .departing, to: .open) }
+    for port in ports {
+      port.core.outgoing.state.withLock { $0.sending.producer.sayInMessage(false) }
+      _ = port.core.lifecycle.change(from: .departing, to: .open)
+    }
   }
 }
 

@@ -1,7 +1,6 @@
 import CSupport
 import Glibc
 import SharedRing
-import Synchronization
 
 // Posting a message with ports: the only operation that concerns several ports at once.
 
@@ -14,41 +13,91 @@ extension PortCore {
       throw .messageTooLarge(byteCount: bytes.byteCount, limit: options.messageLimitBytes)
     }
     let cores = ports.map(\.core)
-    let outcome = try TransferLock.exclusively { () throws(PortError) -> Result<DepartedPorts, PortError> in
-      try checkTransferList(cores)
-      try Self.begin(cores)
-      crashPoint(.transferListed)
-      do throws(PortError) {
-        let departed = try transferExclusively(bytes, cores)
-        for core in cores { _ = core.lifecycle.change(from: .departing, to: .detached) }
-        return .success(departed)
-      } catch {
-        for core in cores { _ = core.lifecycle.change(from: .departing, to: .open) }
-        return .failure(error)
-      }
-    }
-    if case .failure = outcome { for core in cores { core.goOnAfterRefusal() } }
-    let departed = try outcome.get()
+    let payload = makePayloadIfLocal(bytes)
+    let departed = try transfer(bytes, payload, cores)
     // Outside the lock: closing a port, or releasing what its handlers hold, may run any code.
     departed.finish(old: cores)
     crashPoint(.transferFinished)
     giveBackOverflowWhenRead()
   }
 
+  private func transfer(
+    _ bytes: RawSpan, _ payload: MessagePayload?, _ cores: [PortCore]
+  ) throws(PortError) -> DepartedPorts {
+    let peers = indicesOfPeers(in: cores)
+    while let core = try TransferLock.exclusively({ () throws(PortError) in try begin(cores, peers) }) {
+      TransferLock.wait { core.isInTransfer }
+    }
+    crashPoint(.transferListed)
+    // Operations that saw the ports open are over once their lanes could be locked, and so is a long post on this port.
+    for core in cores {
+      core.outgoing.state.withLock { _ in }
+      core.incoming.state.withLock { _ in }
+    }
+    let result: Result<DepartedPorts, PortError>
+    do throws(PortError) {
+      let departed = try TransferLock.exclusively { () throws(PortError) in
+        try transferLocallyOrShare(bytes, payload, cores)
+      }
+      if let departed { result = .success(departed) } else { result = .success(try postShared(bytes, cores)) }
+    } catch {
+      for core in cores { core.outgoing.state.withLock { $0.sending.producer.sayInMessage(false) } }
+      result = .failure(error)
+    }
+    let state: PortLifecycle.State = if case .success = result { .detached } else { .open }
+    TransferLock.end {
+      for core in cores { _ = core.lifecycle.change(from: .departing, to: state) }
+      carried.wrappingSubtract(1, ordering: .relaxed)
+    }
+    if case .failure = result { for core in cores { core.goOnAfterRefusal() } }
+    return try result.get()
+  }
+
+  /// Whether a transfer of this port, or of others on it, is under way.
+  var isInTransfer: Bool { lifecycle.state == .departing || carried.load(ordering: .relaxed) > 0 }
+
+  /// Returns once it is known whether this port leaves that another thread is transferring. Not with a lane locked.
+  func waitForDeparture() { TransferLock.wait { lifecycle.state == .departing } }
+
+  /// Returns once no thread sends the ports of a message posted here. Not with a lane locked.
+  func waitForPacket() { TransferLock.wait { outgoing.state.withLock { $0.sending.isPacketUnderWay } } }
+
+  /// Marks the ports as departing. Returns a port if what becomes of it, in a transfer that is under way, has to be known
+  /// first; nothing has changed then.
+  private func begin(_ cores: [PortCore], _ peers: [Int]) throws(PortError) -> PortCore? {
+    try checkTransferList(cores, peers)
+    if lifecycle.state == .departing { return self }
+    if let core = cores.first(where: \.isInTransfer) { return core }
+    try Self.depart(cores)
+    carried.wrappingAdd(1, ordering: .relaxed)
+    return nil
+  }
+
+  /// `nil`: the message is for another process. The ports' channels are shared then, and what is left to do concerns the
+  /// lane of this port alone.
+  private func transferLocallyOrShare(
+    _ bytes: RawSpan, _ payload: MessagePayload?, _ cores: [PortCore]
+  ) throws(PortError) -> DepartedPorts? {
+    let isForAnotherProcess = try outgoing.state.withLock { (lane) throws(PortError) -> Bool in
+      try lifecycle.checkUsable()
+      return lane.sending.transport.channel != nil && !lane.sending.audience.isGone
+    }
+    guard isForAnotherProcess else { return try transferLocally(bytes, payload, cores) }
+    try share(cores, for: bytes.byteCount)
+    return nil
+  }
+
   /// While the port was departing, its loop passed over it, and its channel may have become shared meanwhile: let the
   /// loop have another look.
   private func goOnAfterRefusal() {
     watchIfShared()
-    incoming.state.withLock { $0.receiving.wakeThreads(of: self) }
-    loop.schedule(self)
-  }
-
-  private func transferExclusively(_ bytes: RawSpan, _ cores: [PortCore]) throws(PortError) -> DepartedPorts {
-    let isShared = try outgoing.state.withLock { (lane) throws(PortError) -> Bool in
-      try lifecycle.checkUsable()
-      return lane.sending.transport.channel != nil && !lane.sending.audience.isGone
+    let threads = incoming.state.withLock { lane in
+      // What came meanwhile was left for the next owner.
+      lane.receiving.records.packetsMayWait = lane.receiving.records.consumer.isAttached
+      return lane.receiving.receiver.threads.ring()
     }
-    return isShared ? try transferShared(bytes, cores) : try transferLocally(bytes, cores)
+    threads?.ring()
+    loop.schedule(self)
   }
 
   // MARK: The list
@@ -59,21 +108,30 @@ extension PortCore {
     if ports.isEmpty { return }
     try checkCount(of: ports)
     let cores = ports.map(\.core)
+    let peers = indicesOfPeers(in: cores)
     try TransferLock.exclusively { () throws(PortError) in
       try lifecycle.checkUsable()
-      try checkTransferList(cores)
+      try checkTransferList(cores, peers)
     }
   }
 
   private func checkCount(of ports: [MessagePort]) throws(PortError) {
-    guard ports.count <= TransferPacket.maximumPorts else {
-      throw .tooManyPorts(count: ports.count, limit: TransferPacket.maximumPorts)
+    guard ports.count <= MessagePort.maximumPortsPerMessage else {
+      throw .tooManyPorts(count: ports.count, limit: MessagePort.maximumPortsPerMessage)
     }
   }
 
-  private func checkTransferList(_ cores: [PortCore]) throws(PortError) {
-    // Of a shared channel both of whose ends are here, only the memory tells that they belong together.
-    let memory = outgoing.state.withLock { $0.sending.transport.channel?.memory.identity }
+  /// Which of the ports are the other end of this one's channel, as far as the memory tells: both may be here, and have come
+  /// separately. Whose lanes are the same is seen without looking into them.
+  private func indicesOfPeers(in cores: [PortCore]) -> [Int] {
+    guard let memory = outgoing.state.withLock({ $0.sending.transport.channel?.memory.identity }) else { return [] }
+    return cores.indices.filter { index in
+      cores[index] !== self
+        && cores[index].outgoing.state.withLock { $0.sending.transport.channel?.memory.identity } == memory
+    }
+  }
+
+  private func checkTransferList(_ cores: [PortCore], _ peers: [Int]) throws(PortError) {
     var seen = Set<ObjectIdentifier>()
     for (index, core) in cores.enumerated() {
       if core === self { throw .invalidTransfer(index: index, .isSendingPort) }
@@ -82,35 +140,45 @@ extension PortCore {
       case .detached: throw .invalidTransfer(index: index, .isDetached)
       case .open, .departing: break
       }
-      if core.incoming === outgoing { throw .invalidTransfer(index: index, .isPeerOfSendingPort) }
-      if let memory, core.outgoing.state.withLock({ $0.sending.transport.channel?.memory.identity }) == memory {
+      if core.incoming === outgoing || peers.contains(index) {
         throw .invalidTransfer(index: index, .isPeerOfSendingPort)
       }
       if !seen.insert(ObjectIdentifier(core)).inserted { throw .invalidTransfer(index: index, .isListedTwice) }
     }
   }
 
-  private static func begin(_ cores: [PortCore]) throws(PortError) {
+  private static func depart(_ cores: [PortCore]) throws(PortError) {
     for (index, core) in cores.enumerated() {
       guard let state = core.lifecycle.change(from: .open, to: .departing) else { continue }
       for earlier in cores[..<index] { _ = earlier.lifecycle.change(from: .departing, to: .open) }
       throw .invalidTransfer(index: index, state == .closed ? .isClosed : .isDetached)
     }
-    // Operations that saw the port open are over once its lanes could be locked.
-    for core in cores {
-      core.outgoing.state.withLock { _ in }
-      core.incoming.state.withLock { _ in }
-    }
   }
 
   // MARK: To this process
 
-  private func transferLocally(_ bytes: RawSpan, _ cores: [PortCore]) throws(PortError) -> DepartedPorts {
+  /// A copy of a message that stays in this process, as it seems now: nobody has to wait for it. What is wrong is found
+  /// later.
+  private func makePayloadIfLocal(_ bytes: RawSpan) -> MessagePayload? {
+    let isLocal = outgoing.state.withLock { lane in
+      lane.sending.transport.channel == nil && !lane.sending.audience.isGone
+        && (try? lane.checkLocalRoom(byteCount: bytes.byteCount)) != nil
+    }
+    return isLocal ? MessagePayload(copying: bytes) : nil
+  }
+
+  private func transferLocally(
+    _ bytes: RawSpan, _ prepared: MessagePayload?, _ cores: [PortCore]
+  ) throws(PortError) -> DepartedPorts {
     let isForItself = peerWaits(in: cores)
     return try outgoing.state.withLock { (lane) throws(PortError) -> DepartedPorts in
       try lifecycle.checkUsable()
       // First what can fail, then what cannot.
-      let payload = lane.sending.audience.isGone || isForItself ? nil : try lane.makeLocalPayload(bytes)
+      var payload: MessagePayload?
+      if !lane.sending.audience.isGone, !isForItself {
+        try lane.checkLocalRoom(byteCount: bytes.byteCount)
+        if let prepared { payload = prepared } else { payload = try .copy(of: bytes) }
+      }
       var departed = DepartedPorts()
       let successors = cores.map { $0.handOver(&departed.toOldOwners) }
       if let payload {
@@ -140,11 +208,11 @@ extension PortCore {
 
   // MARK: To another process
 
-  private func transferShared(_ bytes: RawSpan, _ cores: [PortCore]) throws(PortError) -> DepartedPorts {
+  private func share(_ cores: [PortCore], for byteCount: Int) throws(PortError) {
     // What is refused should not have made channels shared: that takes descriptors until they close.
     try outgoing.state.withLock { (lane) throws(PortError) in
       if let limit = lane.sending.policy.unreadLimitBytes,
-        RecordHeader.recordBytes(payloadBytes: bytes.byteCount) > lane.freeBytes()
+        RecordHeader.recordBytes(payloadBytes: byteCount) > lane.freeBytes()
       {
         throw .queueFull(limit: limit)
       }
@@ -159,10 +227,11 @@ extension PortCore {
         }
       }
     }
-    let wasTaken = try outgoing.state.withLock { (lane) throws(PortError) -> Bool in
-      try lifecycle.checkUsable()
-      return try lane.sending.post(bytes, with: cores)
-    }
+  }
+
+  private func postShared(_ bytes: RawSpan, _ cores: [PortCore]) throws(PortError) -> DepartedPorts {
+    let packet = try OutgoingPacket(of: cores)
+    let wasTaken = try announceAndSend(bytes, packet)
     var departed = DepartedPorts()
     if wasTaken {
       departed.isInAnotherProcess = true
@@ -174,33 +243,96 @@ extension PortCore {
   }
 }
 
-extension SendingHalf {
+extension PortCore {
   /// Puts the message on the ring and its ports on the socket. `false`: nobody will ever receive it.
-  fileprivate mutating func post(_ bytes: RawSpan, with cores: [PortCore]) throws(PortError) -> Bool {
-    guard case .ring(let channel) = transport else { return false }
+  ///
+  /// The record comes first: so the receiver knows a packet that nobody has announced. The packet is sent without the lane's
+  /// lock: where many descriptors are in flight, the kernel makes their sender wait until it has looked for cycles. Nobody
+  /// can post meanwhile, because the producer is here.
+  private func announceAndSend(_ bytes: RawSpan, _ packet: borrowing OutgoingPacket) throws(PortError) -> Bool {
+    guard var announcement = try announce(bytes, portCount: packet.count) else { return false }
+    do throws(PortError) {
+      announcement.isSent = try announcement.channel.send(packet)
+      if announcement.isSent { crashPoint(.transferSent) }
+    } catch {
+      announcement.producer.withdrawAnnouncement()
+      finish(announcement)
+      throw error
+    }
+    let isSent = announcement.isSent
+    finish(announcement)
+    return isSent
+  }
+
+  /// Publishes the record, and takes the producer out of the lane. `nil`: nobody will ever receive the message.
+  private func announce(_ bytes: RawSpan, portCount: Int) throws(PortError) -> Announcement? {
+    while true {
+      let step = try outgoing.state.withLock { (lane) throws(PortError) -> sending AnnouncementStep in
+        try lifecycle.checkUsable()
+        return try lane.sending.announce(bytes, portCount: portCount)
+      }
+      switch consume step {
+      case .announced(let announcement): return announcement
+      case .nobodyReceives: return nil
+      case .packetUnderWay: waitForPacket()
+      }
+    }
+  }
+
+  /// Puts the producer back, unless the port was closed meanwhile.
+  private func finish(_ announcement: consuming Announcement) {
+    var returned: Announcement? = announcement
+    let needsLoop = outgoing.state.withLock { lane in
+      guard let announcement = returned.take() else { preconditionFailure("returned twice") }
+      return lane.sending.takeBack(announcement)
+    }
+    if needsLoop { loop.schedule(self) }
+  }
+}
+
+/// A message whose record is published, and whose packet is not sent yet: whoever has this has the lane's producer.
+private struct Announcement: ~Copyable {
+  var producer: RingProducer
+  let channel: SharedChannel
+  var isSent = false
+}
+
+private enum AnnouncementStep: ~Copyable {
+  case announced(Announcement)
+  case nobodyReceives
+  case packetUnderWay
+}
+
+extension SendingHalf {
+  /// Another thread sends the ports of a message that is announced, and has the producer.
+  var isPacketUnderWay: Bool { transport.channel != nil && !producer.isAttached }
+
+  fileprivate mutating func announce(_ bytes: RawSpan, portCount: Int) throws(PortError) -> AnnouncementStep {
+    guard case .ring(let channel) = transport, !audience.isGone else { return .nobodyReceives }
+    if isPacketUnderWay { return .packetUnderWay }
     let header: RecordHeader
     do throws(RingError) {
       header = try producer.stage(bytes, policy: policy, contact: channel)
     } catch {
       try handle(error)
-      return false
+      return .nobodyReceives
     }
     crashPoint(.transferStaged)
-    do throws(PortError) {
-      guard try channel.send(cores) else {
-        producer.abandonStaged(header)
-        audience.leave()
-        return false
-      }
-    } catch {
-      producer.abandonStaged(header)
-      throw error
-    }
-    crashPoint(.transferSent)
-    producer.publish(header.carrying(cores.count))
-    crashPoint(.transferPublished)
+    producer.publish(header.carrying(portCount))
+    crashPoint(.transferAnnounced)
+    return .announced(Announcement(producer: takeProducer(), channel: channel))
+  }
+
+  /// Returns whether the loop has to see to those who wait for space, or to an overflow: it has not been able to.
+  fileprivate mutating func takeBack(_ announcement: consuming Announcement) -> Bool {
+    guard let channel = transport.channel, channel === announcement.channel else { return false }
+    let isSent = announcement.isSent
+    producer = announcement.producer
+    if !isSent, channel.isHungUp { audience.leave() }
+    if audience.isGone { producer.abandon() }
+    // A receiver that has seen the record may have gone to sleep again until now: it is woken whatever becomes of the packet.
     wakeReceiver()
-    return true
+    return !spaceWaiters.isEmpty || overflow != .none
   }
 }
 
@@ -218,7 +350,6 @@ struct DepartedPorts: Sendable {
     for core in cores {
       core.stopWatching()
       core.waitForCallToBegin()
-      core.sendThreadsAway(from: core.incoming.state.withLock { $0.receiving.doorbell })
       if isInAnotherProcess { core.takeApart(because: .detached) }
     }
     toOldOwners.perform()

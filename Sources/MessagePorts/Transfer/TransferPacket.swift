@@ -10,8 +10,10 @@ import SharedRing
 ///     |  8 … 12  the incoming lane's position, likewise
 ///     | 13 a partially received message: its size   14 how much of it has come   15 zero
 ///
-/// and with it, for each port, the descriptors of its socket, of its memory, and, if there is a partial message, of a
-/// memory file that holds it. The kernel delivers the packet whole or not at all.
+/// and with it the descriptor of a memory file, if any port has a partial message (see ``PartialFile``), then for each port
+/// those of its socket and of its memory. The kernel delivers the packet whole or not at all.
+///
+/// The record that announces the packet is committed before it is sent; see ``RecordReader``.
 ///
 /// A packet of a single byte is a doorbell: it wakes a receiver that sleeps on the socket, and says nothing else.
 enum TransferPacket {
@@ -20,9 +22,6 @@ enum TransferPacket {
   static let headerBytes = 8
   static let wordsPerPort = 16
   static let bytesPerPort = wordsPerPort * 8
-
-  /// The kernel passes at most 253 descriptors at once, and a port takes two, or three.
-  static let maximumPorts = 126
 
   static func byteCount(ports: Int) -> Int { headerBytes + ports * bytesPerPort }
 }
@@ -59,7 +58,7 @@ struct TravellingPort {
     outgoing = LanePosition(words: w[3..<8])
     incoming = LanePosition(words: w[8..<13])
     if w[0] & 0x100 != 0 {
-      guard w[13] <= UInt64(messageLimitBytes), w[14] < w[13] else { return nil }
+      guard w[13] <= UInt64(messageLimitBytes), w[14] > 0, w[14] < w[13] else { return nil }
       partial = (byteCount: Int(w[13]), filled: Int(w[14]))
     }
   }

@@ -42,8 +42,8 @@ struct Demo: AsyncParsableCommand {
   }
 
   private func play(_ output: DemoOutput) async -> [DemoReport] {
-    // On the loop that serves the ports: a message that this task waits for wakes one thread and not two, and handlers
-    // that are set without an `await` in between are all in place before the next message is delivered.
+    // On the loop that serves the ports: a message that this task waits for wakes one thread instead of two, and
+    // handlers that are set without an `await` in between are all in place before the next message is delivered.
     await withTaskExecutorPreference(EventLoop.default) {
       var reports: [DemoReport] = []
       for program in name.map({ [$0] }) ?? DemoProgram.allCases where !Task.isCancelled {
@@ -59,7 +59,7 @@ struct Demo: AsyncParsableCommand {
 
 /// Control-C, and a polite request to end: the processes of the demo are ended first.
 private enum Interruption {
-  /// As of a program that SIGINT has ended.
+  /// The status of a program that SIGINT ended.
   static let exitCode = ExitCode(128 + SIGINT)
 
   /// Calls `body` instead of ending the process, for as long as the result is kept.

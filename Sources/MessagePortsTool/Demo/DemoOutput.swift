@@ -5,7 +5,7 @@ import Synchronization
 /// Writes what a person sees.
 final class DemoOutput: Sendable {
   enum Style: Sendable {
-    /// A single line, written over, tells how far it has come.
+    /// One line, overwritten, shows the progress.
     case terminal
     /// For a pipe or a file: a line for each step.
     case lines
@@ -14,7 +14,7 @@ final class DemoOutput: Sendable {
   }
 
   private let style: Style
-  /// The line that a terminal shows at the moment, to be written over.
+  /// The progress line that a terminal shows now.
   private let transient = Mutex(Transient())
 
   private struct Transient {
@@ -40,7 +40,7 @@ final class DemoOutput: Sendable {
   func progress(_ program: DemoProgram, _ text: () -> String) {
     guard style == .terminal else { return }
     let step = transient.withLock { transient -> String? in
-      // More than ten times a second is of no use to anybody.
+      // Nobody reads more than ten a second.
       guard ContinuousClock.now - transient.shownAt > .milliseconds(100) else { return nil }
       return transient.step
     }
@@ -66,7 +66,7 @@ final class DemoOutput: Sendable {
   }
 
   private func write(_ text: String) {
-    // Whoever reads may have had enough: that does not end the demo halfway.
+    // A reader that leaves early does not end the demo.
     try? FileHandle.standardOutput.write(contentsOf: Data(text.utf8))
   }
 

@@ -2,7 +2,7 @@ import CSupport
 import Foundation
 import MessagePorts
 
-/// A process of a demo, whoever has started it; it is not mistaken for another one that gets its number later.
+/// A process of a demo, whoever started it. A later process with its number is not mistaken for it.
 final class DemoProcess: Sendable {
   let name: String
   let identifier: Int32
@@ -18,7 +18,7 @@ final class DemoProcess: Sendable {
 
   deinit { _ = csupport_close(descriptor) }
 
-  /// True even before its parent has asked how.
+  /// True even before its parent reaps it.
   var hasEnded: Bool {
     var event = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
     return unsafe poll(&event, 1, 0) == 1
@@ -28,7 +28,7 @@ final class DemoProcess: Sendable {
 
   /// One letter, as in `ps`: R runs, S sleeps, T is stopped, Z has ended.
   var state: Character? {
-    // The name in parentheses may contain anything, so what counts is what follows the last one.
+    // The name in parentheses may contain some: look behind the last one.
     let line = try? String(contentsOfFile: "/proc/\(identifier)/stat", encoding: .utf8)
     return line?.split(separator: ")").last?.dropFirst().first
   }

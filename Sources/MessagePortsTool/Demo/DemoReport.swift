@@ -12,7 +12,7 @@ struct DemoReport: Sendable {
     /// What is not the same on every machine.
     let note: String?
 
-    /// As it is shown to a person.
+    /// As shown to a person.
     var description: String { "\(name) \(identifier)\(note.map { " (\($0))" } ?? "")" }
   }
 

@@ -44,7 +44,7 @@ final class DemoRun: Sendable {
     return worker
   }
 
-  /// Enters a process that another one has started.
+  /// Lists a process that another one started.
   func started(_ name: String, _ identifier: Int32, note: String? = nil) {
     let process = DemoProcess(name: name, identifier: identifier)
     state.withLock { state in
@@ -69,7 +69,7 @@ final class DemoRun: Sendable {
 
   // MARK: Findings
 
-  /// Holds what was found against what has to be.
+  /// Compares what was found with what must be.
   func verify<Value: Equatable>(_ claim: String, _ actual: Value, _ expected: Value) {
     let result = actual == expected ? DemoReport.Result.verified : .differed("\(actual) instead of \(expected)")
     add(DemoReport.Finding(claim: claim, result: result))

@@ -1,7 +1,7 @@
 import Foundation
 
-/// SHA-256 by OpenSSL's libcrypto, which nearly every system has: looked up when it is first needed, so that building
-/// the tool takes no library, and running it without one costs the digests alone.
+/// SHA-256 by OpenSSL's libcrypto, which nearly every system has: looked up when first needed. The tool builds and runs
+/// without it, but makes no digests.
 enum Digest {
   /// `unsigned char *SHA256(const unsigned char *data, size_t count, unsigned char *digest)`
   private typealias Function =

@@ -15,7 +15,7 @@ enum StandardTools {
     return try zip(counts, digests).map { count, digest in
       let numbers = count.split(separator: " ").compactMap { Int($0) }
       guard numbers.count == 3 else { throw Failure(program: "wc", problem: "said “\(count)”") }
-      // A backslash in front says that the name contains something that was escaped.
+      // A leading backslash says that the name is escaped.
       let digits = digest.drop { $0 == "\\" }.prefix { $0 != " " }
       return FileSummary(lines: numbers[0], words: numbers[1], bytes: numbers[2], digest: String(digits))
     }
@@ -43,7 +43,7 @@ enum StandardTools {
     return String(decoding: data, as: UTF8.self).split(separator: "\n")
   }
 
-  /// Reads to the end on a thread that may block. (A `readabilityHandler` would be simpler, but sometimes is not
+  /// Reads to the end on a thread that may block. (A `readabilityHandler` would be simpler, but is sometimes not
   /// called.)
   private static func content(of file: FileHandle) async throws -> Data {
     let (chunks, continuation) = AsyncThrowingStream.makeStream(of: Data.self)

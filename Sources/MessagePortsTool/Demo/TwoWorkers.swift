@@ -8,8 +8,8 @@ import MessagePorts
 ///     A ◄────────── the channel ──────────► B
 ///     driver ◄───── a line each ──────────► A, B
 ///
-/// The driver stands outside: it stops and kills the host, so it has given A and B, through the host, a port each on
-/// which they tell it what they see.
+/// The driver stands outside, since it stops and kills the host. Through the host it gave A and B a port each, on which
+/// they tell it what they see.
 enum TwoWorkers {
   // MARK: Messages
 

@@ -43,7 +43,7 @@ enum WorkerWithClients {
 
   static func play(_ run: DemoRun, files: [String]) async throws {
     let paths = files.isEmpty ? try DefaultFiles.find() : files
-    // Three batches take three files: with fewer, they are read more often.
+    // Three batches need three files: fewer are read repeatedly.
     let repeated = (0..<max(3, paths.count)).map { NumberedFile(number: $0, path: paths[$0 % paths.count]) }
     let third = repeated.count / 3
     let batches = [repeated[..<third], repeated[third..<2 * third], repeated[(2 * third)...]].map(Array.init)

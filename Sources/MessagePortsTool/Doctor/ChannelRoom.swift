@@ -1,4 +1,4 @@
-/// How many shared channels' ends each limit allows a process at a time; `nil` where there is no limit. Channels that
+/// How many ends of shared channels each limit allows a process; `nil` where there is no limit. Channels that
 /// are local to a process need none of this.
 package struct ChannelRoom: Codable, Hashable, Sendable {
   /// An end holds a socket and the channel's memory.

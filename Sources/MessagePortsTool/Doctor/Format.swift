@@ -4,8 +4,7 @@ enum Format {
 
   static func limitBytes(_ limit: Limit) -> String { limit.number.map(bytes) ?? "unlimited" }
 
-  /// In the largest unit of which there is at least one, rounded down, with a digit behind the point if there is only
-  /// one before it.
+  /// In the largest unit that gives at least one, rounded down; below ten, with one decimal.
   static func bytes(_ count: UInt64) -> String {
     let units = ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"]
     let index = count == 0 ? 0 : (UInt64.bitWidth - 1 - count.leadingZeroBitCount) / 10

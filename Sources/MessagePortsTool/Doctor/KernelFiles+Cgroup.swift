@@ -4,7 +4,7 @@ extension KernelFiles {
     guard let group = memoryGroup() else { return nil }
     var path = group.path
     var tightest: CgroupMemory?
-    // In a container, the path may be the host's, of which only the beginning exists here: go on upwards.
+    // In a container the path may be the host's, and only its beginning exists here: go upwards.
     while true {
       let limitPath = "\(group.root)\(path)/\(group.limitFile)"
       if let limit: UInt64 = number(limitPath), limit < Self.asGoodAsUnlimited, limit < tightest?.limitBytes ?? .max {

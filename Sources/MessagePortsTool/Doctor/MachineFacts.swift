@@ -13,7 +13,7 @@ package struct MachineFacts: Codable, Hashable, Sendable {
   package var sandbox: SandboxFacts
 }
 
-/// What the environment says, as it is written there.
+/// What the environment says, verbatim.
 package struct Overrides: Codable, Hashable, Sendable {
   /// `MESSAGEPORTS_DRIVER`
   package var driver: String?

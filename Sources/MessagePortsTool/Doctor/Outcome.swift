@@ -24,7 +24,7 @@ package struct Outcome: Hashable, Sendable, Codable, CustomStringConvertible {
     errno = try decoder.container(keyedBy: Key.self).decodeIfPresent(CInt.self, forKey: .errno)
   }
 
-  /// Names the error besides its number, which differs between machines.
+  /// Names the error beside its number, which differs between machines.
   package func encode(to encoder: any Encoder) throws {
     var container = encoder.container(keyedBy: Key.self)
     try container.encode(worked, forKey: .works)

@@ -4,7 +4,7 @@
 #endif
 
 /// The steps at which a process can be made to die, in a build with `-D CRASH_POINTS`, to see what that does to others.
-/// In any other build a step is nothing at all.
+/// In any other build they are no code at all.
 @usableFromInline package enum CrashPoint: String, CaseIterable, Sendable {
   // Posting.
   case postWritten, postTerminated, postCommitted, batchCommitted, wrapped
@@ -18,7 +18,7 @@
   // Sharing a local channel.
   case shareMade, shareWritten, shared
   // Transferring.
-  case transferListed, transferDescribed, transferStaged, transferSent, transferPublished, transferFinished
+  case transferListed, transferDescribed, transferStaged, transferAnnounced, transferSent, transferFinished
   // Transferring what has received a message in part.
   case partMade, partRead
   // Splitting and joining.
@@ -36,14 +36,14 @@
   extension CrashPoint {
     package static let areCompiledIn = true
 
-    /// Which step is armed, by its place among all, plus one; and how often it is still to be passed.
+    /// Which step is armed: its index in `allCases`, plus one. And how many passes it has left.
     private static let armed = Atomic<Int>(0)
     private static let left = Atomic<Int>(0)
 
-    /// Lets the process die when it comes to `point` for the so-manieth time from now on.
+    /// Kills the process at its `pass`th arrival at `point` from now on.
     package static func arm(_ point: CrashPoint, pass: Int) {
       left.store(pass, ordering: .relaxed)
-      // [crash-armed] Release: pairs with the acquire in `pass`, which then sees how often.
+      // [crash-armed] Release: pairs with the acquire in `pass`, which then sees the number of passes.
       armed.store(allCases.firstIndex(of: point)! + 1, ordering: .releasing)
     }
 

@@ -2,10 +2,11 @@
   import Glibc
   import Synchronization
 
-  /// Bugs to be found by the torture, so that its silence means something. They are in builds with
-  /// `-D PLANTED_LOST_WAKE_UP` or `-D PLANTED_FORGOTTEN_MESSAGE` only; no manifest and no default sets these.
+  /// Bugs for the torture test to find, so that its silence means something. Only builds with
+  /// `-D PLANTED_LOST_WAKE_UP` or `-D PLANTED_FORGOTTEN_MESSAGE` have them; no manifest and no default sets these.
   package enum PlantedBug {
-    /// How rare: one in so many. The environment variable `MESSAGEPORTS_PLANTED_ONE_IN` sets another number.
+    /// How rare: it strikes at one chance in this many. `MESSAGEPORTS_PLANTED_ONE_IN` in the environment says
+    /// otherwise.
     private static let oneIn =
       unsafe getenv("MESSAGEPORTS_PLANTED_ONE_IN").flatMap { unsafe UInt64(String(cString: $0)) } ?? 1_000_000
 

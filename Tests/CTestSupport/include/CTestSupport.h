@@ -3,6 +3,7 @@
 #ifndef CTEST_SUPPORT_H
 #define CTEST_SUPPORT_H
 
+#include <malloc.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -20,18 +21,23 @@ struct ctest_refusal {
 
 #ifdef SYS_chmod
 #define CTEST_SYS_CHMOD SYS_chmod
+#define CTEST_SYS_DUP2 SYS_dup2
 #else  // arm64
 #define CTEST_SYS_CHMOD SYS_fchmodat
+#define CTEST_SYS_DUP2 SYS_dup3
 #endif
 
 enum {
   CTEST_CHMOD = CTEST_SYS_CHMOD,
   CTEST_CLONE = SYS_clone,
   CTEST_CLONE3 = SYS_clone3,
+  CTEST_DUP2 = CTEST_SYS_DUP2,
   CTEST_EPOLL_CTL = SYS_epoll_ctl,
+  CTEST_EXECVE = SYS_execve,
   CTEST_EPOLL_PWAIT2 = SYS_epoll_pwait2,
   CTEST_FALLOCATE = SYS_fallocate,
   CTEST_FTRUNCATE = SYS_ftruncate,
+  CTEST_FUTEX_WAITV = 449,
   CTEST_IO_URING_ENTER = SYS_io_uring_enter,
   CTEST_IO_URING_REGISTER = SYS_io_uring_register,
   CTEST_IO_URING_SETUP = SYS_io_uring_setup,
@@ -50,17 +56,39 @@ enum {
 /// Cannot be undone. Returns 0 or -errno.
 int ctest_refuse(const struct ctest_refusal *refusals, size_t count, bool whole_process);
 
+/// From now on each such call of this thread, and of all that it starts, stands still in the kernel until it is let go.
+/// Cannot be undone. Returns a descriptor that tells of them, or -errno.
+int ctest_hold(int call);
+struct ctest_held {
+  uint64_t id;
+  pid_t thread;
+};
+/// Waits for the next one. Returns 0, or -ENOENT once nobody is left who could make one.
+int ctest_next_held(int listener, struct ctest_held *held);
+int ctest_let_go(int listener, struct ctest_held held);
+
 /// Moves this process, which must have one thread, to a world with nothing in it: an empty file system that cannot be
 /// written, no network, no System V objects; without privileges. Returns 0 or -errno.
 int ctest_leave_the_world(void);
 
-/// Gives this thread, and what it starts, a /dev/shm of its own with room for so many bytes. Returns 0 or -errno.
+/// Gives this thread, and what it starts, a /dev/shm of its own that holds `bytes`. Returns 0 or -errno.
 int ctest_make_small_shm(size_t bytes);
 
 /// Forks a child that does nothing until it is killed. Its number, or -errno.
 pid_t ctest_fork_and_pause(void);
+/// Forks a child that calls `exit`, exit handlers and all. Its number, or -errno.
+pid_t ctest_fork_and_exit(int status);
+/// fork(), which Swift does not offer. Returns twice: 0 in the child, which SIGALRM ends after half a minute; in the parent, its
+/// number or -errno.
+pid_t ctest_fork(void);
 /// Forks a child that writes a byte to `fd`, and exits with 0 or errno. Its number, or -errno.
 pid_t ctest_fork_and_check(int fd);
+
+/// Moves all who sleep on a word that processes share to another one, which nobody wakes. Their number, or -errno.
+int ctest_move_sleepers(void *from, void *to);
+
+/// Gives back what the heap keeps for later.
+static inline void ctest_trim_heap(void) { malloc_trim(0); }
 
 /// Adds seals to a file. Returns 0 or -errno.
 int ctest_add_seals(int fd, int seals);

@@ -2,15 +2,14 @@ import CSupport
 import Glibc
 import Logging
 import SharedRing
-import Synchronization
 
 extension EventLoop {
   /// What a loop sleeps on.
   public enum Driver: String, Sendable, Hashable, CaseIterable {
-    /// io_uring, with a futex wait for each port that waits for messages. The peer wakes it with one futex call.
+    /// io_uring, with a futex wait for each port that waits for messages. The peer wakes the loop with one futex call.
     case uring
     /// epoll: for systems that forbid io_uring, and kernels whose io_uring has no futex waits, or unsafe ones. The peer
-    /// wakes it with a packet on the socket.
+    /// wakes the loop with a packet on the socket.
     case epoll
   }
 }
@@ -18,11 +17,11 @@ extension EventLoop {
 /// Which driver a loop gets, and why.
 struct DriverChoice: Equatable {
   let driver: EventLoop.Driver
-  /// Why it is not io_uring although nobody asked for anything else; for people.
+  /// Why it is not io_uring, though nobody asked for anything else. For people.
   var problem: String?
 
-  /// Decides from what was asked for, in the program or else in the environment, from what the probe has found (see
-  /// `csupport_uring_probe`), and from the kernel.
+  /// Decides by what was asked for, in the program or else in the environment, by what the probe has found (see
+  /// `csupport_uring_probe`), and by the kernel.
   static func decide(
     requested: EventLoop.Driver?, environment: EventLoop.Driver?, probed: @autoclosure () -> CInt,
     kernel: @autoclosure () -> KernelRelease?
@@ -48,13 +47,13 @@ struct DriverChoice: Equatable {
 
   private static let needed = CInt(CSUPPORT_URING_SETUP | CSUPPORT_URING_FUTEX_WAIT | CSUPPORT_URING_POLL)
 
-  /// What a loop would get at this moment.
+  /// What a loop would get now.
   static func now(_ requested: EventLoop.Driver?) -> DriverChoice {
     decide(
       requested: requested, environment: Environment.driver, probed: probe(), kernel: KernelRelease.running)
   }
 
-  /// Opens what a loop sleeps on, given the epoll that every loop has. On the thread that will sleep.
+  /// Opens what a loop sleeps on, given the epoll that every loop has. On the loop's thread.
   static func open(_ requested: EventLoop.Driver?, on epoll: EpollDriver) -> any LoopDriver {
     let choice = now(requested)
     switch choice.driver {
@@ -76,10 +75,10 @@ struct DriverChoice: Equatable {
     return epoll
   }
 
-  private static let probed = Mutex<CInt?>(nil)
+  private static let probed = PerProcess<CInt?> { nil }
 
-  /// What io_uring offers: the bits of `csupport_uring_probe`, or a negative error. Found out by trying, once for the
-  /// process, unless something was lacking that may be there the next time.
+  /// What io_uring offers: the bits of `csupport_uring_probe`, or a negative error. Found out by trying, once per
+  /// process, unless something ran out that there may be enough of the next time.
   private static func probe() -> CInt {
     probed.withLock { known in
       if let known { return known }

@@ -2,7 +2,7 @@ import CSupport
 import SharedRing
 
 /// Sleeps on epoll alone: a port's doorbell is a packet on its socket.
-final class EpollDriver: LoopDriver, @unchecked Sendable {  // `buffer` is the loop's thread's; the rest never changes
+final class EpollDriver: LoopDriver, @unchecked Sendable {  // the loop's thread owns `buffer`; the rest is constant
   let epoll: CInt
   /// Wakes the loop from within its own process. Its token is 0.
   private let eventfd: CInt
@@ -29,14 +29,14 @@ final class EpollDriver: LoopDriver, @unchecked Sendable {  // `buffer` is the l
   func wake() { _ = csupport_eventfd_signal(eventfd) }
 
   func watch(_ fd: CInt, events: UInt32, isClient: Bool, _ token: EventLoop.Token) -> CInt {
-    let rings = isClient ? UInt32(CSUPPORT_EVENT_IN) | UInt32(CSUPPORT_EVENT_EDGE) : 0
-    return csupport_epoll_add(epoll, fd, events | rings, token)
+    let packets = isClient ? UInt32(CSUPPORT_EVENT_IN) | UInt32(CSUPPORT_EVENT_EDGE) : 0
+    return csupport_epoll_add(epoll, fd, events | packets, token)
   }
 
   func unwatch(_ fd: CInt) { _ = csupport_epoll_remove(epoll, fd) }
 
   var doorbell: UInt32 { Doorbell.asleepOnSocket }
-  /// The eventfd remembers by itself that it was rung.
+  /// The eventfd itself remembers that it was signalled.
   var ticket: UInt32 { 0 }
 
   /// The socket is watched all the time.

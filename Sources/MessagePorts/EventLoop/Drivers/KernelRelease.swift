@@ -47,20 +47,21 @@ package struct KernelRelease: Hashable, Sendable {
 }
 
 extension KernelRelease {
-  /// Whether futex waits on io_uring are known to be safe here. They came with Linux 6.7, and a wait that failed
-  /// left io_uring with memory that was freed (CVE-2025-39698), until "io_uring/futex: ensure io_futex_wait() cleans up properly on failure":
-  /// in 6.17 (508c1314b342) and the stable kernels 6.12.44 and 6.16.4. The lines in between had ended before.
+  /// Whether futex waits on io_uring are known to be safe here. They came with Linux 6.7, and a wait that failed left
+  /// io_uring with a pointer to freed memory (CVE-2025-39698). "io_uring/futex: ensure io_futex_wait() cleans up
+  /// properly on failure" mended that, in 6.17 (508c1314b342) and the stable kernels 6.12.44 and 6.16.4. The series in
+  /// between were out of support by then.
   ///
   /// `false` means "not known": a distribution may have mended a kernel whose number does not say so.
   package var hasMendedFutexWaits: Bool {
     switch (major, minor) {
     case (6, 12): patch >= 44
     case (6, 16): patch >= 4
-    // Which release candidate was the first to have it is not worth knowing.
+    // Not worth finding out: which release candidate was the first to have it.
     case (6, 17): !suffix.hasPrefix("-rc") && !suffix.hasPrefix("~rc")
-    // Ubuntu 24.04, and 22.04 with the newer kernel. The builds for clouds and the like are counted differently.
+    // Ubuntu 24.04, and 22.04 with the newer kernel. Builds for clouds and the like have other numbers.
     case (6, 8): patch == 0 && (genericUbuntuBuild ?? 0) >= 94
-    // A kernel before 6.7 has no futex waits but those that its distribution gave it: mended or not, nobody can tell.
+    // A kernel before 6.7 has futex waits only if its distribution added them: mended or not, nobody can tell.
     default: (major, minor) > (6, 17)
     }
   }

@@ -1,7 +1,7 @@
 import CSupport
 import Synchronization
 
-/// The word that wakes a loop on io_uring from within its own process: the loop sleeps on it among others.
+/// The word by which its own process wakes a loop on io_uring: the loop sleeps on it, among others.
 @safe
 final class LoopWaker: @unchecked Sendable {  // an atomic word at a fixed address
   /// Counts the wake-ups.
@@ -15,9 +15,9 @@ final class LoopWaker: @unchecked Sendable {  // an atomic word at a fixed addre
   deinit { unsafe word.deallocate() }
 
   @unsafe var address: UnsafeRawPointer { unsafe UnsafeRawPointer(word) }
-  /// [loop-woken] Acquire: pairs with the release in `wake`; what was put into the inbox before it is seen.
+  /// Read it before looking for work: a sleep ends at once if it has changed since.
   ///
-  /// Read before looking whether there is anything to do; the sleep ends at once if it has changed by then.
+  /// [loop-woken] Acquire: pairs with the release in `wake`; what was put into the inbox before that is seen.
   var count: UInt32 { unsafe word.pointee.load(ordering: .acquiring) }
 
   func wake() {

@@ -5,15 +5,15 @@ import SharedRing
 /// Sleeps on io_uring: one futex wait for each port that waits, one for the waker, and one poll on the epoll
 /// descriptor that watches the sockets.
 ///
-/// The sockets are polled by way of epoll and not by io_uring itself because a pending io_uring poll holds the file: a
-/// port that has moved on would not be seen dying by its peer until the poll was taken down by this thread.
-/// `EPOLL_CTL_DEL` takes effect at once, from any thread.
+/// Epoll polls the sockets, not io_uring itself, because a pending io_uring poll holds the file: if a port moved on and
+/// died, its peer would not see that until this thread had taken the poll down. `EPOLL_CTL_DEL` takes effect at once,
+/// from any thread.
 @safe
 final class UringDriver: LoopDriver, @unchecked Sendable {
-  // The pointer is the ring that this owns. What changes belongs to the loop's thread.
+  // The pointer is the io_uring that this owns. Only the loop's thread uses what changes.
   private let ring: OpaquePointer
   private let waker = LoopWaker()
-  /// Watches the sockets, and takes over should io_uring be refused.
+  /// Watches the sockets, and takes over if io_uring is refused.
   private let epollDriver: EpollDriver
   /// The waits that the kernel has, and the memory that each needs to stay mapped.
   private var armed: [UInt64: ChannelMemory] = [:]
@@ -38,8 +38,7 @@ final class UringDriver: LoopDriver, @unchecked Sendable {
   func wake() { waker.wake() }
 
   func watch(_ fd: CInt, events: UInt32, isClient: Bool, _ token: EventLoop.Token) -> CInt {
-    // Rings come by futex.
-    epollDriver.watch(fd, events: events, isClient: false, token)
+    epollDriver.watch(fd, events: events, isClient: isClient, token)
   }
 
   func unwatch(_ fd: CInt) { epollDriver.unwatch(fd) }
@@ -47,7 +46,7 @@ final class UringDriver: LoopDriver, @unchecked Sendable {
   var doorbell: UInt32 { Doorbell.asleepOnFutex }
   var ticket: UInt32 { waker.count }
 
-  /// What a completion is of: the two low bits of its user data, with a port's token above them.
+  /// What has completed: the two low bits of the user data, with a port's token above them.
   private enum Tag {
     static let message: UInt64 = 0
     static let space: UInt64 = 1
@@ -64,7 +63,7 @@ final class UringDriver: LoopDriver, @unchecked Sendable {
     if unsafe csupport_uring_futex_wait(ring, key, word, Doorbell.asleepOnFutex) >= 0 {
       armed[key] = memory
     } else {
-      // As if it had rung: the port gets a turn, and is armed after it.
+      // As if it had been signalled: the port gets a turn, and is armed after it.
       unarmed.append(wait == .space ? .space(token) : .message(token))
     }
   }
@@ -89,7 +88,7 @@ final class UringDriver: LoopDriver, @unchecked Sendable {
     if !isEpollArmed {
       isEpollArmed = unsafe csupport_uring_poll(ring, Tag.epoll, epollDriver.epoll, UInt32(CSUPPORT_EVENT_IN)) >= 0
     }
-    // What the thread does not wait for in the kernel would not wake it.
+    // The thread may sleep only if the kernel knows everything that has to wake it.
     let maySleep = ticket != nil && isWakerArmed && isEpollArmed && unarmed.isEmpty && uncancelled.isEmpty
     events.append(contentsOf: unarmed)
     unarmed.removeAll(keepingCapacity: true)
@@ -98,7 +97,7 @@ final class UringDriver: LoopDriver, @unchecked Sendable {
     }
     switch -count {
     case ..<0: for completion in completions[..<Int(count)] { note(completion, into: &events) }
-    // Nothing, an interruption, or a moment without memory: the loop comes again.
+    // Nothing, an interruption, or a moment without memory: the loop will come again.
     case 0, EINTR, EAGAIN, EBUSY, ENOMEM: break
     default:
       Log.logger.notice("event loop goes over to epoll: \(SystemError(call: "io_uring_enter", errno: -count))")

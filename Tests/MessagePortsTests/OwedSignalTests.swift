@@ -1,12 +1,12 @@
+import Glibc
 import MessagePorts
-import Synchronization
 import TestSupport
 import Testing
 
 /// A poster waits for space; whoever takes the last message, and never looks again, has to wake it: on io_uring by a
 /// futex, on epoll by a packet on the socket.
 @Suite("Wake-ups that are owed", .serialized, .timeLimit(.minutes(3)))
-struct OwedRingTests {
+struct OwedSignalTests {
   enum Kind: String, CaseIterable, Sendable { case plain, fragments, withPort }
 
   enum Taker: String, CaseIterable, Sendable { case reader, receive, tryReceive, handler }
@@ -23,7 +23,7 @@ struct OwedRingTests {
   }
 
   @Test(
-    "2.4 A poster that waits for space is woken by whoever takes what was in its way, whatever that was",
+    "2.4 A poster that waits for space is woken by whoever takes what was in its way, whatever it was",
     arguments: cases)
   func owedRing(_ one: Case) async throws {
     let loop = EventLoop(name: "poster", driver: one.driver)
@@ -47,13 +47,35 @@ struct OwedRingTests {
     port.close()
   }
 
-  /// A channel in shared memory with both ends here.
-  private func sharedChannel(_ options: ChannelOptions) async throws -> (port1: MessagePort, port2: MessagePort) {
-    let channel = try MessageChannel(options: options)
-    let agent = try Agent(in: FarProcess.shared.worker)
-    try await agent.call(.keep, 0, transfer: [channel.port1])
-    try await agent.call(.keep, 1, transfer: [channel.port2])
-    return try (await agent.call(.give, 0).ports[0], await agent.call(.give, 1).ports[0])
+  @Test(
+    "2.4 A ring that the kernel refuses to whoever reads is paid later, although he never comes again",
+    arguments: [EAGAIN, ENOBUFS], [Taker.reader, .tryReceive])
+  func refusedRing(_ errno: CInt, _ taker: Taker) async throws {
+    let loop = EventLoop(name: "poster", driver: .epoll)
+    defer { loop.stop() }
+    let channel = try await sharedChannel(ChannelOptions(queueLimitBytes: 64))
+    let port = channel.port1
+    port.setEventLoop(loop)
+    while portError({ try post(.plain, 8, on: port) }) == "none" {}
+    let reader = channel.port2
+    let halves = taker == .reader ? try reader.split() : nil
+    let room = Collected<Bool>()
+    Task { room.append((try? await port.waitForSpace(byteCount: 8)) != nil) }
+    // Long enough for its doorbell to be armed; if it is not, the test is easier.
+    try await Task.sleep(for: .milliseconds(20))
+    #expect(room.count == 0)
+    let rest = try await Refusal.during([Refusal(.sendmsg, errno)]) { () -> any Sendable in
+      if let halves {
+        var reader = halves.takeReader()
+        while try reader.tryRead({ $0.byteCount }) != nil {}
+        return PortHalves(halves.takeWriter(), reader)
+      }
+      while case .message = try reader.tryReceive() {}
+      return reader
+    }
+    #expect(try await room.wait(for: 1) == [true])
+    withExtendedLifetime(rest) {}
+    port.close()
   }
 
   private func post(_ kind: Kind, _ byteCount: Int, on port: MessagePort) throws {
@@ -61,15 +83,15 @@ struct OwedRingTests {
     try port.postMessage(bytes: bytes, transfer: kind == .withPort ? [MessageChannel().port1] : [])
   }
 
-  /// Takes so many messages, and never looks again. Returns what has to live on.
+  /// Takes `count` messages, and never looks again. Returns what has to live on.
   private func take(_ count: Int, from port: MessagePort, _ taker: Taker) async throws -> any Sendable {
     switch taker {
     case .reader:
-      let halves = try Halves(port)
+      let halves = try port.split()
       return try await onThread {
         var reader = halves.takeReader()
         for _ in 0..<count { try waitUntil("a message") { try reader.tryRead { $0.byteCount } != nil } }
-        return KeptHalves(halves, reader)
+        return PortHalves(halves.takeWriter(), reader)
       }
     case .receive: try await onThread { for _ in 0..<count { _ = try port.receiveSoon() } }
     case .tryReceive:
@@ -88,13 +110,11 @@ struct OwedRingTests {
   }
 }
 
-/// Halves that nobody uses any more; without them, the poster would be told that nobody reads.
-private final class KeptHalves: Sendable {
-  private let halves: Halves
-  private let reader: Mutex<PortReader>
-
-  init(_ halves: Halves, _ reader: consuming PortReader) {
-    self.halves = halves
-    self.reader = Mutex(reader)
-  }
+/// A channel in shared memory with both ends here.
+func sharedChannel(_ options: ChannelOptions) async throws -> (port1: MessagePort, port2: MessagePort) {
+  let channel = try MessageChannel(options: options)
+  let agent = try Agent(in: FarProcess.shared.worker)
+  try await agent.call(.keep, 0, transfer: [channel.port1])
+  try await agent.call(.keep, 1, transfer: [channel.port2])
+  return try (await agent.call(.give, 0).ports[0], await agent.call(.give, 1).ports[0])
 }

@@ -1,0 +1,13 @@
+#ifndef MAPPINGS_H
+#define MAPPINGS_H
+
+// The library's shared mappings, from mmap() to munmap(), for a fork.
+
+/// Before a fork: afterwards nobody is about to map or unmap anything.
+void hold_mappings(void);
+/// After it, in parent and child.
+void release_mappings(void);
+/// In a forked child, while the mappings are held: puts private memory, all zero, in the place of each.
+void give_up_mappings(void);
+
+#endif
