@@ -6,7 +6,8 @@
 # make model  checks the models of the lock-free protocols
 # make crash  kills a process at each step of the library
 # make soak   tortures ports for a minute: 16 processes, 1,000 ports, random kills
-# make fuzz   feeds everything that reads what a peer wrote; make attack SECONDS=60 lets a process attack another
+# make fuzz   feeds everything that reads what a peer wrote
+# make attack  lets processes attack another in each way; make attack MODE=requeue SECONDS=60, MODE=random SECONDS=600
 # make mutants   puts small faults in, and sees that a test notices each; make mutants SAMPLE=5 for some of them
 # make sanitize  passes the tests under the address, leak, thread and undefined-behaviour sanitizers
 #
@@ -116,10 +117,10 @@ fuzz: setup
 fuzz-quick: setup
 	scripts/fuzz.sh --quick
 
-## A process that does its worst to another for SECONDS.
+## Processes that do their worst to another, on both drivers: each mode alone, or MODE=random, or MODE=requeue+files. Fails
+## if that was harmed, or an honest answer took EXCESS ms longer than a plain echo. See Tests/Attack/README.md.
 attack: setup
-	swift build --build-tests
-	MESSAGEPORTS_ATTACK_SECONDS=$(or $(SECONDS),60) swift test --skip-build --filter '^MessagePortsTests\.AttackTests'
+	scripts/attack.sh $(or $(MODE),all) --seconds $(or $(SECONDS),60) --excess $(or $(EXCESS),50)
 
 sanitize sanitize-quick: setup
 	scripts/sanitize.sh $(if $(filter sanitize-quick,$@),--quick)

@@ -58,7 +58,7 @@ for loop in "${loops[@]}"; do
     'BEGIN { printf "%.1f", (m - f) / n }')
   most=$(allowed "$loop")
   printf '%-14s %8s instructions per message, %s allowed\n' "$loop" "${counts[$loop]}" "${most:-none}"
-  # Half an instruction is what the surroundings of the loop may vary by.
+  # The surroundings of the loop may vary by half an instruction.
   if [ "$mode" != --update ] && ! awk -v c="${counts[$loop]}" -v m="${most:-0}" 'BEGIN { exit !(c <= m + 0.5) }'; then
     echo "check-instructions: $loop takes more instructions per message than allowed" >&2
     status=1

@@ -27,7 +27,7 @@ for module in MessagePorts MessagePortsFoundation; do
     --warnings-as-errors | sed "/^$/d" || failed=1
 done
 
-# Of what is not public, only links are checked.
+# Only links are checked in what is not public.
 for module in SharedRing MessageCoding MessagePorts; do
   graph private "$module"
   docc convert --additional-symbol-graph-dir "$out/private/$module" --output-path "$out/unused" \

@@ -38,14 +38,15 @@ for sanitizer in "${sanitizers[@]}"; do
   refusals=(IsolationTests ExhaustionTests MemoryExhaustionTests UringRefusalTests)
   # Nor what these do: they close the standard descriptors, take every free number, or fork without an exec. The search for
   # leaks at a process's end then waits for ever for the thread that is to stop the others.
-  descriptors=(DescriptorNumberTests ForkTests)
+  descriptors=(DescriptorNumberTests ForkTests ForkedChildTests ForkMomentTests)
   skip=() run=()
   # `-Xcc`: the shim's inline functions are compiled with the Swift code, and are instrumented only if that says so.
   case $sanitizer in
     address)
       flags=(--sanitize=address -Xcc -fsanitize=address)
       # The sanitizer changes what these measure: resident memory, address space, the size of stack frames.
-      skip=("${refusals[@]}" "${descriptors[@]}" ResourceSoakTests ResourceLimitTests HostileMemoryTests/blocked FairnessTests/stack)
+      skip=("${refusals[@]}" "${descriptors[@]}" ResourceSoakTests ResourceLimitTests HostileMemoryTests/blocked FairnessTests/stack
+        CloserTests/noThread)
       $quick && modules=(CSupportTests SharedRingTests FuzzTests)
       ;;
     thread)
@@ -54,7 +55,8 @@ for sanitizer in "${sanitizers[@]}"; do
       # With addresses at random, the sanitizer may have to start the program again, which a test may have removed by then.
       run=(setarch -R)
       # The sanitizer changes what these count, and slows them down beyond what they allow.
-      skip=("${refusals[@]}" ResourceSoakTests ResourceLimitTests ResourceTests/transfersLeaveNothing)
+      # After a fork, it lets no thread start.
+      skip=("${refusals[@]}" ForkedChildTests ForkMomentTests ResourceSoakTests ResourceLimitTests ResourceTests/transfersLeaveNothing)
       modules=(SharedRingTests MessagePortsTests)
       ;;
     undefined)
@@ -73,7 +75,7 @@ for sanitizer in "${sanitizers[@]}"; do
       >"$folder/$module.log" 2>&1 || { failed=1; grep '^✘' "$folder/$module.log" || tail -n 20 "$folder/$module.log"; }
     grep '^✔ Test run' "$folder/$module.log" || true
   done
-  # All that is no report: an allocation that failed, as it must.
+  # The only output that is no report: an allocation that failed, as it must.
   if grep -qvrE '^==[0-9]+==WARNING: AddressSanitizer failed to allocate' "$reports"; then
     failed=1
     grep -hrE 'SUMMARY|runtime error' "$reports" | sort | uniq -c

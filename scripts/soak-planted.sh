@@ -16,7 +16,7 @@ find_bug() {
   local log="$scratch/$bug.log" start=$SECONDS status=0
   MESSAGEPORTS_PLANTED_ONE_IN=$one_in "$scratch/release/Torture" \
     --seconds "$limit" --processes 16 --ports 1000 --seed 1 >"$log" 2>&1 || status=$?
-  # That it struck is said by the bug itself: otherwise, what was found would be another one.
+  # The bug itself says that it struck: otherwise, another one was found.
   if [ "$status" -ne 1 ] || ! grep -q 'planted bug: struck' "$log" || ! grep -q "$expected" "$log"; then
     cat "$log"
     echo "soak-planted: $bug, one in $one_in, was NOT found (exit code $status)"

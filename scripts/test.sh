@@ -21,6 +21,7 @@ run() {
 for module in CSupportTests SharedRingTests MessageCodingTests ToolTests MessagePortsTests; do
   run "$module" "^$module\."
 done
+run "forked children" '^MessagePortsTests\.Fork' MESSAGEPORTS_FORK_TESTS=1
 run FuzzTests '^FuzzTests\.' FUZZ_ALONE=1
 run "the ports on epoll" '^(MessagePortsTests|SharedRingTests)\.' MESSAGEPORTS_DRIVER=epoll
 run "the ports in POSIX shared memory" '^(MessagePortsTests|SharedRingTests)\.' MESSAGEPORTS_BACKING=posixSharedMemory

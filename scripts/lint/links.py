@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks that what documents link to exists: files, and headings in them."""
+"""Checks that what documents link to exists: files, and headings in them; and the files that Architecture draws."""
 
 import re
 
@@ -38,4 +38,20 @@ for path in documents:
             count += 1
             if not (ROOT / target).exists() and not (path.parent / target).exists():
                 complain(path, number, f"there is no {target}")
+
+# The tree in Architecture: folders, and files by the names of their types. `RingProducer, +Stage` is two of them.
+article = ROOT / "Sources/MessagePorts/MessagePorts.docc/Architecture.md"
+source_paths = [path for path in (ROOT / "Sources").rglob("*") if ".docc" not in str(path)]
+names = {path.stem for path in source_paths if path.suffix == ".swift"}
+folders = {path.name for path in source_paths if path.is_dir()} | {path.name for path in ROOT.iterdir() if path.is_dir()}
+for number, line in enumerate(article.read_text().split("\n"), 1):
+    if not line.startswith("    "):
+        continue
+    missing = {name for name in re.findall(r"\b(\w+)/", line) if name not in folders}
+    missing |= {name for name in re.findall(r"\b(?:[A-Z][a-z]+){2,}\b(?!/)", line) if name not in names}
+    for whole, first in re.findall(r"\b((\w+)(?:, \+\w+)+)", line):
+        missing |= {f"{first}+{part}" for part in re.findall(r"\+(\w+)", whole) if f"{first}+{part}" not in names}
+    count += 1
+    for name in sorted(missing):
+        complain(article, number, f"there is no {name}")
 finish("links", f"{count} links in {len(documents)} documents")

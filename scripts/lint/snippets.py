@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Type-checks every Swift block of the README, the articles, and the documentation comments.
+"""Compiles every Swift block of the README, the articles, and the documentation comments.
 
     snippets.py MODULES [SWIFTC-ARGUMENT ...]     MODULES: the folder with the built modules
 
@@ -52,15 +52,17 @@ def check(number, path, line, code, context):
     location = f'#sourceLocation(file: "{path}", line: {line})\n'
     program = folder / "main.swift"
     program.write_text(f"{before}{location}{code}#sourceLocation()\n{after}")
-    command = ["swiftc", "-typecheck", "-swift-version", "6", "-suppress-warnings"]
+    # As far as the compiler finds errors: who owns what it checks after the types.
+    command = ["swiftc", "-emit-sil", "-o", str(folder / "main.sil"), "-swift-version", "6", "-suppress-warnings"]
     if code.startswith("// swift-tools-version"):
         command += ["-I", str(tools / "lib/swift/pm/ManifestAPI"), "-package-description-version", "6.2"]
     else:
         command += ["-I", modules, *arguments]
     run = subprocess.run([*command, str(program)], capture_output=True, text=True, check=False)
-    errors = re.findall(r"^(.*?):(\d+):\d+: error: (.*)$", run.stderr, re.M)
-    # What is wrong with the context of a block is reported at the block.
-    errors = [(at, at_line, text) if at == str(path) else (str(path), line, f"in the block's context: {text}")
+    errors = re.findall(r"^(.*?):(\d+)(?::\d+)?: error: (.*)$", run.stderr, re.M)
+    # What is wrong with the context of a block, or with the compiler, is reported at the block.
+    errors = [(at, at_line, text) if at == str(path)
+              else (str(path), line, f"in the block's context: {text}" if at == str(program) else text)
               for at, at_line, text in errors]
     if run.returncode != 0 and not errors:
         errors = [(str(path), line, run.stderr.strip())]

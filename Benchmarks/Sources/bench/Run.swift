@@ -20,7 +20,7 @@ struct Run: ParsableCommand {
   @Option(help: "Minutes to spend on repeating what was measured while the processors were far apart.")
   var budget = 1.0
 
-  @Option(help: "A bounced cache line up to so many nanoseconds means that the processors are near.")
+  @Option(help: "A bounced cache line of up to this many nanoseconds means that the processors are near.")
   var near = 300.0
 
   @Option(help: "Where to write latest.jsonl and about.json.")

@@ -2,8 +2,8 @@ import Dispatch
 import Glibc
 import MessagePorts
 
-// Small loops for check-instructions.sh, which counts their instructions. `instructions fast-write 20000` writes so many
-// messages of 8 bytes; the other loops likewise. What precedes the loop is the same whatever the number, so the
+// Small loops for check-instructions.sh, which counts their instructions. `instructions fast-write 20000` writes that
+// many messages of 8 bytes; the other loops likewise. What precedes the loop is the same whatever the number, so the
 // difference between two numbers is the loop alone.
 
 /// More than any loop takes, and less than a ring holds that a port keeps as it is.
@@ -45,8 +45,10 @@ final class Countdown: @unchecked Sendable {
 
 func run(_ loop: String, _ count: Int) throws {
   let channel = try MessageChannel(options: options)
-  var (writer, unused) = try channel.port1.split()
-  var (unusedToo, reader) = try channel.port2.split()
+  let sending = try channel.port1.split()
+  let receiving = try channel.port2.split()
+  var writer = sending.takeWriter()
+  var reader = receiving.takeReader()
   switch loop {
   case "fast-write":
     reader.startPolling()
@@ -55,8 +57,8 @@ func run(_ loop: String, _ count: Int) throws {
     try fastWriteLoop(&writer, prepared)
     _ = try fastReadLoop(&reader, count)
   default:
-    let sender = try MessagePort(joining: writer, unused)
-    let receiver = try MessagePort(joining: unusedToo, reader)
+    let sender = try MessagePort(joining: writer, sending.takeReader())
+    let receiver = try MessagePort(joining: receiving.takeWriter(), reader)
     if loop == "port-post" {
       try portPostLoop(sender, count)
     } else if loop == "port-deliver" {

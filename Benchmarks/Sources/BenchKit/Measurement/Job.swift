@@ -10,7 +10,7 @@ public struct Job: Codable, Sendable {
   /// Whether event loops and adaptive waits may look around for a moment before they sleep. The library decides that by
   /// counting the processors that the process may use, at its first use: see ``ChildProcesses``.
   public var looksAround = true
-  /// How many ports, where that is the question.
+  /// How many ports, where it matters.
   public var ports = 1
   /// How many messages are published, or channels under way, at once.
   public var batch = 1

@@ -81,7 +81,7 @@ public struct LatencyHistogram: Codable, Sendable {
 
   func percentile(_ percent: Double) -> Double { Double(histogram.valueAtPercentile(percent)) }
 
-  /// The percentiles that are worth a column; those that so few samples cannot tell are left out.
+  /// The percentiles that are worth a column, without those that too few samples cannot tell.
   var percentiles: [(percent: Double, nanoseconds: Double)] {
     [50, 90, 99, 99.9, 99.99].filter { Double(count) * (100 - $0) / 100 >= 1 }.map { ($0, percentile($0)) }
   }

@@ -13,7 +13,7 @@ enum Ticks {
 /// arrive, so that what still waits on its way does not count.
 struct ArrivalWindow {
   private let measured: UInt64
-  /// When the next thing happens: the begin, then the end.
+  /// When the next thing happens: the beginning, then the end.
   private var next: UInt64
   private var begin: UInt64 = 0
   private var countAtBegin = 0
@@ -25,7 +25,7 @@ struct ArrivalWindow {
     next = Ticks.now + Ticks.inSeconds(job.warmUpSeconds)
   }
 
-  /// So many messages have arrived. `true` once: the time is over.
+  /// `received` messages have arrived. `true` once: the time is over.
   @inline(__always)
   mutating func isOver(received: Int) -> Bool {
     let now = Ticks.now

@@ -12,7 +12,7 @@ public struct Cell: Sendable {
   var isRelative = false
 }
 
-/// Who gives figures.
+/// What gives figures.
 enum Contender: Sendable {
   case ours(OurCase)
   case program(Program)

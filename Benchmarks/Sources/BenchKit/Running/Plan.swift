@@ -223,8 +223,8 @@ public enum Plan {
       dependsOnDistance: placement != .oneCore)
   }
 
-  /// 10,000, if so many descriptors are allowed: a port takes two in each process, and two more while it is on its way, of
-  /// which there are up to 64.
+  /// 10,000, if enough descriptors are allowed: a port takes two in each process, and two more while it is on its way,
+  /// as up to 64 are.
   static let mostPorts = min(10_000, (Machine.descriptorLimit - 400) / 200 * 100)
 
   private static let manyPorts = Cell(

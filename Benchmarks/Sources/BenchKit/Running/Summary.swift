@@ -74,7 +74,7 @@ struct Summary {
     }
   }
 
-  /// Those who were tried and gave nothing, or are not installed.
+  /// Contenders that were tried and gave nothing, or are not installed.
   private func failed(_ keys: [FigureKey]) -> [Figure] {
     var figures: [Figure] = []
     for failure in repetitions.flatMap(\.failures) where !keys.contains(where: { $0.who == failure.who }) {

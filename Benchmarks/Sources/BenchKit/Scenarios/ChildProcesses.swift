@@ -8,8 +8,8 @@ import Synchronization
 //
 //     bench (supervises, asleep)  ──spawns──>  near (asks, or produces)  ──spawns──>  far (answers, or consumes)
 //
-// Each is pinned before it measures; its threads inherit that, and it is checked again at the end. Whoever loses the
-// process above it ends.
+// Each is pinned before it measures; its threads inherit that, and it is checked again at the end. Each ends with the
+// process above it.
 
 /// One kind of measurement: what each of the two processes does.
 struct Scenario: Sendable {
@@ -29,7 +29,7 @@ struct Scenario: Sendable {
   }
 }
 
-/// The place where something that another thread brings is waited for.
+/// The place where a thread waits for what another brings.
 final class Mailbox<Item: Sendable>: Sendable {
   private let items = Mutex<[Item]>([])
   private let signal = DispatchSemaphore(value: 0)

@@ -24,7 +24,7 @@ enum FastRuns {
   }
 
   @inline(never)
-  private static func produce<Value: BitwiseCopyable>(
+  private static func produce<Value: PlainValue>(
     _ type: Value.Type, _ writer: inout PortWriter, _ reader: inout PortReader, _ job: Job
   ) throws {
     let buffer = MessagesBuffer<Value>(job.batch)
@@ -44,7 +44,7 @@ enum FastRuns {
   }
 
   @inline(never)
-  private static func consume<Value: BitwiseCopyable>(
+  private static func consume<Value: PlainValue>(
     _ type: Value.Type, _ writer: inout PortWriter, _ reader: inout PortReader, _ window: inout ArrivalWindow,
     _ job: Job
   ) throws {
@@ -94,7 +94,7 @@ extension FastRuns {
 
 /// Room for some messages in a row, with contents as ``MessageBuffer`` has them.
 @safe
-private final class MessagesBuffer<Value: BitwiseCopyable> {
+private final class MessagesBuffer<Value: PlainValue> {
   @unsafe let messages: UnsafeMutableBufferPointer<Value>
   private let memory: UnsafeMutableRawBufferPointer
   private let size = MemoryLayout<Value>.stride

@@ -29,7 +29,9 @@ enum FastTier {
   // MARK: Round trip, polling
 
   static func ask(_ job: Job, _ near: NearSide) throws -> Outcome {
-    var (writer, reader) = try near.openChannel(options(job)).split()
+    let halves = try near.openChannel(options(job)).split()
+    var writer = halves.takeWriter()
+    var reader = halves.takeReader()
     reader.startPolling()
     try near.waitUntilReady()
     let samples = LatencySamples()
@@ -84,7 +86,9 @@ enum FastTier {
   }
 
   static func answer(_ job: Job, _ far: FarSide) throws {
-    var (writer, reader) = try far.nextPort().split()
+    let halves = try far.nextPort().split()
+    var writer = halves.takeWriter()
+    var reader = halves.takeReader()
     reader.startPolling()
     try far.sayReady()
     if job.size == 8 {
@@ -111,7 +115,9 @@ enum FastTier {
   // MARK: Round trip, sleeping
 
   static func askSleeping(_ job: Job, _ near: NearSide) throws -> Outcome {
-    var (writer, reader) = try near.openChannel(options(job)).split()
+    let halves = try near.openChannel(options(job)).split()
+    var writer = halves.takeWriter()
+    var reader = halves.takeReader()
     reader.spinPolicy = .never
     try near.waitUntilReady()
     let samples = LatencySamples()
@@ -128,7 +134,9 @@ enum FastTier {
   }
 
   static func answerSleeping(_ job: Job, _ far: FarSide) throws {
-    var (writer, reader) = try far.nextPort().split()
+    let halves = try far.nextPort().split()
+    var writer = halves.takeWriter()
+    var reader = halves.takeReader()
     reader.spinPolicy = .never
     try far.sayReady()
     while true {
@@ -141,14 +149,16 @@ enum FastTier {
   // MARK: One way
 
   static func produce(_ job: Job, _ near: NearSide) throws -> Outcome {
-    var (writer, reader) = try near.openChannel(options(job)).split()
+    let halves = try near.openChannel(options(job)).split()
+    var writer = halves.takeWriter()
+    var reader = halves.takeReader()
     try near.waitUntilReady()
     if job.inRuns {
       try FastRuns.produce(&writer, &reader, job)
     } else if job.size == 8, job.batch == 1 {
       try produceWords(&writer, &reader)
     } else if job.size == 8 {
-      try produceWordsBatched(&writer, &reader, batch: job.batch)
+      try produceWordsBatched(&writer, &reader, count: job.batch)
     } else {
       try produceBytes(&writer, &reader, job)
     }
@@ -168,14 +178,14 @@ enum FastTier {
 
   @inline(never)
   private static func produceWordsBatched(
-    _ writer: inout PortWriter, _ reader: inout PortReader, batch: Int
+    _ writer: inout PortWriter, _ reader: inout PortReader, count: Int
   ) throws {
     var sequence: UInt64 = 0
     while try reader.tryRead(bitwise: UInt64.self) == nil {
-      let next = try writer.batch { (writer) throws(PortError) -> UInt64 in
+      let next = try writer.batch { (batch) throws(PortError) -> UInt64 in
         var next = sequence
-        for _ in 0..<batch {
-          guard try writer.tryWrite(bitwise: next) else { break }
+        for _ in 0..<count {
+          guard try batch.tryWrite(bitwise: next) else { break }
           next &+= 1
         }
         return next
@@ -197,11 +207,11 @@ enum FastTier {
         while try !writer.tryWrite(unsafe buffer.raw.bytes) { cbench_relax() }
         sequence &+= 1
       } else {
-        let next = try writer.batch { (writer) throws(PortError) -> UInt64 in
+        let next = try writer.batch { (batch) throws(PortError) -> UInt64 in
           var next = sequence
           for _ in 0..<job.batch {
             buffer.stamp(next)
-            guard try writer.tryWrite(unsafe buffer.raw.bytes) else { break }
+            guard try batch.tryWrite(unsafe buffer.raw.bytes) else { break }
             next &+= 1
           }
           return next
@@ -216,7 +226,9 @@ enum FastTier {
   }
 
   static func consume(_ job: Job, _ far: FarSide) throws {
-    var (writer, reader) = try far.nextPort().split()
+    let halves = try far.nextPort().split()
+    var writer = halves.takeWriter()
+    var reader = halves.takeReader()
     reader.startPolling()
     var window = ArrivalWindow(job)
     try far.sayReady()

@@ -41,7 +41,7 @@ int cbench_processors(void);
 /// Which CPU the calling thread runs on now.
 int cbench_current_cpu(void);
 
-/// Bounces a cache line between two threads pinned to these CPUs, for so many round trips in ten parts; nanoseconds per
+/// Bounces a cache line between two threads pinned to these CPUs, for `round_trips` in ten parts; nanoseconds per
 /// round trip, the median of the parts. -errno if the threads could not be made or pinned.
 double cbench_bounce(int first_cpu, int second_cpu, uint32_t round_trips);
 
