@@ -78,12 +78,14 @@ int csupport_adopt(int fd) {
   return 0;
 }
 
-void close_copies(int highest) {
+void csupport_give_up(int fd) { forget_descriptor(fd); }
+
+void close_copies(bool (*is_wanted)(const void *, int), const void *context) {
   for (int group = 0; group < TRACKED_DESCRIPTORS / 64; group += 1) {
     uint64_t bits = atomic_load_explicit(&owned[group], memory_order_relaxed);
     for (; bits != 0; bits &= bits - 1) {
       int fd = group * 64 + __builtin_ctzll(bits);
-      if (fd > highest) close(fd);
+      if (fd > STDERR_FILENO && !is_wanted(context, fd)) close(fd);
     }
   }
 }

@@ -1,6 +1,7 @@
 #ifndef NEW_DESCRIPTOR_H
 #define NEW_DESCRIPTOR_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 // What every function here does with a descriptor that the kernel has just given to this process.
@@ -35,9 +36,9 @@ uint32_t hold_closers(void);
 void let_closers_go(uint32_t birth);
 void end_birth(uint32_t birth);
 
-/// In a process that was cloned to execute a program: closes its copies of what is the library's, above `highest`, while
-/// the closers are held. None of them is the last.
-void close_copies(int highest);
+/// In a process that was cloned to execute a program: closes its copies of what is the library's, but for what the
+/// program is to have, while the closers are held. None of them is the last.
+void close_copies(bool (*is_wanted)(const void *context, int fd), const void *context);
 
 /// In a forked child, which has none of the threads that close: closes what was left to them.
 void give_up_closing(void);

@@ -1,4 +1,4 @@
-// Child processes and threads.
+// Processes that are there, and threads.
 
 #define _GNU_SOURCE
 #include "CSupport.h"
@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -13,153 +14,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/pidfd.h>
-#include <sys/syscall.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-char *const *csupport_environment(void) { return environ; }
-
-// ---- spawning -------------------------------------------------------------------------------------------------------
-
-/// What the new process does until it is another program. It runs in this process's memory meanwhile, while the thread
-/// that has started it stands still: it may use the kernel and its own stack, and nothing else.
-struct birth {
-  const char *const *paths;
-  char *const *argv;
-  char *const *envp;
-  const struct csupport_inherited_fd *fds;
-  size_t fd_count;
-  int *sources;  // room for a number per descriptor
-  uint32_t name;  // for let_closers_go()
-  int error;     // why there is no other program; said through the memory that both have
-};
-
-/// The dup2 calls are made one after the other, so a descriptor can be overwritten before it is its turn.
-/// Returns whether `fds[index]` would be.
-static bool is_overwritten(const struct csupport_inherited_fd *fds, size_t index) {
-  for (size_t earlier = 0; earlier < index; earlier += 1) {
-    if (fds[earlier].child_fd == fds[index].parent_fd && fds[earlier].parent_fd != fds[index].parent_fd) return true;
-  }
-  return false;
-}
-
-static int highest_number(const struct birth *birth) {
-  int highest = STDERR_FILENO;
-  for (size_t index = 0; index < birth->fd_count; index += 1) {
-    if (birth->fds[index].child_fd > highest) highest = birth->fds[index].child_fd;
-  }
-  return highest;
-}
-
-/// Gives the descriptors their numbers. Whatever would be overwritten is copied out of the way first, to a number above
-/// all those wanted. The table is the new process's own.
-static int place_descriptors(const struct birth *birth, int highest) {
-  for (size_t index = 0; index < birth->fd_count; index += 1) {
-    birth->sources[index] = birth->fds[index].parent_fd;
-    if (!is_overwritten(birth->fds, index)) continue;
-    birth->sources[index] = fcntl(birth->fds[index].parent_fd, F_DUPFD_CLOEXEC, highest + 1);
-    if (birth->sources[index] < 0) return errno;
-  }
-  for (size_t index = 0; index < birth->fd_count; index += 1) {
-    int source = birth->sources[index], wanted = birth->fds[index].child_fd;
-    int result = source == wanted ? fcntl(source, F_SETFD, 0) : dup2(source, wanted);
-    if (result < 0) return errno;
-  }
-  return 0;
-}
-
-/// A handler of the program must not run here. What is ignored stays so, as through any exec.
-static void forget_handlers(void) {
-  struct sigaction action, standard = {.sa_handler = SIG_DFL};
-  for (int signal = 1; signal < NSIG; signal += 1) {
-    if (sigaction(signal, NULL, &action) < 0) continue;
-    if (action.sa_handler != SIG_IGN && action.sa_handler != SIG_DFL) sigaction(signal, &standard, NULL);
-  }
-}
-
-/// The first of the paths that can be executed, as execvp looks for it.
-static int execute(const struct birth *birth) {
-  bool is_forbidden = false;
-  for (const char *const *path = birth->paths; *path != NULL; path += 1) {
-    execve(*path, birth->argv, birth->envp);
-    switch (errno) {
-      case EACCES: is_forbidden = true; break;
-      case ENOENT: case ENOTDIR: case ENAMETOOLONG: case ELOOP: case ESTALE: case ENODEV: case ETIMEDOUT: break;
-      default: return errno;
-    }
-    // Of a single path, the error itself is told.
-    if (birth->paths[1] == NULL) return errno;
-  }
-  return is_forbidden ? EACCES : ENOENT;
-}
-
-/// Of the kernel's own size: the C library's functions leave out the two signals that it keeps for itself.
-static void set_signal_mask(const uint64_t *mask, uint64_t *old) {
-  syscall(SYS_rt_sigprocmask, SIG_SETMASK, mask, old, sizeof *mask);
-}
-
-/// Not instrumented: it never returns, and would leave marks of its frame behind on a stack that is given back.
-__attribute__((no_sanitize("address", "thread"))) static int be_born(void *opaque) {
-  struct birth *birth = opaque;
-  const uint64_t none = 0;
-  forget_handlers();
-  const int highest = highest_number(birth);
-  birth->error = place_descriptors(birth, highest);
-  // Not left to exec: by then this process goes on, and what a peer has sent may be closed there. The last close of it
-  // can take as long as the peer likes, and the program would wait for that.
-  close_copies(highest);
-  let_closers_go(birth->name);
-  if (birth->error == 0) {
-    set_signal_mask(&none, NULL);
-    birth->error = execute(birth);
-  }
-  _exit(127);
-}
-
-/// The new process, and its pidfd; or -errno, and no process.
-static pid_t give_birth(struct birth *birth, int *pidfd) {
-  enum { STACK_BYTES = 64 * 1024 };
-  char *stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-  if (stack == MAP_FAILED) return -errno;
-  // The pidfd comes with the process: a number could be somebody else's, or nobody's, a moment later. Nor does the
-  // process announce its end before it has executed a program (which makes it an ordinary child): whoever waits for any
-  // child hears nothing of one that could not.
-  const uint64_t all = UINT64_MAX;
-  uint64_t own;
-  birth->name = hold_closers();
-  set_signal_mask(&all, &own);
-  pid_t pid = clone(be_born, stack + STACK_BYTES, CLONE_VM | CLONE_VFORK | CLONE_PIDFD, birth, pidfd);
-  int error = errno;
-  set_signal_mask(&own, NULL);
-  end_birth(birth->name);
-  munmap(stack, STACK_BYTES);
-  return pid < 0 ? -error : pid;
-}
-
-int csupport_spawn(const char *const paths[], char *const argv[], char *const envp[],
-                   const struct csupport_inherited_fd *fds, size_t fd_count, pid_t *pid, int *pidfd) {
-  struct birth birth = {.paths = paths, .argv = argv, .envp = envp, .fds = fds, .fd_count = fd_count};
-  // Once the program runs, nothing may fail: the pidfd's final number is taken before.
-  int reserved = csupport_eventfd_create();
-  if (reserved < 0) return reserved;
-  birth.sources = calloc(fd_count + 1, sizeof *birth.sources);
-  if (birth.sources == NULL) return fail_closing(reserved, ENOMEM);
-  int made;
-  pid_t child = give_birth(&birth, &made);
-  free(birth.sources);
-  if (child < 0) return fail_closing(reserved, -child);
-  dup3(made, reserved, O_CLOEXEC);
-  close(made);
-  if (birth.error != 0) {
-    while (waitid(P_PIDFD, (id_t)reserved, NULL, WEXITED | __WALL) < 0 && errno == EINTR) continue;
-    return fail_closing(reserved, birth.error);
-  }
-  *pid = child;
-  *pidfd = reserved;
-  return 0;
-}
+// ---- ends --------------------------------------------------------------------------------------------------------
 
 int csupport_reap(int pidfd, struct csupport_exit *status) {
   siginfo_t info = {0};  // si_pid stays 0 if there is nothing to reap
@@ -191,22 +51,77 @@ int csupport_exit_after_reaping(int pidfd, struct csupport_exit *status) {
   return 1;
 }
 
+/// Reads what fits of a small file, and ends it with a zero. The number of bytes, or -errno.
+static ssize_t read_text(const char *path, char *text, size_t capacity) {
+  int fd = new_descriptor(open(path, O_RDONLY | O_CLOEXEC));
+  if (fd < 0) return fd;
+  ssize_t count = read(fd, text, capacity - 1);
+  int error = errno;
+  close_descriptor(fd);
+  if (count < 0) return -error;
+  text[count] = 0;
+  return count;
+}
+
 int csupport_process_is_ending(pid_t pid) {
   enum { PF_EXITING = 4 };
   char path[64], line[512];
   snprintf(path, sizeof path, "/proc/%d/stat", pid);
-  int fd = new_descriptor(open(path, O_RDONLY | O_CLOEXEC));
-  if (fd < 0) return fd;
-  ssize_t count = read(fd, line, sizeof line - 1);
-  int error = errno;
-  close_descriptor(fd);
-  if (count < 0) return -error;
-  line[count] = 0;
+  ssize_t count = read_text(path, line, sizeof line);
+  if (count < 0) return (int)count;
   // The program's name, in brackets, may contain brackets. The flags come six fields later.
   const char *end_of_name = strrchr(line, ')');
   unsigned flags;
   if (end_of_name == NULL || sscanf(end_of_name + 1, " %*c %*d %*d %*d %*d %*d %u", &flags) != 1) return -EPROTO;
   return (flags & PF_EXITING) != 0;
+}
+
+pid_t csupport_process_child(pid_t pid) {
+  char path[64], line[32];
+  snprintf(path, sizeof path, "/proc/%d/task/%d/children", pid, pid);
+  ssize_t count = read_text(path, line, sizeof line);
+  return count < 0 ? (pid_t)count : (pid_t)strtol(line, NULL, 10);
+}
+
+int csupport_process_field(pid_t pid, const char *name, int base, uint64_t *value) {
+  char path[64], text[4096];
+  snprintf(path, sizeof path, "/proc/%d/status", pid);
+  ssize_t count = read_text(path, text, sizeof text);
+  if (count < 0) return (int)count;
+  const size_t length = strlen(name);
+  for (const char *line = text; line != NULL && *line != 0; line = strchr(line, '\n')) {
+    line += *line == '\n';
+    if (strncmp(line, name, length) != 0 || line[length] != ':') continue;
+    *value = strtoull(line + length + 1, NULL, base);
+    return 0;
+  }
+  return -ENOENT;
+}
+
+int csupport_process_has_own_namespace(pid_t pid, const char *kind) {
+  char own_path[64], path[64];
+  snprintf(own_path, sizeof own_path, "/proc/self/ns/%s", kind);
+  snprintf(path, sizeof path, "/proc/%d/ns/%s", pid, kind);
+  struct stat own, others;
+  if (stat(own_path, &own) < 0 || stat(path, &others) < 0) return -errno;
+  return own.st_ino != others.st_ino || own.st_dev != others.st_dev;
+}
+
+struct name_reader {
+  void (*body)(void *, const char *);
+  void *context;
+};
+
+static int read_name(struct dl_phdr_info *info, size_t size, void *opaque) {
+  (void)size;
+  const struct name_reader *reader = opaque;
+  reader->body(reader->context, info->dlpi_name);
+  return 0;
+}
+
+void csupport_loaded_files(void (*body)(void *, const char *), void *context) {
+  struct name_reader reader = {.body = body, .context = context};
+  dl_iterate_phdr(read_name, &reader);
 }
 
 int csupport_pidfd_open(pid_t pid) {

@@ -192,6 +192,8 @@ ssize_t csupport_memory_read(int fd, uint64_t offset, void *bytes, size_t byte_c
 /// no other: in a child that is forked without an exec, such a number stands for a socket whose other end is gone, so
 /// that the child keeps nothing open.
 int csupport_close(int fd);
+/// The program has this descriptor from now on: it is none of the library's any more.
+void csupport_give_up(int fd);
 /// Closes a descriptor that anybody may have sent: on a thread for such things, since it may take as long as its sender
 /// likes. If no thread can be had, a socket is closed here, without lingering, and anything else is tried again when the
 /// next descriptor is closed. A negative number is none.
@@ -365,7 +367,7 @@ struct csupport_completion {
 int csupport_uring_enter(struct csupport_uring *ring, bool wait, int64_t timeout_ns,
                          struct csupport_completion *completions, int capacity);
 
-// ---- process.c ------------------------------------------------------------------------------------------------------------------
+// ---- spawn.c --------------------------------------------------------------------------------------------------------------------
 
 /// What a new process inherits (`environ`), ended by NULL; NULL after clearenv().
 char *const *csupport_environment(void);
@@ -386,6 +388,38 @@ struct csupport_inherited_fd {
 int csupport_spawn(const char *const paths[], char *const argv[], char *const envp[],
                    const struct csupport_inherited_fd *fds, size_t fd_count, pid_t *pid, int *pidfd);
 
+enum csupport_session { CSUPPORT_SAME_SESSION, CSUPPORT_NEW_GROUP, CSUPPORT_NEW_SESSION };
+/// Both limits of a resource (RLIMIT_…).
+struct csupport_limit {
+  int resource;
+  uint64_t value;
+};
+/// What a new process has otherwise than this one. All zero: nothing.
+struct csupport_surroundings {
+  const struct csupport_inherited_fd *fds;
+  size_t fd_count;
+  const char *directory;  // its working directory, or NULL
+  enum csupport_session session;
+  int parent_death_signal;  // what it is sent when this process ends, or 0: costs a thread while it lives
+  const struct csupport_limit *limits;
+  size_t limit_count;
+};
+struct csupport_newborn {
+  pid_t pid;
+  int pidfd;
+  const char *failed_call;  // after an error: what has failed
+};
+/// As csupport_spawn, with surroundings of its own.
+int csupport_spawn_in(const struct csupport_surroundings *surroundings, const char *const paths[], char *const argv[],
+                      char *const envp[], struct csupport_newborn *newborn);
+
+/// A pipe's two ends, one of which a program is to have.
+int csupport_pipe(int *reading, int *writing);
+/// open(), for a program that is to have the file; a new one can be read and written by all that the umask lets.
+int csupport_open(const char *path, int flags);
+
+// ---- process.c ------------------------------------------------------------------------------------------------------------------
+
 struct csupport_exit {
   bool was_signalled;
   int code;   // exit code, or the signal's number
@@ -399,6 +433,14 @@ int csupport_exit_after_reaping(int pidfd, struct csupport_exit *status);
 /// 1 if the process has begun to end, 0 if it lives; -ENOENT if there is none. Says so from before the moment at which
 /// its descriptors close.
 int csupport_process_is_ending(pid_t pid);
+/// The first child of the process, in the order of their births, or 0 if it has none; -errno: nobody can tell.
+pid_t csupport_process_child(pid_t pid);
+/// A number from the process's status, such as "NoNewPrivs" (or of `base` 16, "CapEff"). -errno: nobody can tell.
+int csupport_process_field(pid_t pid, const char *name, int base, uint64_t *value);
+/// Whether the process lives in another namespace than this one: `kind` is "net", "pid", … -errno: nobody can tell.
+int csupport_process_has_own_namespace(pid_t pid, const char *kind);
+/// Calls `body` with the name of each file from which code was loaded; empty for the program itself, which has none there.
+void csupport_loaded_files(void (*body)(void *context, const char *name), void *context);
 int csupport_pidfd_open(pid_t pid);
 int csupport_pidfd_signal(int pidfd, int signal);
 

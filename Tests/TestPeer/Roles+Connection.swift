@@ -1,4 +1,5 @@
 import CSupport
+import Dispatch
 import Glibc
 import MessagePorts
 import TestSupport
@@ -6,7 +7,9 @@ import TestSupport
 let connectionRoles: [String: Role] = [
   "arguments": arguments,
   "connect": connect,
+  "endsOrderly": endsOrderly,
   "exit": exitAtOnce,
+  "files": { _, parent in try parent.postMessage("files", Confinement.filesOfThisProgram) },
   "forksAndPosts": forksAndPosts,
   "grandchild": grandchild,
   "listen": listen,
@@ -15,6 +18,8 @@ let connectionRoles: [String: Role] = [
   "receiveFirst": { _, parent in try parent.receive(timeout: patience).ports[0].postMessage(bitwise: UInt64(5)) },
   "spawnThisProgram": spawnThisProgram,
   "silent": { _, _ in },
+  "startsMortal": startsMortal,
+  "surroundings": { arguments, parent in try parent.postMessage("seen", Seen(directories: arguments)) },
 ]
 
 /// Starts itself once it is told to, and says how that ended.
@@ -22,6 +27,32 @@ let connectionRoles: [String: Role] = [
   _ = try parent.receive(timeout: patience)
   let worker = try WorkerProcess.spawn(.thisProgram, arguments: ["exit", "7"])
   try parent.postMessage("\(try worker.wait(timeout: patience))")
+}
+
+/// Ends by itself once it is asked to.
+@Sendable private func endsOrderly(_ arguments: [String], _ parent: Connection) throws {
+  signal(SIGTERM, SIG_IGN)
+  let asked = DispatchSource.makeSignalSource(signal: SIGTERM)
+  asked.setEventHandler {
+    try? parent.postMessage("last words")
+    exit(3)
+  }
+  asked.resume()
+  try parent.postMessage("ready")
+  dispatchMain()
+}
+
+/// Starts a process that is to end with this one, on a thread that ends at once, and says which.
+@Sendable private func startsMortal(_ arguments: [String], _ parent: Connection) throws {
+  let thread = TestThread {
+    var process = WorkerOptions()
+    process.parentDeathSignal = SIGTERM
+    return try WorkerProcess.spawn("sleep", arguments: ["1000"], process: process)
+  }
+  let worker = try thread.join()
+  // The kernel would have sent the signal as soon as the thread was gone.
+  guard csupport_wait_readable(csupport_pidfd_open(worker.processIdentifier), 200_000_000) == 0 else { exit(9) }
+  try parent.postMessage("started", bytes: Array("\(worker.processIdentifier)".utf8))
 }
 
 /// Says what it was started with.

@@ -29,13 +29,14 @@ extension Connection {
 
 /// The descriptor on which a worker finds its connection.
 enum ParentSocket {
-  /// The first one that is free in a new process.
-  static let descriptor: CInt = 3
   /// Says on which descriptor, and which inode that is: a grandchild inherits the variable and not the socket.
   static let variable = "MESSAGEPORTS_PARENT"
 
-  static func value(for socket: CInt) throws(SystemError) -> String {
-    try "\(descriptor):\(ChannelMemory.fileFacts(socket).inode)"
+  /// - Parameters:
+  ///   - socket: the worker's end, as this process has it.
+  ///   - number: the worker's number for it.
+  static func value(for socket: CInt, as number: CInt) throws(SystemError) -> String {
+    try "\(number):\(ChannelMemory.fileFacts(socket).inode)"
   }
 
   /// What came of the parent's hello, which can be read once.
@@ -74,6 +75,8 @@ enum ParentSocket {
     switch Handshake.readHello(socket, options) {
     case .accepted(let memory, let options):
       let channel = SharedChannel(memory: memory, socket: socket)
+      // Whoever has started this process learns from that that somebody is here.
+      channel.signal()
       let core = PortCore(newChannel: channel, end: 1, options: options, loop: .default)
       return Connection(port: MessagePort(core), peer: nil)
     case .refused(.versionDiffers, let theirs): throw .versionDiffers(ours: Handshake.version, theirs: theirs)

@@ -24,6 +24,11 @@ public enum ConnectionError: Error, Sendable, Hashable {
   case noParent
   /// There is no such program.
   case executableNotFound(String)
+  /// The file that was to be a worker's standard input, output or error cannot be opened.
+  case cannotOpen(path: String, SystemError)
+  /// The system cannot confine a worker as was asked: bubblewrap is not installed, or may not do what it takes. The text says
+  /// what is missing. No program has run.
+  case confinementUnavailable(String)
   /// An option outside its range; the text names it.
   case invalidOption(String)
   /// The operating system refused something.

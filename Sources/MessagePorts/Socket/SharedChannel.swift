@@ -17,6 +17,8 @@ final class SharedChannel: Sendable {
   private let owesSignal = Atomic<Bool>(false)
   /// Descriptors have come that were of no use, and had to be closed. Relaxed: it only says where to be careful.
   let hasWasted = Atomic<Bool>(false)
+  /// A doorbell was taken off the socket, or is about to be. Relaxed: see `Greeting`.
+  let hasTakenPacket = Atomic<Bool>(false)
 
   convenience init(memory: ChannelMemory, owningSocket descriptor: CInt) {
     self.init(memory: memory, socket: PacketSocket(owning: descriptor))
@@ -105,6 +107,7 @@ final class SharedChannel: Sendable {
         case .packet(byteCount: 1, hasDescriptors: false): break
         case .packet: return .packet
         }
+        hasTakenPacket.store(true, ordering: .relaxed)
         switch unsafe socket.receive(into: bytes, &none) {
         case .short(let error): return .short(error)
         case .packet(let packet) where packet.lacksDescriptors: return .doorbells

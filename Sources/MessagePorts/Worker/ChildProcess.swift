@@ -27,39 +27,88 @@ final class ChildProcess: LoopWatcher {
   /// This process was forked from the one that has started the child.
   var isInherited: Bool { mark.isInherited }
 
-  private init(processIdentifier: Int32, pidfd: CInt, loop: EventLoop) {
+  /// The world in which it lives, if it is confined: it is that world's first child, and this process's is bubblewrap.
+  let sandbox: Sandbox?
+
+  private init(processIdentifier: Int32, pidfd: CInt, sandbox: Sandbox?, loop: EventLoop) {
     self.processIdentifier = processIdentifier
     self.pidfd = pidfd
+    self.sandbox = sandbox
     self.loop = loop
   }
 
   deinit { _ = csupport_close(pidfd) }
 
-  /// Starts `program`, which finds `socket` at ``ParentSocket/descriptor``.
-  static func start(_ program: Program, socket: CInt, loop: EventLoop) throws(ConnectionError) -> ChildProcess {
-    var pid: pid_t = 0
-    var pidfd: CInt = -1
-    var inherited = csupport_inherited_fd(parent_fd: socket, child_fd: ParentSocket.descriptor)
+  /// Starts `program`.
+  static func start(_ program: Program, _ surroundings: Surroundings, loop: EventLoop) throws(ConnectionError) -> ChildProcess {
+    let newborn = try execute(program, surroundings)
+    return watch(ChildProcess(processIdentifier: newborn.pid, pidfd: newborn.pidfd, sandbox: nil, loop: loop))
+  }
+
+  /// Starts what is confined by bubblewrap.
+  static func start(
+    _ program: Program, _ bubblewrap: consuming Bubblewrap, _ surroundings: Surroundings, loop: EventLoop
+  ) throws(ConnectionError) -> ChildProcess {
+    let newborn: csupport_newborn
+    do throws(ConnectionError) {
+      newborn = try execute(program, surroundings)
+    } catch {
+      if case .executableNotFound = error { throw .confinementUnavailable("bubblewrap (bwrap) is not installed") }
+      throw error
+    }
+    surroundings.closeOwned()
+    do throws(ConnectionError) {
+      let sandbox = try bubblewrap.finish(newborn.pid)
+      return watch(ChildProcess(processIdentifier: newborn.pid, pidfd: newborn.pidfd, sandbox: sandbox, loop: loop))
+    } catch {
+      end(newborn)
+      throw error
+    }
+  }
+
+  private static func execute(
+    _ program: Program, _ surroundings: Surroundings
+  ) throws(ConnectionError) -> csupport_newborn {
+    var newborn = csupport_newborn()
     let result = unsafe withCStrings(program.paths) { paths in
       unsafe withCStrings(program.arguments) { arguments in
         unsafe withCStrings(program.environment) { environment in
-          unsafe csupport_spawn(
-            paths.map { unsafe UnsafePointer($0) }, arguments, environment, &inherited, 1, &pid, &pidfd)
+          unsafe surroundings.withC { surroundings in
+            var surroundings = surroundings
+            return unsafe csupport_spawn_in(
+              &surroundings, paths.map { unsafe UnsafePointer($0) }, arguments, environment, &newborn)
+          }
         }
       }
     }
+    guard result < 0 else { return newborn }
+    let call = unsafe String(cString: newborn.failed_call)
+    guard call == "execve" else { throw .system(SystemError(call: call, errno: -result)) }
     let name = String(decoding: program.arguments[0], as: UTF8.self)
     switch -result {
-    case ...0: break
     case ENOENT, ENOTDIR: throw .executableNotFound(name)
     default: throw ConnectionError(result, "execve", path: name)
     }
-    let child = ChildProcess(processIdentifier: pid, pidfd: pidfd, loop: loop)
-    child.state.withLock { $0.token = loop.watch(pidfd, child, events: UInt32(CSUPPORT_EVENT_IN)) }
+  }
+
+  private static func watch(_ child: ChildProcess) -> ChildProcess {
+    child.state.withLock { $0.token = child.loop.watch(child.pidfd, child, events: UInt32(CSUPPORT_EVENT_IN)) }
     return child
   }
 
-  func signal(_ signal: CInt) { if !isInherited { _ = csupport_pidfd_signal(pidfd, signal) } }
+  /// Nobody is to hear of it: kills it, and waits until that is done.
+  private static func end(_ newborn: csupport_newborn) {
+    var exit = csupport_exit()
+    _ = csupport_pidfd_signal(newborn.pidfd, SIGKILL)
+    while unsafe csupport_reap(newborn.pidfd, &exit) == 0 { _ = csupport_wait_readable(newborn.pidfd, -1) }
+    _ = csupport_close(newborn.pidfd)
+  }
+
+  func signal(_ signal: CInt) {
+    if isInherited { return }
+    if let sandbox { return sandbox.signal(signal) }
+    _ = csupport_pidfd_signal(pidfd, signal)
+  }
 
   // MARK: The end
 
@@ -75,6 +124,8 @@ final class ChildProcess: LoopWatcher {
       return (state.status, state.token.take(), state.waiting)
     }
     if let token { loop.unwatch(token) }
+    // Bubblewrap may have been killed alone.
+    if status != nil { sandbox?.signal(SIGKILL) }
     if let status { for waiter in waiting { waiter.body(status) } }
   }
 
@@ -85,13 +136,14 @@ final class ChildProcess: LoopWatcher {
     // The program reaps all its children by itself, or has the kernel do so. Newer kernels remember.
     if result < 0 { result = unsafe csupport_exit_after_reaping(pidfd, &exit) }
     if result == 0 { return nil }
-    return result < 0 ? .unknown : exit.was_signalled ? .signalled(exit.code) : .exited(exit.code)
+    let end: ExitStatus = result < 0 ? .unknown : exit.was_signalled ? .signalled(exit.code) : .exited(exit.code)
+    return sandbox == nil ? end : Sandbox.status(of: end)
   }
 
   var knownStatus: ExitStatus? { state.withLock { $0.status } }
 
   /// Whether it may have begun to end: of a child that lives on, no end is to be waited for.
-  var mayBeEnding: Bool { csupport_process_is_ending(processIdentifier) != 0 }
+  var mayBeEnding: Bool { sandbox?.workerMayBeEnding ?? (csupport_process_is_ending(processIdentifier) != 0) }
 
   // MARK: Waiting for it
 

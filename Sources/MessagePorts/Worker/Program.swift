@@ -1,3 +1,6 @@
+import CSupport
+import Glibc
+
 /// What a new process is to execute, and with what: bytes, as the kernel takes them.
 struct Program: Sendable {
   /// Where it may be, the likeliest place first.
@@ -37,7 +40,7 @@ struct Program: Sendable {
   private static let equals = UInt8(ascii: "=")
 
   /// To the kernel, a zero byte is the end: what follows it would be lost without a word.
-  private static func check(_ bytes: [UInt8], _ what: String) throws(ConnectionError) {
+  static func check(_ bytes: [UInt8], _ what: String) throws(ConnectionError) {
     if bytes.contains(0) { throw .invalidOption("\(what) contains a zero byte") }
   }
 
@@ -50,5 +53,57 @@ struct Program: Sendable {
     return directories.split(separator: UInt8(ascii: ":"), omittingEmptySubsequences: false).map { directory in
       directory.isEmpty ? executable : directory + [slash] + executable
     }
+  }
+
+  // MARK: Where it is
+
+  /// The first of the places at which it can be executed, from the root on.
+  var absolutePath: [UInt8] {
+    get throws(ConnectionError) {
+      var isForbidden = false
+      for path in paths {
+        guard Self.canBeExecuted(path, &isForbidden) else { continue }
+        if path.first == UInt8(ascii: "/") { return path == Self.linkToThisProgram ? try Self.thisProgram : path }
+        guard let directory = Self.link("/proc/self/cwd") else { break }
+        return directory + [UInt8(ascii: "/")] + path
+      }
+      let name = String(decoding: arguments[0], as: UTF8.self)
+      throw isForbidden ? .notPermitted(path: name) : .executableNotFound(name)
+    }
+  }
+
+  private static func canBeExecuted(_ path: [UInt8], _ isForbidden: inout Bool) -> Bool {
+    unsafe (path + [0]).withUnsafeBytes { bytes in
+      guard let start = unsafe bytes.baseAddress?.assumingMemoryBound(to: CChar.self) else { return false }
+      if unsafe csupport_path_kind(start) == CSUPPORT_PATH_DIRECTORY { return false }
+      if unsafe access(start, X_OK) == 0 { return true }
+      isForbidden = isForbidden || errno == EACCES
+      return false
+    }
+  }
+
+  /// Names this process's program until the new process has another.
+  static let linkToThisProgram = Array("/proc/self/exe".utf8)
+
+  /// Where this process's program is; `nil`: its file was removed or replaced, or `/proc` is not there.
+  static var pathOfThisProgram: [UInt8]? {
+    guard let path = link("/proc/self/exe") else { return nil }
+    let text = String(decoding: path, as: UTF8.self)
+    return unsafe access(text, X_OK) == 0 ? path : nil
+  }
+
+  private static var thisProgram: [UInt8] {
+    get throws(ConnectionError) {
+      guard let path = pathOfThisProgram else { throw .executableNotFound("/proc/self/exe") }
+      return path
+    }
+  }
+
+  private static func link(_ path: String) -> [UInt8]? {
+    var target = [UInt8](repeating: 0, count: Int(PATH_MAX))
+    let count = unsafe target.withUnsafeMutableBytes { target in
+      unsafe readlink(path, target.baseAddress!.assumingMemoryBound(to: CChar.self), target.count)
+    }
+    return count > 0 && count < target.count ? Array(target[..<count]) : nil
   }
 }

@@ -1,0 +1,121 @@
+import CSupport
+import Glibc
+import SharedRing
+
+/// A program that bubblewrap is to confine and execute: how it is called, and how it says that it has.
+///
+/// It has two sockets of ours. On one it writes which process is the first in the new world. From the other it reads a byte once
+/// that world is complete, and closes it: until then, it, or whatever it has started, has it open.
+struct Bubblewrap: ~Copyable {
+  private let confinement: Confinement
+  private let command: [[UInt8]]
+  private let status: PacketSocket
+  private let gate: PacketSocket
+
+  static let name = "bwrap"
+
+  /// - Parameters:
+  ///   - program: what is to be executed in the end.
+  ///   - surroundings: get bubblewrap's ends of the sockets.
+  init(
+    _ confinement: Confinement, _ program: Program, directory: String?, diesWithParent: Bool, _ surroundings: Surroundings
+  ) throws(ConnectionError) {
+    self.confinement = confinement
+    let executable = try program.absolutePath
+    let (status, gate): (Pair, Pair)
+    do throws(SystemError) {
+      status = try Pair()
+      gate = try Pair()
+    } catch {
+      throw .system(error)
+    }
+    let statusNumber = surroundings.add(owning: status.theirs), gateNumber = surroundings.add(owning: gate.theirs)
+    self.status = PacketSocket(owning: status.ours)
+    self.gate = PacketSocket(owning: gate.ours)
+    var options = ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    if !confinement.sharesNetwork { options.append("--unshare-net") }
+    if diesWithParent { options.append("--die-with-parent") }
+    options += ["--cap-drop", "ALL", "--proc", "/proc"]
+    if confinement.hasDevices { options += ["--dev", "/dev"] }
+    if confinement.hasTemporaryDirectory { options += ["--tmpfs", "/tmp"] }
+    var command = options.map { Array($0.utf8) }
+    for path in confinement.readablePaths { command += try Self.binding("--ro-bind", path) }
+    command += [Array("--ro-bind".utf8), executable, executable]
+    for path in confinement.writablePaths { command += try Self.binding("--bind", path) }
+    if let directory { command += [Array("--chdir".utf8), Array(directory.utf8)] }
+    for (option, number) in [("--json-status-fd", statusNumber), ("--block-fd", gateNumber)] {
+      command += [Array(option.utf8), Array("\(number)".utf8)]
+    }
+    self.command = command + [Array("--".utf8), executable] + program.arguments.dropFirst()
+  }
+
+  /// What to execute first.
+  func program(_ environment: [[UInt8]]) throws(ConnectionError) -> Program {
+    var program = try Program(Array(Self.name.utf8), arguments: command, environment: nil)
+    program.environment = environment
+    return program
+  }
+
+  /// The paths are checked here, where an error can name the one: bubblewrap says a line to its standard error.
+  private static func binding(_ option: String, _ path: String) throws(ConnectionError) -> [[UInt8]] {
+    let bytes = Array(path.utf8)
+    try Program.check(bytes, "a path of a confinement")
+    guard path.hasPrefix("/") else { throw .invalidOption("confinement: \(path) is no absolute path") }
+    guard unsafe access(path, F_OK) == 0 else { throw .invalidOption("confinement: there is no \(path)") }
+    return [Array(option.utf8), bytes, bytes]
+  }
+
+  private struct Pair {
+    var ours: CInt = -1
+    var theirs: CInt = -1
+    init() throws(SystemError) { try checkOnce("socketpair", unsafe csupport_socket_pair(&ours, &theirs)) }
+  }
+
+  /// Lets bubblewrap go on, which has just been started, and waits until the world is complete, or cannot be.
+  ///
+  /// - Parameter pid: bubblewrap's.
+  consuming func finish(_ pid: pid_t) throws(ConnectionError) -> Sandbox {
+    var byte: UInt8 = 1
+    _ = unsafe withUnsafeBytes(of: &byte) { unsafe gate.send($0, []) }
+    // Readable without anything to read: everybody has closed the other end.
+    while csupport_wait_readable(gate.descriptor, -1) != 1 { continue }
+    guard let first = firstProcess, csupport_process_is_ending(first) == 0 else {
+      throw .confinementUnavailable("bubblewrap has given up; it says why on the worker's standard error")
+    }
+    let pidfd = csupport_pidfd_open(first)
+    if pidfd < 0 { throw .system(SystemError(call: "pidfd_open", errno: -pidfd)) }
+    let granted = Self.look(at: first, asked: confinement)
+    let sandbox = Sandbox(firstProcess: first, pidfd: pidfd, status: status, granted: granted)
+    if let shortcoming = granted.shortcoming {
+      sandbox.signal(SIGKILL)
+      throw .confinementUnavailable(shortcoming)
+    }
+    return sandbox
+  }
+
+  /// What bubblewrap has said: JSON, a number of which is wanted.
+  private var firstProcess: pid_t? {
+    var text = [UInt8](repeating: 0, count: 1024)
+    var none = ReceivedDescriptors(capacity: 0)
+    let receipt = unsafe text.withUnsafeMutableBytes { unsafe status.receive(into: $0, &none) }
+    guard case .packet(let packet) = receipt else { return nil }
+    let said = String(decoding: text.prefix(packet.byteCount), as: UTF8.self)
+    guard let name = said.firstRange(of: "\"child-pid\":") else { return nil }
+    let digits = said[name.upperBound...].drop { $0 == " " }.prefix { $0.isNumber }
+    return pid_t(digits)
+  }
+
+  private static func look(at process: pid_t, asked: Confinement) -> GrantedConfinement {
+    func field(_ name: String, _ base: CInt) -> UInt64? {
+      var value: UInt64 = 0
+      return unsafe csupport_process_field(process, name, base, &value) < 0 ? nil : value
+    }
+    let own = GrantedConfinement.Namespace.allCases.filter {
+      csupport_process_has_own_namespace(process, $0.rawValue) == 1
+    }
+    // What cannot be had by executing anything is all that the program can have.
+    return GrantedConfinement(
+      asked: asked, namespaces: Set(own), hasNoNewPrivileges: field("NoNewPrivs", 10) == 1,
+      capabilities: field("CapBnd", 16) ?? .max)
+  }
+}
