@@ -12,6 +12,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -20,6 +21,9 @@
 /// One descriptor that takes its time must not keep the others waiting. Whoever can send more than so many of these
 /// keeps those that come later waiting, and nothing else.
 enum { MOST_THREADS = 4, IDLE_SECONDS = 2, GROUPS = TRACKED_DESCRIPTORS / 64 };
+
+/// A tenth of what a thread of the program's gets where all want a processor.
+enum { CLOSER_NICENESS = 10 };
 
 /// As many as come with two packets. If more wait, nobody should take in others that have to be closed.
 enum { MANY = 512 };
@@ -202,6 +206,8 @@ static bool summon(void) {
 
 static void run(void *unused) {
   (void)unused;
+  // Whoever makes others close a lot must not have their processors for it.
+  setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), CLOSER_NICENESS);
   while (true) {
     const uint32_t seen = atomic_load(&calls);
     for (int fd = take_doomed(); fd >= 0; fd = take_doomed()) {

@@ -20,7 +20,7 @@ static void in_child(void) {
   // From here on, what existed before is somebody else's.
   csupport_process_mark_word += CSUPPORT_PROCESS_MARK_STEP;
   give_up_mappings();
-  release_mappings();
+  begin_mappings_anew();
   give_up_closing();
   give_up_descriptors();
   errno = saved_errno;

@@ -21,13 +21,47 @@ struct mapping {
 /// By address. What maps a hundred thousand pieces looks at a few of them.
 enum { BUCKETS = 1 << 14, PAGE_BITS = 12 };
 static struct mapping *mappings[BUCKETS];
-/// Guards the table, and is held from mmap() until the mapping is in it: a fork finds all or nothing. No other lock is
-/// taken under it but the allocator's, which looks after itself in a fork, and is held last there.
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+/// Held for reading from mmap() until the mapping is in the table, and likewise at its end, by any number of threads: the calls
+/// may take long, and nobody has to wait for another's. For writing by whoever forks: a fork finds all or nothing.
+///
+/// Under it, the locks of the buckets are taken; no other but the allocator's, which looks after itself in a fork, and is held last
+/// there.
+static pthread_rwlock_t lock = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 
-static struct mapping **bucket_of(const void *address) {
+/// For a few instructions each. Many buckets share one.
+enum { BUCKET_LOCKS = 64 };
+static pthread_mutex_t bucket_locks[BUCKET_LOCKS] = {[0 ... BUCKET_LOCKS - 1] = PTHREAD_MUTEX_INITIALIZER};
+
+static size_t bucket_of(const void *address) {
   const uint64_t page = (uintptr_t)address >> PAGE_BITS;
-  return &mappings[page * 0x9e3779b97f4a7c15ull >> 50];
+  return page * 0x9e3779b97f4a7c15ull >> 50;
+}
+
+static void add(struct mapping *mapping) {
+  const size_t bucket = bucket_of(mapping->address);
+  pthread_mutex_lock(&bucket_locks[bucket % BUCKET_LOCKS]);
+  mapping->next = mappings[bucket];
+  mappings[bucket] = mapping;
+  pthread_mutex_unlock(&bucket_locks[bucket % BUCKET_LOCKS]);
+}
+
+static struct mapping *find(const void *address) {
+  const size_t bucket = bucket_of(address);
+  pthread_mutex_lock(&bucket_locks[bucket % BUCKET_LOCKS]);
+  struct mapping *mapping = mappings[bucket];
+  while (mapping != NULL && mapping->address != address) mapping = mapping->next;
+  pthread_mutex_unlock(&bucket_locks[bucket % BUCKET_LOCKS]);
+  return mapping;
+}
+
+/// The object itself, and not what has its address: as soon as something is unmapped, the next may be there.
+static void remove_mapping(const struct mapping *mapping) {
+  const size_t bucket = bucket_of(mapping->address);
+  pthread_mutex_lock(&bucket_locks[bucket % BUCKET_LOCKS]);
+  struct mapping **link = &mappings[bucket];
+  while (*link != mapping) link = &(*link)->next;
+  *link = mapping->next;
+  pthread_mutex_unlock(&bucket_locks[bucket % BUCKET_LOCKS]);
 }
 
 int csupport_memory_map(int fd, uint64_t offset, size_t bytes, void **address) {
@@ -35,15 +69,14 @@ int csupport_memory_map(int fd, uint64_t offset, size_t bytes, void **address) {
   if (offset > (uint64_t)INT64_MAX) return -EOVERFLOW;
   struct mapping *mapping = malloc(sizeof *mapping);
   if (mapping == NULL) return -ENOMEM;
-  pthread_mutex_lock(&mutex);
+  pthread_rwlock_rdlock(&lock);
   void *mapped = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)offset);
   const int error = errno;
   if (mapped != MAP_FAILED) {
-    struct mapping **bucket = bucket_of(mapped);
-    *mapping = (struct mapping){.next = *bucket, .address = mapped, .bytes = bytes, .has_header = offset == 0};
-    *bucket = mapping;
+    *mapping = (struct mapping){.address = mapped, .bytes = bytes, .has_header = offset == 0};
+    add(mapping);
   }
-  pthread_mutex_unlock(&mutex);
+  pthread_rwlock_unlock(&lock);
   if (mapped == MAP_FAILED) {
     free(mapping);
     // See access_error() in memory.c.
@@ -54,23 +87,26 @@ int csupport_memory_map(int fd, uint64_t offset, size_t bytes, void **address) {
 }
 
 int csupport_memory_unmap(void *address, size_t bytes) {
-  pthread_mutex_lock(&mutex);
-  struct mapping **link = bucket_of(address);
-  while (*link != NULL && (*link)->address != address) link = &(*link)->next;
-  struct mapping *mapping = *link;
+  pthread_rwlock_rdlock(&lock);
+  // Before it is gone: afterwards, there may be another.
+  struct mapping *mapping = find(address);
   const int result = munmap(address, bytes) < 0 ? -errno : 0;
   // What could not be unmapped is still to be given up.
-  if (result == 0 && mapping != NULL) *link = mapping->next;
-  pthread_mutex_unlock(&mutex);
-  if (result == 0) free(mapping);
+  const bool is_over = result == 0 && mapping != NULL;
+  if (is_over) remove_mapping(mapping);
+  pthread_rwlock_unlock(&lock);
+  if (is_over) free(mapping);
   return result;
 }
 
 // ---- in a forked child ----------------------------------------------------------------------------------------------
 
-void hold_mappings(void) { pthread_mutex_lock(&mutex); }
+void hold_mappings(void) { pthread_rwlock_wrlock(&lock); }
 
-void release_mappings(void) { pthread_mutex_unlock(&mutex); }
+void release_mappings(void) { pthread_rwlock_unlock(&lock); }
+
+/// Those that wait in the parent, and are counted in the lock, are not here.
+void begin_mappings_anew(void) { lock = (pthread_rwlock_t)PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP; }
 
 /// The other end seems to sleep: whoever writes into such a ring without a lock comes off the fast path to wake it, and
 /// finds out there whose the ring is. (A reader finds nothing, which leads it off the fast path as well.)

@@ -5,8 +5,10 @@
 
 /// Before a fork: afterwards nobody is about to map or unmap anything.
 void hold_mappings(void);
-/// After it, in parent and child.
+/// After it, in the parent.
 void release_mappings(void);
+/// After it, in the child.
+void begin_mappings_anew(void);
 /// In a forked child, while the mappings are held: puts private memory, all zero, in the place of each.
 void give_up_mappings(void);
 

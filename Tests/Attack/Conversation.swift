@@ -8,6 +8,9 @@ import TestSupport
 /// and then with a port that must work. A thread asks; the answers come to a handler on the loop, or to the thread.
 final class Conversation: Sendable {
   let roundTrips = RoundTrips()
+  /// A process that does nothing else: in one with two, an answer with a port that the kernel holds up would hold up the
+  /// other's.
+  private let friend = FarProcess()
   private let port: MessagePort
   private let secret: UInt64
   private let isOnLoop: Bool
@@ -18,13 +21,16 @@ final class Conversation: Sendable {
   private let answers = Mutex<[MessageEvent]>([])
   private let hasAnswer = DispatchSemaphore(value: 0)
 
-  init(_ friend: FarProcess, _ secret: UInt64, onLoop: Bool) throws {
+  init(_ secret: UInt64, onLoop: Bool) throws {
     port = try friend.open(.echo)
     self.secret = secret
     isOnLoop = onLoop
   }
 
   var wrongAnswers: Int { wrong.withLock { $0 } }
+
+  /// One message in so many has a port.
+  static func hasPort(_ number: Int) -> Bool { number % 20 == 10 }
 
   /// Message `number`: the secret, the number, and bytes of all sizes that go with it.
   private func message(_ number: Int) -> [UInt8] {
@@ -50,14 +56,17 @@ final class Conversation: Sendable {
   }
 
   private func talk() {
+    let waits = ProcessorWaits(of: friend.worker.processIdentifier)
     var number = 0
     while !isOver.withLock({ $0 }) {
       do {
         let asked = message(number)
+        let waited = waits.sum
         let start = ContinuousClock.now
         try post(asked, number)
         let event = try answer()
-        roundTrips.add(from: start, to: .now)
+        let end = ContinuousClock.now
+        roundTrips.add(from: start, to: end, waited: min(waits.sum - waited, end - start))
         if try !isRight(event, asked, number) { fail() }
       } catch {
         print("no answer to message \(number) of the honest port \(isOnLoop ? "on the loop" : "by hand"): \(error)")
@@ -83,14 +92,14 @@ final class Conversation: Sendable {
   }
 
   private func post(_ bytes: [UInt8], _ number: Int) throws {
-    guard number % 20 == 10 else { return try port.postMessage(bytes: bytes) }
+    guard Self.hasPort(number) else { return try port.postMessage(bytes: bytes) }
     let channel = try MessageChannel()
     try channel.port1.postMessage(bytes: bytes)
     try port.postMessage(bytes: bytes, transfer: [channel.port2])
   }
 
   private func isRight(_ event: MessageEvent, _ asked: [UInt8], _ number: Int) throws -> Bool {
-    guard event.bytes == asked, event.ports.count == (number % 20 == 10 ? 1 : 0) else { return false }
+    guard event.bytes == asked, event.ports.count == (Self.hasPort(number) ? 1 : 0) else { return false }
     guard let port = event.ports.first else { return true }
     return try port.receiveSoon().bytes == asked
   }

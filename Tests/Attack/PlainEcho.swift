@@ -1,36 +1,64 @@
+import CSupport
 import Glibc
 import TestSupport
 
-/// Asks over a plain socket pair, which has nothing to do with the library, and is answered by a thread: what a round
-/// trip takes in this process at this moment.
+/// Asks over a plain socket pair, which has nothing to do with ports, and is answered by a thread: what a round trip takes
+/// in this process at this moment.
+///
+/// Now and then a socket goes along, as a port does in the conversations: while processes of the same user have many in
+/// flight, and cycles among them, the kernel lets nobody of that user send one before it has looked for the cycles.
 final class PlainEcho: Sendable {
   let roundTrips = RoundTrips()
   private let isOver = Flag()
   private let asked: TestThread<Void>
 
   init() {
-    var fds: (CInt, CInt) = (-1, -1)
-    let result = unsafe withUnsafeMutablePointer(to: &fds) { pointer in
-      unsafe pointer.withMemoryRebound(to: CInt.self, capacity: 2) {
-        unsafe socketpair(AF_UNIX, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0, $0)
-      }
-    }
+    var (asking, answering): (CInt, CInt) = (-1, -1)
+    let result = unsafe csupport_socket_pair(&asking, &answering)
     precondition(result == 0, "no socket pair")
-    let (asking, answering) = fds
-    startThread {
-      var byte: UInt8 = 0
-      while unsafe read(answering, &byte, 1) == 1, unsafe write(answering, &byte, 1) == 1 {}
-      close(answering)
+    startThread { [answering] in
+      while let descriptor = Self.receive(on: answering) { Self.send(on: answering, descriptor) }
+      _ = csupport_close(answering)
     }
-    asked = TestThread { [roundTrips, isOver] in
-      var byte: UInt8 = 0
+    asked = TestThread { [roundTrips, isOver, asking] in
+      var (cargo, other): (CInt, CInt) = (-1, -1)
+      _ = unsafe csupport_socket_pair(&cargo, &other)
+      var number = 0
       while !isOver.isSet {
         let start = ContinuousClock.now
-        guard unsafe write(asking, &byte, 1) == 1, unsafe read(asking, &byte, 1) == 1 else { break }
+        Self.send(on: asking, Conversation.hasPort(number) ? dup(cargo) : -1)
+        guard let descriptor = Self.receive(on: asking) else { break }
         roundTrips.add(from: start, to: .now)
+        if descriptor >= 0 { close(descriptor) }
+        number += 1
         usleep(2000)
       }
-      close(asking)
+      for descriptor in [cargo, other, asking] { _ = csupport_close(descriptor) }
+    }
+  }
+
+  /// Sends a byte, and a descriptor, which is closed then; -1: none.
+  private static func send(on socket: CInt, _ descriptor: CInt) {
+    var (byte, descriptor): (UInt8, CInt) = (0, descriptor)
+    while true {
+      let result = unsafe csupport_send_packet(socket, &byte, 1, &descriptor, descriptor < 0 ? 0 : 1)
+      // So many are in flight that the kernel takes no more: for whoever has no privileges.
+      if result == -Int(ETOOMANYREFS) { usleep(1000) } else { break }
+    }
+    if descriptor >= 0 { close(descriptor) }
+  }
+
+  /// The descriptor that came with a byte, or -1; `nil`: the other end is gone.
+  private static func receive(on socket: CInt) -> CInt? {
+    var (byte, descriptor): (UInt8, CInt) = (0, -1)
+    var received = csupport_received()
+    while true {
+      while csupport_wait_readable(socket, -1) != 1 { continue }
+      switch unsafe csupport_receive_packet(socket, &byte, 1, &descriptor, 1, &received) {
+      case 1: return received.fd_count == 1 ? descriptor : -1
+      case -EAGAIN: continue
+      default: return nil
+      }
     }
   }
 

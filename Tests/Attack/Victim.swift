@@ -33,8 +33,7 @@ final class Victim: Sendable {
     // A sandbox may deny it, and then a victim depends on less.
     if modes.contains(.doorbells), seed % 2 == 1 { Refusal.everywhere([Refusal(.membarrier, EPERM)]) }
     var report = VictimReport(modes: modes, seconds: seconds, seed: seed)
-    let friend = FarProcess()
-    let talks = try [Conversation(friend, secret, onLoop: true), Conversation(friend, secret, onLoop: false)]
+    let talks = try [true, false].map { try Conversation(secret, onLoop: $0) }
     try warmUp(talks)
 
     let descriptors = Self.descriptors

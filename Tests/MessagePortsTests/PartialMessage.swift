@@ -20,7 +20,7 @@ struct PartialMessage {
       }
     }
     guard case .empty = try receiver.tryReceive() else { throw Agent.Failure(description: "too early") }
-    #expect(receiver.core.incoming.state.withLock { $0.receiving.records.partial != nil })
+    #expect(receiver.core.incoming.state.withLock { (try? $0.receiving.records.partial()) != nil })
   }
 
   /// The rest of the message is there.

@@ -11,10 +11,13 @@ extension LoopWatcher {
   func loopHasEnded() {}
 }
 
-/// Whoever gets turns on a loop, and sleeps on doorbells in between. All that a loop knows of a port.
+/// Whoever gets turns on a loop, and sleeps on doorbells in between. All that a loop knows of a port. After ``ready(_:)``, it
+/// has a turn.
 protocol LoopClient: LoopWatcher {
   /// The loop that it belongs to now.
   var loop: EventLoop { get }
+  /// A loop's note, kept here for it; see `LoopStanding`.
+  var loopNote: UInt64 { get set }
   /// Does up to `budget` things, on `runner`'s thread. If the client has another loop by now, leaves them to that one.
   func turn(budget: Int, on runner: EventLoop) -> TurnResult
   /// Whether something has come, for a loop that looks around before it sleeps. Claims the next turn if so.

@@ -6,9 +6,11 @@ import SharedRing
 struct LoopRunner {
   private let loop: EventLoop
   private var driver: any LoopDriver
-  /// Ports whose turn it is, in order.
+  /// Ports for which something has come just now: they are served first.
+  private var woken = Deque<any LoopClient>()
+  /// Others whose turn it is, in order: that go on, begin, or end. In each round, they have a share of the time.
   private var ready = Deque<any LoopClient>()
-  /// Ports that have had more than their share, and go on. One of them has a turn after each round of the others.
+  /// Ports that took more than a port's share in their last turn. One of them has a turn after each round of the others.
   private var greedy = Deque<any LoopClient>()
   /// Ports that have just run dry: looked at for a moment longer before their doorbells are armed, which costs the
   /// peer a system call for its next message.
@@ -24,6 +26,9 @@ struct LoopRunner {
   /// How often there was more to do just before the loop would have slept.
   private var timesBusyAgain: UInt32 = 0
 
+  /// Tells this one's notes from those of others.
+  private let number = LoopStanding.nextLoop()
+
   init(_ loop: EventLoop, _ driver: any LoopDriver) {
     self.loop = loop
     self.driver = driver
@@ -34,6 +39,8 @@ struct LoopRunner {
   /// At how many hot ports a busy loop looks in each round, and one that spins.
   private static let mostHot = 32
   private static let mostSpunOn = 4096
+  /// How long, in each round, the ports may take that nothing has come for just now.
+  private static let shareNanoseconds: UInt64 = 1_000_000
   /// How soon a port for which resources ran out tries again.
   private static let retryNanoseconds: UInt64 = 10_000_000
 
@@ -45,12 +52,12 @@ struct LoopRunner {
       guard takeFromInbox() else { return }
       runTurns()
       runJobs()
-      if ready.isEmpty && greedy.isEmpty && jobs.isEmpty && inboxIsEmpty {
+      if !hasTurns && jobs.isEmpty && inboxIsEmpty {
         spinOnHot()
-        if ready.isEmpty { sleep() }
+        if !hasTurns { sleep() }
         if let learned = spin.take()?.ended() { learnedSpin = learned }
         // A port that always has something just before the loop would sleep must not make it deaf to the others.
-        if !ready.isEmpty {
+        if hasTurns {
           timesBusyAgain &+= 1
           if timesBusyAgain % 16 == 0 { collect(sleepingSince: nil) }
         }
@@ -77,7 +84,7 @@ struct LoopRunner {
         continue
       }
       hot.swapAt(index, hot.count - 1)
-      ready.append(hot.removeLast())
+      wake(hot.removeLast())
     }
   }
 
@@ -110,15 +117,47 @@ struct LoopRunner {
     return goesOn
   }
 
-  /// One turn for each port that is ready now; one that has more to do gets another turn after all the others.
+  private var hasTurns: Bool { !(woken.isEmpty && ready.isEmpty && greedy.isEmpty) }
+
+  /// Something has come for a port. One that has shown to be greedy waits among its like, however often it is rung.
+  private mutating func wake(_ client: any LoopClient) {
+    switch standing(of: client) {
+    case .fair: woken.append(client)
+    case .paroled:
+      note(.waiting, of: client)
+      greedy.append(client)
+    // It is there.
+    case .greedy, .waiting: break
+    }
+  }
+
+  /// One turn for each port that was woken, for the others as far as their share of the time goes, and for a greedy one. So a
+  /// port waits for whatever others can do in a share and a greedy turn, and not for as many as there are.
   private mutating func runTurns() {
     let greedyOne = greedy.popFirst()
-    for _ in 0..<ready.count { runTurn(of: ready.removeFirst()) }
+    for _ in 0..<woken.count { runTurnUnlessGreedy(woken.removeFirst()) }
+    let end = ready.count > 1 ? csupport_monotonic_ns() + Self.shareNanoseconds : 0
+    for _ in 0..<ready.count {
+      runTurnUnlessGreedy(ready.removeFirst())
+      if end > 0, csupport_monotonic_ns() > end { break }
+    }
     if let greedyOne { runTurn(of: greedyOne) }
   }
 
+  /// Its turn among the greedy ones, if it waits there, is as good.
+  private mutating func runTurnUnlessGreedy(_ client: any LoopClient) {
+    if !standing(of: client).waitsAmongGreedy { runTurn(of: client) }
+  }
+
+  private func standing(of client: any LoopClient) -> LoopStanding { LoopStanding(note: client.loopNote, of: number) }
+
+  private func note(_ standing: LoopStanding, of client: any LoopClient) { client.loopNote = standing.note(of: number) }
+
   private mutating func runTurn(of client: any LoopClient) {
-    switch client.turn(budget: Self.turnBudget, on: loop) {
+    let result = client.turn(budget: Self.turnBudget, on: loop)
+    let before = standing(of: client), after = before.after(result)
+    if after != before { note(after, of: client) }
+    switch result {
     case .more: ready.append(client)
     case .spent: greedy.append(client)
     case .wait: hot.append(client)
@@ -158,7 +197,7 @@ struct LoopRunner {
       claimHot()
       if spin.isVisitDue() { collect(sleepingSince: nil) }
       // The others stay hot: the loop arms them before it sleeps.
-      if !ready.isEmpty || !inboxIsEmpty { return }
+      if hasTurns || !inboxIsEmpty { return }
       if let deadline = nextDeadline, deadline <= spin.now { return }
     }
   }
@@ -178,7 +217,7 @@ struct LoopRunner {
 
   private mutating func sleep() {
     armHot()
-    guard ready.isEmpty else { return }
+    guard !hasTurns else { return }
     let ticket = driver.ticket
     let maySleep = loop.state.withLock { state in
       guard state.mayWait else { return false }
@@ -212,10 +251,13 @@ struct LoopRunner {
     for event in events {
       switch event {
       case .message(let token), .space(let token):
-        if case .client(let client) = loop.watcher(token) { ready.append(client) }
+        if case .client(let client) = loop.watcher(token) { wake(client) }
       case .descriptor(let token, let events):
         switch loop.watcher(token) {
-        case .client(let client): client.ready(events)
+        case .client(let client):
+          client.ready(events)
+          // An end is not urgent, and there may be very many at once.
+          if events & UInt32(CSUPPORT_EVENT_HUP | CSUPPORT_EVENT_ERR) == 0 { wake(client) } else { ready.append(client) }
         case .watcher(let watcher): watcher.ready(events)
         case nil: break
         }

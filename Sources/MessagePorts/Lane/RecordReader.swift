@@ -1,3 +1,4 @@
+import Glibc
 import SharedRing
 
 /// Finds whole messages among a lane's records, for ports and for ``PortReader`` alike. One thread at a time.
@@ -8,6 +9,8 @@ import SharedRing
   @usableFromInline var consumer = RingConsumer()
   /// What has come of a message in fragments.
   private var assembler = MessageAssembler()
+  /// What has come of one while the port was with others, and is still to be read.
+  private var part: ArrivingPart?
   /// What is left of the turn for which a loop reads here; `nil`: a thread of the program's reads.
   var allowance: TurnAllowance?
   /// What a loop has copied so far of a large message in one piece, which is still on the ring.
@@ -44,6 +47,13 @@ import SharedRing
   mutating func seekLast(messageLimitBytes limit: Int, through channel: SharedChannel?) -> Prospect {
     var remaining = allowance ?? .ofThread
     defer { if allowance != nil { allowance = remaining } }
+    if part != nil {
+      switch readPart(&remaining) {
+      case .complete: break
+      case .incomplete: return .unfinished
+      case .missing: return .violation("a part of a message that cannot be read")
+      }
+    }
     repeat {
       let step = consumer.next()
       remaining.spend(bytes: consumer.takeCostOfLinks())
@@ -103,6 +113,20 @@ import SharedRing
     }
     copied = (bytes, filled)
     return filled == bytes.byteCount
+  }
+
+  private enum Reading { case complete, incomplete, missing }
+
+  /// Reads what came with the port, as far as the allowance goes.
+  private mutating func readPart(_ remaining: inout TurnAllowance) -> Reading {
+    while var next = part, !next.isComplete {
+      guard !remaining.isSpent else { return .incomplete }
+      guard let count = next.read(upTo: Self.pieceBytes) else { return .missing }
+      part = next
+      remaining.spend(bytes: count)
+    }
+    if let whole = part.take() { assembler.resume(whole.bytes, filled: whole.filled) }
+    return .complete
   }
 
   // MARK: Packets
@@ -224,15 +248,21 @@ import SharedRing
   /// Goes past the message that `end` completes; what was put together of it is forgotten.
   mutating func skip(_ end: RingRecord) {
     assembler = MessageAssembler()
+    part = nil
     copied = nil
     consumer.consume(end)
   }
 
   /// What has come of a message in fragments: it moves with the port.
-  var partial: (bytes: OwnedBytes, filled: Int)? { assembler.partial }
+  mutating func partial() throws(PortError) -> (bytes: OwnedBytes, filled: Int)? {
+    var all = TurnAllowance.ofThread
+    // Only a file that somebody has tampered with lacks it.
+    if part != nil, case .missing = readPart(&all) { throw .system(SystemError(call: "pread", errno: EIO)) }
+    return assembler.partial
+  }
 
-  /// Goes on with what the previous owner of the port had assembled.
-  mutating func resume(_ bytes: OwnedBytes, filled: Int) { assembler.resume(bytes, filled: filled) }
+  /// Goes on with what the previous owner of the port had of a message.
+  mutating func resume(_ part: ArrivingPart) { self.part = part }
 
   /// Takes all of it away, for another owner; this one finds nothing any more.
   mutating func take() -> RecordReader {

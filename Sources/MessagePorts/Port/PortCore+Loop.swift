@@ -86,7 +86,11 @@ extension PortCore: LoopClient {
       ifUsable { $0.receiving.transport.channel }??.hangUp()
       peerHungUp()
     }
-    loop.schedule(self)
+  }
+
+  var loopNote: UInt64 {
+    get { note.load(ordering: .relaxed) }
+    set { note.store(newValue, ordering: .relaxed) }
   }
 
   /// The kernel says that nobody holds the other end any more. What was committed is in the ring.

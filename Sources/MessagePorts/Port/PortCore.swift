@@ -28,6 +28,8 @@ final class PortCore: Sendable {
   /// Which loop runs the handlers, and how it knows this port.
   let binding: Lock<LoopBinding>
   let turns = TurnGuard()
+  /// See `LoopStanding`. Relaxed: what one loop has written there means nothing to another.
+  let note = Atomic<UInt64>(0)
   /// Whether the binding has a token, for those about to sleep: saves them its lock. Relaxed: a look that is out of date
   /// does no harm, as whoever stops watching rings all who sleep, or watches again.
   let isWatched = Atomic<Bool>(false)

@@ -13,14 +13,14 @@ struct TurnAllowance: Sendable {
 
   private init(bytes: Int, steps: Int) { (self.bytes, self.steps) = (bytes, steps) }
 
-  /// A millisecond or two, on most machines.
-  static var ofTurn: TurnAllowance { TurnAllowance(bytes: 2 << 20, steps: 1 << 16) }
+  /// Less than a millisecond, on most machines.
+  static var ofTurn: TurnAllowance { TurnAllowance(bytes: 1 << 20, steps: 1 << 15) }
   /// For a thread of the program's own, which keeps nobody waiting: more than the largest message has fragments. There is
   /// an end to it, so that a malicious peer cannot keep the thread from looking at the time.
   static var ofThread: TurnAllowance { TurnAllowance(bytes: .max, steps: 1 << 18) }
 
   private static let bytesPerPort = 32 << 10
-  private static let longestNanoseconds: UInt64 = 5_000_000
+  private static let longestNanoseconds: UInt64 = 2_000_000
 
   var isSpent: Bool { bytes <= 0 || steps <= 0 }
 

@@ -24,10 +24,19 @@ extension SharedChannel {
     do throws(ArrivalError) {
       try receivePacket(into: &words, &fds, count: count)
       let travellers = try Self.travellers(words, count: count)
-      var file = try Self.takePartialFile(of: travellers, &fds, options: options)
+      let file = try Self.takePartialFile(of: travellers, &fds, options: options)
+      var offset = 0
       var ports: [MessagePort] = []
       for traveller in travellers {
-        ports.append(try MessagePort.arrive(traveller, &fds, &file, options: options, loop: loop))
+        let part = try traveller.partial.map { (partial) throws(ArrivalError) in
+          defer { offset += PartialFile.room(for: partial.filled) }
+          let part = file.flatMap {
+            ArrivingPart(byteCount: partial.byteCount, filled: partial.filled, in: $0, at: offset)
+          }
+          guard let part else { throw .message(.badPort("no memory for its partial message")) }
+          return part
+        }
+        ports.append(try MessagePort.arrive(traveller, part, &fds, options: options, loop: loop))
       }
       crashPoint(.receivePortsMade)
       return .success(ports)
@@ -92,8 +101,8 @@ extension SharedChannel {
 extension MessagePort {
   /// Makes a port of what has arrived, after checking all of it with the kernel.
   fileprivate static func arrive(
-    _ port: TravellingPort, _ fds: inout ReceivedDescriptors, _ partialFile: inout PartialFile?,
-    options: ChannelOptions, loop: EventLoop
+    _ port: TravellingPort, _ part: ArrivingPart?, _ fds: inout ReceivedDescriptors, options: ChannelOptions,
+    loop: EventLoop
   ) throws(ArrivalError) -> MessagePort {
     guard let first = fds.take() else { throw .violation("fewer descriptors than ports need") }
     guard let socket = PacketSocket(inspecting: first) else { throw .violation("a port whose socket is none") }
@@ -113,21 +122,13 @@ extension MessagePort {
       violation = violation ?? "its socket has a name, as a server's has"
     }
     let channel = SharedChannel(memory: memory, socket: socket)
-    var partial: (bytes: OwnedBytes, filled: Int)?
-    if let (byteCount, filled) = port.partial {
-      guard let bytes = partialFile?.read(byteCount: byteCount, filled: filled) else {
-        throw .message(.badPort("no memory for its partial message"))
-      }
-      crashPoint(.partRead)
-      partial = (bytes, filled)
-    }
     var portOptions = options
     // The stricter of one's own limits and the channel's: a peer must not choose how much memory it can take here.
     portOptions.queueLimitBytes = [options.queueLimitBytes, port.queueLimitBytes].compactMap(\.self).min()
     portOptions.messageLimitBytes = min(options.messageLimitBytes, port.messageLimitBytes)
     do throws(ResumeError) {
       let core = try PortCore(
-        channel: channel, end: port.end, sending: port.outgoing, receiving: port.incoming, partial: partial,
+        channel: channel, end: port.end, sending: port.outgoing, receiving: port.incoming, part: part,
         peerViolation: violation, options: portOptions, loop: loop)
       core.giveBackOverflowWhenRead()
       return MessagePort(core)
@@ -147,7 +148,7 @@ extension PortCore {
   /// - Parameter peerViolation: how the other end broke the protocol, if it did: then nothing is received any more.
   convenience init(
     channel: SharedChannel, end: Int, sending: LanePosition, receiving: LanePosition,
-    partial: (bytes: OwnedBytes, filled: Int)?, peerViolation: String?, options: ChannelOptions, loop: EventLoop
+    part: ArrivingPart?, peerViolation: String?, options: ChannelOptions, loop: EventLoop
   ) throws(ResumeError) {
     let producer = try RingProducer.resume(memory: channel.memory, lane: end, at: sending)
     producer.sayInMessage(false)
@@ -163,7 +164,7 @@ extension PortCore {
     incoming.state.withLock { lane in
       // Whatever came before this process had the port: nobody tells of it again.
       lane.receiving.records.packetsMayWait = peerViolation == nil
-      if let partial { lane.receiving.records.resume(partial.bytes, filled: partial.filled) }
+      if let part { lane.receiving.records.resume(part) }
     }
   }
 }

@@ -47,7 +47,7 @@ struct OutgoingPacket: ~Copyable {
       do throws(SystemError) {
         let file = try PartialFile.make(parts)
         descriptors.insert(file.descriptor, at: 0)
-        partialFile = consume file
+        partialFile = file
       } catch {
         throw .system(error)
       }
@@ -85,7 +85,7 @@ extension PortCore {
       }
       return (
         lane.receiving.records.consumer.lanePosition, !lane.receiving.records.consumer.isAttached,
-        lane.receiving.transport.channel, lane.receiving.records.partial
+        lane.receiving.transport.channel, try lane.receiving.records.partial()
       )
     }
     guard let channel else { throw .closed }

@@ -5,18 +5,16 @@ import SharedRing
 /// The parts of large messages that had come when their ports moved on, in one file that moves with them: in the ports'
 /// order, each at the beginning of a page. So they cannot overlap, and whoever reads them takes no more memory than the
 /// file has.
-struct PartialFile: ~Copyable {
+final class PartialFile: Sendable {
   /// The file's descriptor, closed with this.
   let descriptor: CInt
-  /// Where the next part to be read begins.
-  private var offset = 0
 
   private init(owning descriptor: CInt) { self.descriptor = descriptor }
 
   deinit { csupport_memory_close(descriptor) }
 
   /// How much of the file a part takes.
-  private static func room(for filled: Int) -> Int {
+  static func room(for filled: Int) -> Int {
     (filled + RingLayout.pageBytes - 1) / RingLayout.pageBytes * RingLayout.pageBytes
   }
 
@@ -25,15 +23,17 @@ struct PartialFile: ~Copyable {
   /// Makes a file of the first `filled` bytes of each message.
   static func make(_ parts: [(bytes: OwnedBytes, filled: Int)]) throws(SystemError) -> PartialFile {
     let byteCount = UInt64(byteCount(of: parts.map(\.filled)))
-    var file = PartialFile(owning: try check("memfd_create") { csupport_memory_create_sealed(byteCount) })
+    let file = PartialFile(owning: try check("memfd_create") { csupport_memory_create_sealed(byteCount) })
     try check("fallocate") { csupport_memory_reserve(file.descriptor, 0, byteCount) }
+    var offset = 0
     for part in parts {
-      let mapping = try file.mapNext(part.filled)
+      let mapping = try Mapping(fd: file.descriptor, fileOffset: UInt64(offset), byteCount: part.filled)
       part.bytes.withBytes { span in
         unsafe span.extracting(first: part.filled).withUnsafeBytes { source in
           unsafe UnsafeMutableRawBufferPointer(start: mapping.address, count: part.filled).copyMemory(from: source)
         }
       }
+      offset += room(for: part.filled)
     }
     return file
   }
@@ -47,26 +47,43 @@ struct PartialFile: ~Copyable {
     else { return nil }
     return PartialFile(owning: file.take())
   }
+}
 
-  /// Reads the next part into a message of `byteCount` bytes; `nil` if there is no memory for it.
-  mutating func read(byteCount: Int, filled: Int) -> OwnedBytes? {
-    defer { offset += Self.room(for: filled) }
+/// A part that has come with a port, and is read when the port's next message is looked for: not on arrival, where many ports
+/// with large parts would keep others waiting.
+struct ArrivingPart: Sendable {
+  /// The message that it is the beginning of.
+  let bytes: OwnedBytes
+  /// How long the part is.
+  let filled: Int
+  private let file: PartialFile
+  private let offset: Int
+  private var done = 0
+
+  /// `nil`: there is no memory for the message.
+  init?(byteCount: Int, filled: Int, in file: PartialFile, at offset: Int) {
     guard let bytes = OwnedBytes(byteCount: byteCount) else { return nil }
+    self.bytes = bytes
+    self.filled = filled
+    self.file = file
+    self.offset = offset
+  }
+
+  var isComplete: Bool { done == filled }
+
+  /// Reads up to `most` bytes more. Returns how many; `nil`: the file does not have them.
+  mutating func read(upTo most: Int) -> Int? {
+    let (start, end) = (done, min(filled, done + most))
     // Not mapped: memory that somebody cuts off, or that the system has no page for, is no signal then.
     let isRead = unsafe bytes.withMutableBytes { target -> Bool in
-      var done = 0
-      while done < filled {
-        let rest = unsafe UnsafeMutableRawBufferPointer(rebasing: target[done..<filled])
-        let count = unsafe csupport_memory_read(descriptor, UInt64(offset + done), rest.baseAddress, rest.count)
+      while done < end {
+        let rest = unsafe UnsafeMutableRawBufferPointer(rebasing: target[done..<end])
+        let count = unsafe csupport_memory_read(file.descriptor, UInt64(offset + done), rest.baseAddress, rest.count)
         if count > 0 { done += count } else if count != -Int(EINTR) { return false }
       }
       return true
     }
-    return isRead ? bytes : nil
-  }
-
-  private mutating func mapNext(_ filled: Int) throws(SystemError) -> Mapping {
-    defer { offset += Self.room(for: filled) }
-    return try Mapping(fd: descriptor, fileOffset: UInt64(offset), byteCount: filled)
+    if isComplete { crashPoint(.partRead) }
+    return isRead ? done - start : nil
   }
 }
