@@ -33,9 +33,9 @@ struct birth {
   pid_t parent;
   int *sources;  // room for a number per descriptor
   uint32_t name;  // for let_closers_go()
-  // Why there is no other program, and which call said so; told through the memory that both have.
+  // Why there is no other program, and at which step; told through the memory that both have.
   int error;
-  const char *failed_call;
+  enum csupport_birth_step failed_step;
 };
 
 /// The dup2 calls are made one after the other, so a descriptor can be overwritten before it is its turn.
@@ -81,6 +81,18 @@ static bool is_wanted(const void *opaque, int fd) {
   return false;
 }
 
+/// What the program is to have is unmarked after that.
+static int mark_all_for_closing(void) {
+  enum { CLOSE_RANGE_CLOEXEC_FLAG = 4 };
+  if (syscall(SYS_close_range, STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC_FLAG) == 0) return 0;
+  // Before Linux 5.11, or under a profile that does not know it: one by one, as far as numbers can go.
+  struct rlimit numbers;
+  if (getrlimit(RLIMIT_NOFILE, &numbers) < 0) return errno;
+  const rlim_t end = numbers.rlim_max < TRACKED_DESCRIPTORS ? numbers.rlim_max : TRACKED_DESCRIPTORS;
+  for (int fd = STDERR_FILENO + 1; (rlim_t)fd < end; fd += 1) fcntl(fd, F_SETFD, FD_CLOEXEC);
+  return 0;
+}
+
 /// A handler of the program must not run here. What is ignored stays so, as through any exec.
 static void forget_handlers(void) {
   struct sigaction action, standard = {.sa_handler = SIG_DFL};
@@ -90,20 +102,20 @@ static void forget_handlers(void) {
   }
 }
 
-/// Whatever the new process is to differ in. `false`, with errno and the call's name: it cannot.
+/// Whatever the new process is to differ in. `false`, with errno and the step: it cannot.
 static bool take_surroundings(struct birth *birth) {
   const struct csupport_surroundings *wanted = birth->surroundings;
-  if (wanted->session == CSUPPORT_NEW_SESSION && setsid() < 0) return birth->failed_call = "setsid", false;
-  if (wanted->session == CSUPPORT_NEW_GROUP && setpgid(0, 0) < 0) return birth->failed_call = "setpgid", false;
-  if (wanted->directory != NULL && chdir(wanted->directory) < 0) return birth->failed_call = "chdir", false;
+  if (wanted->session == CSUPPORT_NEW_SESSION && setsid() < 0) return birth->failed_step = CSUPPORT_BIRTH_SESSION, false;
+  if (wanted->session == CSUPPORT_NEW_GROUP && setpgid(0, 0) < 0) return birth->failed_step = CSUPPORT_BIRTH_GROUP, false;
+  if (wanted->directory != NULL && chdir(wanted->directory) < 0) return birth->failed_step = CSUPPORT_BIRTH_DIRECTORY, false;
   if (wanted->parent_death_signal != 0) {
-    if (prctl(PR_SET_PDEATHSIG, wanted->parent_death_signal) < 0) return birth->failed_call = "prctl", false;
+    if (prctl(PR_SET_PDEATHSIG, wanted->parent_death_signal) < 0) return birth->failed_step = CSUPPORT_BIRTH_SIGNAL, false;
     // The parent may have been killed before that.
     if (getppid() != birth->parent) _exit(127);
   }
   for (size_t index = 0; index < wanted->limit_count; index += 1) {
     const struct rlimit limit = {.rlim_cur = wanted->limits[index].value, .rlim_max = wanted->limits[index].value};
-    if (setrlimit(wanted->limits[index].resource, &limit) < 0) return birth->failed_call = "setrlimit", false;
+    if (setrlimit(wanted->limits[index].resource, &limit) < 0) return birth->failed_step = CSUPPORT_BIRTH_LIMITS, false;
   }
   return true;
 }
@@ -134,8 +146,12 @@ __attribute__((no_sanitize("address", "thread"))) static int be_born(void *opaqu
   struct birth *birth = opaque;
   const uint64_t none = 0;
   forget_handlers();
-  birth->error = place_descriptors(birth, highest_number(birth));
-  birth->failed_call = "dup2";
+  birth->failed_step = CSUPPORT_BIRTH_CLOSING;
+  if (birth->surroundings->has_nothing_else) birth->error = mark_all_for_closing();
+  if (birth->error == 0) {
+    birth->failed_step = CSUPPORT_BIRTH_DESCRIPTORS;
+    birth->error = place_descriptors(birth, highest_number(birth));
+  }
   // Not left to exec: by then this process goes on, and what a peer has sent may be closed there. The last close of it
   // can take as long as the peer likes, and the program would wait for that.
   close_copies(is_wanted, birth);
@@ -143,7 +159,7 @@ __attribute__((no_sanitize("address", "thread"))) static int be_born(void *opaqu
   if (birth->error == 0 && !take_surroundings(birth)) birth->error = errno;
   if (birth->error == 0) {
     set_signal_mask(&none, NULL);
-    birth->failed_call = "execve";
+    birth->failed_step = CSUPPORT_BIRTH_PROGRAM;
     birth->error = execute(birth);
   }
   _exit(127);
@@ -169,15 +185,27 @@ static pid_t give_birth(struct birth *birth, int *pidfd) {
   return pid < 0 ? -error : pid;
 }
 
+const char *csupport_birth_step_call(enum csupport_birth_step step) {
+  static const char *const calls[] = {
+      [CSUPPORT_BIRTH_NUMBER] = "eventfd",      [CSUPPORT_BIRTH_MEMORY] = "calloc",
+      [CSUPPORT_BIRTH_THREAD] = "pthread_create", [CSUPPORT_BIRTH_PROCESS] = "clone",
+      [CSUPPORT_BIRTH_CLOSING] = "close_range",  [CSUPPORT_BIRTH_DESCRIPTORS] = "dup2",    [CSUPPORT_BIRTH_SESSION] = "setsid",
+      [CSUPPORT_BIRTH_GROUP] = "setpgid",       [CSUPPORT_BIRTH_DIRECTORY] = "chdir",
+      [CSUPPORT_BIRTH_SIGNAL] = "prctl",        [CSUPPORT_BIRTH_LIMITS] = "setrlimit",
+      [CSUPPORT_BIRTH_PROGRAM] = "execve",
+  };
+  return calls[step];
+}
+
 static int spawn(struct birth *birth, struct csupport_newborn *newborn) {
-  newborn->failed_call = "eventfd";
+  newborn->failed_step = CSUPPORT_BIRTH_NUMBER;
   // Once the program runs, nothing may fail: the pidfd's final number is taken before.
   int reserved = csupport_eventfd_create();
   if (reserved < 0) return reserved;
-  newborn->failed_call = "calloc";
+  newborn->failed_step = CSUPPORT_BIRTH_MEMORY;
   birth->sources = calloc(birth->fd_count + 1, sizeof *birth->sources);
   if (birth->sources == NULL) return fail_closing(reserved, ENOMEM);
-  newborn->failed_call = "clone";
+  newborn->failed_step = CSUPPORT_BIRTH_PROCESS;
   int made;
   birth->parent = getpid();
   pid_t child = give_birth(birth, &made);
@@ -186,7 +214,7 @@ static int spawn(struct birth *birth, struct csupport_newborn *newborn) {
   dup3(made, reserved, O_CLOEXEC);
   close(made);
   if (birth->error != 0) {
-    newborn->failed_call = birth->failed_call;
+    newborn->failed_step = birth->failed_step;
     while (waitid(P_PIDFD, (id_t)reserved, NULL, WEXITED | __WALL) < 0 && errno == EINTR) continue;
     return fail_closing(reserved, birth->error);
   }
@@ -225,7 +253,7 @@ static void spawn_and_stay(void *opaque) {
 
 static int spawn_to_stay(struct birth *birth, struct csupport_newborn *newborn) {
   struct stay stay = {.birth = birth, .newborn = newborn};
-  newborn->failed_call = "pthread_create";
+  newborn->failed_step = CSUPPORT_BIRTH_THREAD;
   int result = csupport_thread_start("messageports-sp", spawn_and_stay, &stay);
   if (result < 0) return result;
   // Acquire: pairs with the release in spawn_and_stay.

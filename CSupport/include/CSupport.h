@@ -403,11 +403,29 @@ struct csupport_surroundings {
   int parent_death_signal;  // what it is sent when this process ends, or 0: costs a thread while it lives
   const struct csupport_limit *limits;
   size_t limit_count;
+  bool has_nothing_else;  // not even what this process holds without close-on-exec
 };
+/// What it takes to start a program.
+enum csupport_birth_step {
+  CSUPPORT_BIRTH_NUMBER,  // a number for the pidfd
+  CSUPPORT_BIRTH_MEMORY,
+  CSUPPORT_BIRTH_THREAD,
+  CSUPPORT_BIRTH_PROCESS,
+  CSUPPORT_BIRTH_CLOSING,
+  CSUPPORT_BIRTH_DESCRIPTORS,
+  CSUPPORT_BIRTH_SESSION,
+  CSUPPORT_BIRTH_GROUP,
+  CSUPPORT_BIRTH_DIRECTORY,
+  CSUPPORT_BIRTH_SIGNAL,
+  CSUPPORT_BIRTH_LIMITS,
+  CSUPPORT_BIRTH_PROGRAM,
+};
+/// The system call that makes the step.
+const char *csupport_birth_step_call(enum csupport_birth_step step);
 struct csupport_newborn {
   pid_t pid;
   int pidfd;
-  const char *failed_call;  // after an error: what has failed
+  enum csupport_birth_step failed_step;  // after an error
 };
 /// As csupport_spawn, with surroundings of its own.
 int csupport_spawn_in(const struct csupport_surroundings *surroundings, const char *const paths[], char *const argv[],

@@ -108,7 +108,7 @@ struct ConfinementTests {
     try #require(first > 0)
     let pidfd = csupport_pidfd_open(first)
     defer { _ = csupport_close(pidfd) }
-    _ = unsafe kill(worker.processIdentifier, SIGKILL)
+    _ = kill(worker.processIdentifier, SIGKILL)
     #expect(csupport_wait_readable(pidfd, Int64(patience.inSeconds * 1e9)) == 1)
   }
 
@@ -126,6 +126,21 @@ struct ConfinementTests {
       try WorkerProcess.spawn("/no/such/program", process: process)
     }
   }
+
+  /// Says all that bubblewrap says, and confines nothing.
+  private static let looseBubblewrap = """
+    #!/bin/sh
+    while [ "$1" != -- ]; do
+      [ "$1" = --json-status-fd ] && status=$2
+      [ "$1" = --block-fd ] && gate=$2
+      shift
+    done
+    eval "/bin/sh -c 'while :; do /bin/sleep 1; done' $status>&- $gate>&- &"
+    echo "{ \\"child-pid\\": $! }" >&$status
+    eval "exec $gate>&-"
+    wait
+
+    """
 
   @Test("13.12 Where nobody can be confined, the worker does not run at all")
   func unavailable() async {
@@ -146,11 +161,7 @@ struct ConfinementTests {
           try WorkerProcess.spawn("/bin/sh", arguments: ["-c", "exit 0"], process: process)
         }
         // One that confines nothing.
-        try ProgramRun.write(
-          "#!/bin/sh\nwhile [ \"$1\" != -- ]; do [ \"$1\" = --json-status-fd ] && status=$2; [ \"$1\" = --block-fd ] && gate=$2; shift; done\n"
-            + "shift\n"
-            + "sh -c 'while :; do /usr/bin/sleep 1; done' & echo \"{ \\\"child-pid\\\": $! }\" >&$status\neval \"exec $gate>&-\"\nwait\n",
-          to: place + "/bwrap", mode: 0o700)
+        try ProgramRun.write(Self.looseBubblewrap, to: place + "/bwrap", mode: 0o700)
         do {
           _ = try WorkerProcess.spawn("/bin/sh", arguments: ["-c", "exit 0"], process: process)
           Issue.record("it ran without a cage")

@@ -192,7 +192,7 @@ struct WorkerOptionsTests {
     #expect(try orderly.terminateAndWait(grace: patience) == .exited(3))
     #expect(try await messages.wait(for: 2)[1].name == "last words")
     for isAsynchronous in [false, true] {
-      let stubborn = try shell("trap '' TERM; echo; while :; do sleep 1000; done") { $0.standardOutput = .pipe }
+      let stubborn = try shell("trap '' TERM; echo; exec sleep 1000") { $0.standardOutput = .pipe }
       let pipe = try #require(stubborn.takePipe(.output))
       var byte: UInt8 = 0
       #expect(unsafe read(pipe, &byte, 1) == 1)
@@ -205,7 +205,7 @@ struct WorkerOptionsTests {
 
   @Test("13.10 A task that waits for a worker to end can be cancelled; the worker is killed all the same")
   func cancelledTermination() async throws {
-    let stubborn = try shell("trap '' TERM; echo; while :; do sleep 1000; done") { $0.standardOutput = .pipe }
+    let stubborn = try shell("trap '' TERM; echo; exec sleep 1000") { $0.standardOutput = .pipe }
     let pipe = try #require(stubborn.takePipe(.output))
     defer { close(pipe) }
     var byte: UInt8 = 0

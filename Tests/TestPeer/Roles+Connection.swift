@@ -164,6 +164,8 @@ extension ConnectionError {
     case .cancelled: "cancelled"
     case .noParent: "noParent"
     case .executableNotFound: "executableNotFound"
+    case .cannotOpen: "cannotOpen"
+    case .confinementUnavailable: "confinementUnavailable"
     case .invalidOption: "invalidOption"
     case .system: "system"
     }

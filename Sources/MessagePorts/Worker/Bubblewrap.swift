@@ -20,18 +20,7 @@ struct Bubblewrap: ~Copyable {
   init(
     _ confinement: Confinement, _ program: Program, directory: String?, diesWithParent: Bool, _ surroundings: Surroundings
   ) throws(ConnectionError) {
-    self.confinement = confinement
     let executable = try program.absolutePath
-    let (status, gate): (Pair, Pair)
-    do throws(SystemError) {
-      status = try Pair()
-      gate = try Pair()
-    } catch {
-      throw .system(error)
-    }
-    let statusNumber = surroundings.add(owning: status.theirs), gateNumber = surroundings.add(owning: gate.theirs)
-    self.status = PacketSocket(owning: status.ours)
-    self.gate = PacketSocket(owning: gate.ours)
     var options = ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     if !confinement.sharesNetwork { options.append("--unshare-net") }
     if diesWithParent { options.append("--die-with-parent") }
@@ -43,10 +32,12 @@ struct Bubblewrap: ~Copyable {
     command += [Array("--ro-bind".utf8), executable, executable]
     for path in confinement.writablePaths { command += try Self.binding("--bind", path) }
     if let directory { command += [Array("--chdir".utf8), Array(directory.utf8)] }
-    for (option, number) in [("--json-status-fd", statusNumber), ("--block-fd", gateNumber)] {
-      command += [Array(option.utf8), Array("\(number)".utf8)]
-    }
+    let status = try Self.makeSocket("--json-status-fd", &command, surroundings)
+    let gate = try Self.makeSocket("--block-fd", &command, surroundings)
+    self.confinement = confinement
     self.command = command + [Array("--".utf8), executable] + program.arguments.dropFirst()
+    self.status = status
+    self.gate = gate
   }
 
   /// What to execute first.
@@ -65,10 +56,18 @@ struct Bubblewrap: ~Copyable {
     return [Array(option.utf8), bytes, bytes]
   }
 
-  private struct Pair {
-    var ours: CInt = -1
-    var theirs: CInt = -1
-    init() throws(SystemError) { try checkOnce("socketpair", unsafe csupport_socket_pair(&ours, &theirs)) }
+  /// Makes a pair of sockets. Bubblewrap gets one under the number that `option` tells.
+  private static func makeSocket(
+    _ option: String, _ command: inout [[UInt8]], _ surroundings: Surroundings
+  ) throws(ConnectionError) -> PacketSocket {
+    var (ours, theirs): (CInt, CInt) = (-1, -1)
+    do throws(SystemError) {
+      try checkOnce("socketpair", unsafe csupport_socket_pair(&ours, &theirs))
+    } catch {
+      throw .system(error)
+    }
+    command += [Array(option.utf8), Array("\(surroundings.add(owning: theirs))".utf8)]
+    return PacketSocket(owning: ours)
   }
 
   /// Lets bubblewrap go on, which has just been started, and waits until the world is complete, or cannot be.
@@ -111,7 +110,7 @@ struct Bubblewrap: ~Copyable {
       return unsafe csupport_process_field(process, name, base, &value) < 0 ? nil : value
     }
     let own = GrantedConfinement.Namespace.allCases.filter {
-      csupport_process_has_own_namespace(process, $0.rawValue) == 1
+      unsafe csupport_process_has_own_namespace(process, $0.rawValue) == 1
     }
     // What cannot be had by executing anything is all that the program can have.
     return GrantedConfinement(

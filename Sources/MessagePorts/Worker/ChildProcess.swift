@@ -74,16 +74,17 @@ final class ChildProcess: LoopWatcher {
       unsafe withCStrings(program.arguments) { arguments in
         unsafe withCStrings(program.environment) { environment in
           unsafe surroundings.withC { surroundings in
-            var surroundings = surroundings
-            return unsafe csupport_spawn_in(
-              &surroundings, paths.map { unsafe UnsafePointer($0) }, arguments, environment, &newborn)
+            unsafe csupport_spawn_in(
+              surroundings, paths.map { unsafe UnsafePointer($0) }, arguments, environment, &newborn)
           }
         }
       }
     }
     guard result < 0 else { return newborn }
-    let call = unsafe String(cString: newborn.failed_call)
-    guard call == "execve" else { throw .system(SystemError(call: call, errno: -result)) }
+    guard newborn.failed_step == CSUPPORT_BIRTH_PROGRAM else {
+      let call = unsafe String(cString: csupport_birth_step_call(newborn.failed_step))
+      throw .system(SystemError(call: call, errno: -result))
+    }
     let name = String(decoding: program.arguments[0], as: UTF8.self)
     switch -result {
     case ENOENT, ENOTDIR: throw .executableNotFound(name)

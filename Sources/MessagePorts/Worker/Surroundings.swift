@@ -10,6 +10,8 @@ final class Surroundings {
   let session: csupport_session
   let parentDeathSignal: CInt
   let limits: [csupport_limit]
+  /// A confined process gets nothing by accident.
+  let hasNothingElse: Bool
   /// This process's ends of the worker's pipes.
   private(set) var pipes: [StandardDescriptor: CInt] = [:]
   private var owned: [CInt] = []
@@ -27,6 +29,7 @@ final class Surroundings {
     if options.parentDeathSignal != nil, !(1...64).contains(parentDeathSignal) {
       throw .invalidOption("parentDeathSignal: no signal has the number \(parentDeathSignal)")
     }
+    hasNothingElse = options.confinement != nil
     limits = options.limits.map { csupport_limit(resource: $0.key.number, value: $0.value) }
     for (number, descriptor) in options.descriptors {
       guard number > STDERR_FILENO else { throw .invalidOption("descriptors: \(number) is a standard descriptor's number") }
@@ -69,15 +72,16 @@ final class Surroundings {
   }
 
   /// Calls `body` with all of that as the kernel's thin layer takes it.
-  func withC<Result>(_ body: (csupport_surroundings) -> Result) -> Result {
+  @unsafe
+  func withC<Result>(_ body: (UnsafePointer<csupport_surroundings>) -> Result) -> Result {
     unsafe inherited.withUnsafeBufferPointer { inherited in
       unsafe limits.withUnsafeBufferPointer { limits in
         unsafe ((directory ?? []) + [0]).withUnsafeBytes { path in
           let path = unsafe directory == nil ? nil : path.baseAddress?.assumingMemoryBound(to: CChar.self)
-          return body(
-            unsafe csupport_surroundings(
-              fds: inherited.baseAddress, fd_count: inherited.count, directory: path, session: session,
-              parent_death_signal: parentDeathSignal, limits: limits.baseAddress, limit_count: limits.count))
+          var surroundings = unsafe csupport_surroundings(
+            fds: inherited.baseAddress, fd_count: inherited.count, directory: path, session: session,
+            parent_death_signal: parentDeathSignal, limits: limits.baseAddress, limit_count: limits.count, has_nothing_else: hasNothingElse)
+          return unsafe body(&surroundings)
         }
       }
     }
@@ -116,7 +120,7 @@ final class Surroundings {
 
   private func open(_ path: String, _ flags: CInt, as number: CInt) throws(ConnectionError) {
     try Program.check(Array(path.utf8), "the path of a standard stream")
-    let descriptor = csupport_open(path, flags)
+    let descriptor = unsafe csupport_open(path, flags)
     if descriptor < 0 { throw .cannotOpen(path: path, SystemError(call: "open", errno: -descriptor)) }
     owned.append(descriptor)
     inherited.append(csupport_inherited_fd(parent_fd: descriptor, child_fd: number))
