@@ -40,6 +40,7 @@ doctor: build
 ## The suite as the machine would have it, then what depends on the machine: the other driver, the other backing, and one
 ## processor.
 test: setup
+	@scripts/setup.sh bubblewrap
 	swift build --build-tests
 	scripts/test.sh
 

@@ -25,7 +25,7 @@ enum ConfinedPlugin {
   /// The worker reports what it has done.
   struct PluginStarted: Codable, Sendable {
     let processIdentifier: Int32
-    let confinement: Confinement
+    let cage: PluginCage
     /// Why each better way of confining it failed.
     let complaints: [String]
     /// All the files that the plug-in was given.
@@ -52,7 +52,7 @@ enum ConfinedPlugin {
     try worker.connection.postMessage("run-plugin", attempts, transfer: [channel.port2, workerLine.port2])
 
     let started = try await workerLine.port1.next(PluginStarted.self, "the worker's word that the plug-in runs")
-    run.started("plug-in", started.processIdentifier, note: started.confinement.description)
+    run.started("plug-in", started.processIdentifier, note: started.cage.description)
     run.step("the plug-in answers")
     let answer = try await channel.port1.next(Answer.self, "the plug-in's answer")
     // The worker no longer has any part in the channel.
@@ -79,7 +79,7 @@ enum ConfinedPlugin {
       "the plug-in finds no file but its executable and libraries", "it cannot reach the host's listener",
       "it lives in namespaces of its own",
     ]
-    guard started.confinement != .none else {
+    guard started.cage != .none else {
       for claim in claims { run.notVerified(claim, because: started.complaints.joined(separator: "; ")) }
       return
     }
@@ -98,29 +98,27 @@ enum ConfinedPlugin {
     let (port, line) = (request.ports[0], request.ports[1])
     let attempts = try request.decode(ConfinementProbe.self)
 
-    let (plugin, confinement, complaints) = try await startPlugin()
+    let (plugin, cage, complaints) = try await startPlugin()
     // The port has waited just as it came: never started, nothing taken from it.
     let wasUnopened = !port.isStarted && !port.isClosed
     try plugin.connection.postMessage("port", transfer: [port])
     try line.postMessage(
       PluginStarted(
-        processIdentifier: plugin.processIdentifier, confinement: confinement, complaints: complaints,
-        files: try await Confinement.neededFiles(), portWasUnopened: wasUnopened, probe: await attempts.carryOut()))
+        processIdentifier: plugin.processIdentifier, cage: cage, complaints: complaints,
+        files: PluginCage.files, portWasUnopened: wasUnopened, probe: await attempts.carryOut()))
     await parent.closed()
   }
 
-  /// Starts the plug-in under the first confinement that works, and waits until it is ready.
-  private static func startPlugin() async throws -> (WorkerProcess, Confinement, complaints: [String]) {
-    let environment = try await Confinement.environment()
+  /// Starts the plug-in in the first cage that works, and waits until it is ready.
+  private static func startPlugin() async throws -> (WorkerProcess, PluginCage, complaints: [String]) {
     var complaints: [String] = []
-    for confinement in Confinement.allCases {
+    for cage in PluginCage.allCases {
       do {
-        let (program, arguments) = try await confinement.command(for: .plugin)
-        let plugin = try WorkerProcess.spawn(program, arguments: arguments, environment: environment)
+        let plugin = try cage.start(.plugin)
         try await within(.seconds(5), "a sign of life") { _ = try await plugin.connection.next("ready") }
-        return (plugin, confinement, complaints)
+        return (plugin, cage, complaints)
       } catch {
-        complaints.append("\(confinement): \(error)")
+        complaints.append("\(cage): \(error)")
       }
     }
     throw PluginFailure(complaints: complaints)

@@ -1,8 +1,9 @@
 import Foundation
+import MessagePorts
 
 /// How a plug-in is kept from everything but its port.
-enum Confinement: String, Codable, CaseIterable, CustomStringConvertible {
-  /// bubblewrap: `bwrap`.
+enum PluginCage: String, Codable, CaseIterable, CustomStringConvertible {
+  /// The library's own way, by bubblewrap.
   case bubblewrap
   /// Namespaces made by util-linux: `unshare`, `mount`, `pivot_root`.
   case namespaces
@@ -17,42 +18,36 @@ enum Confinement: String, Codable, CaseIterable, CustomStringConvertible {
     }
   }
 
-  /// What starts this executable in `role` under this confinement: a program and its arguments.
+  /// The executable, its interpreter, and the libraries, under the names by which the dynamic loader finds them.
+  static let files = Confinement.filesOfThisProgram
+
+  /// Starts this executable in `role` in such a cage.
   ///
   /// The plug-in finds its own executable, the shared libraries that it is linked with, a `/proc` that shows nothing
   /// but itself, and otherwise an empty file system; no network, and none of the other processes. It may outlive
   /// whoever starts it: it ends when its port closes.
-  func command(for role: DemoRole) async throws -> (program: String, arguments: [String]) {
+  func start(_ role: DemoRole) throws -> WorkerProcess {
     let program = [DemoExecutable.path] + role.commandLine
+    var command = program
+    var process = WorkerOptions()
     switch self {
     case .bubblewrap:
-      let files = try await Self.neededFiles().flatMap { ["--ro-bind", $0, $0] }
-      let options = ["--unshare-all", "--new-session", "--cap-drop", "ALL", "--proc", "/proc"]
-      return ("bwrap", options + files + ["--"] + program)
+      process.confinement = Confinement(readablePaths: Self.files)
+      process.session = .newSession
     case .namespaces:
-      let files = try await Self.neededFiles()
       let options = ["--user", "--map-root-user", "--mount", "--pid", "--net", "--ipc", "--uts", "--cgroup", "--fork"]
-      return (
-        "unshare", options + ["sh", "-c", Self.script, "sh", "\(files.count)"] + files + program
-      )
-    case .none: return (program[0], Array(program.dropFirst()))
+      command = ["unshare"] + options + ["sh", "-c", Self.script, "sh", "\(Self.files.count)"] + Self.files + program
+    case .none: break
     }
+    return try WorkerProcess.spawn(
+      command[0], arguments: Array(command.dropFirst()), environment: Self.environment, process: process)
   }
 
   /// Only what the loader and the library look at: none of the user's variables.
-  static func environment() async throws -> [String: String] {
-    let directories = Set(try await neededFiles().map { ($0 as NSString).deletingLastPathComponent }).sorted()
+  private static var environment: [String: String] {
+    let directories = Set(files.map { ($0 as NSString).deletingLastPathComponent }).sorted()
     let kept = ProcessInfo.processInfo.environment.filter { $0.key == "PATH" || $0.key.hasPrefix("MESSAGEPORTS_") }
     return kept.merging(["LD_LIBRARY_PATH": directories.joined(separator: ":")]) { $1 }
-  }
-
-  /// The executable, its interpreter, and the libraries, under the names by which the dynamic loader finds them.
-  static func neededFiles() async throws -> [String] {
-    // libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)
-    let lines = try await StandardTools.lines(of: ["ldd", DemoExecutable.path])
-    let words = lines.flatMap { $0.split { " \t".contains($0) } }
-    let libraries = words.filter { $0.hasPrefix("/") }.map(String.init)
-    return Set(libraries + [DemoExecutable.path]).sorted()
   }
 
   /// Arguments: the number of files, the files, the program and its arguments. A new root is made of an empty file
