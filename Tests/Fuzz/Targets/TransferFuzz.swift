@@ -84,7 +84,7 @@ enum TransferFuzz {
     var offset = 0
 
     mutating func put(_ kind: RecordHeader.Kind, _ byteCount: Int, ports: Int, first: UInt64 = 0) {
-      let header = RecordHeader(kind: kind, byteCount: byteCount, portCount: ports)
+      let header = RecordHeader(kind: kind, byteCount: byteCount).carrying(CargoCount(ports: ports))
       let end = offset + RecordHeader.recordBytes(payloadBytes: byteCount)
       guard end < carrier.memory.memory.laneCapacity else { return }
       let data = carrier.memory.data
