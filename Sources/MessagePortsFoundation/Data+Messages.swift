@@ -8,6 +8,15 @@ extension MessagePort {
   public func postMessage(bytes data: Data, transfer ports: [MessagePort] = []) throws(PortError) {
     try postMessage(bytes: data.bytes, transfer: ports)
   }
+
+  /// Posts bytes, with descriptors; see `postMessage(bytes:transfer:descriptors:)`.
+  ///
+  /// - Complexity: O(bytes + ports + descriptors).
+  public func postMessage(
+    bytes data: Data, transfer ports: [MessagePort] = [], descriptors: [Descriptor]
+  ) throws(PortError) {
+    try postMessage(bytes: data.bytes, transfer: ports, descriptors: descriptors)
+  }
 }
 
 extension Connection {

@@ -87,21 +87,31 @@ extension SharedChannel {
     let copy = unsafe words.withUnsafeMutableBytes { bytes in unsafe socket.copy(into: bytes, &fds) }
     switch copy {
     case .packet(let packet) where packet.lacksDescriptors && !fds.isFull:
+      try Self.check(packet, words, cargo)
+      let hasPart = try Self.travellers(words, count: cargo.ports).contains { $0.partial != nil }
       fds.closeAll()
       waste.note()
-      try checkFree(cargo.mostDescriptors)
+      try checkFree(2 * cargo.ports + cargo.descriptors + (hasPart ? 1 : 0))
     case .packet(let packet):
       crashPoint(.receivePacketCopied)
       socket.drop()
       crashPoint(.receivePacketTaken)
-      return try Self.check(packet, words, cargo, hasNoRoom: fds.isFull)
+      try Self.check(packet, words, cargo)
+      if packet.lacksDescriptors { throw .violation("more descriptors than were announced") }
+      return
     case .short(let error): throw .blocked(error)
     case .nothing, .ended: throw .violation(Self.isNotThePacket(of: cargo))
     }
     // There are enough, and yet they were not to be had: if that is so again, the message has to do without.
     let receipt = unsafe words.withUnsafeMutableBytes { bytes in unsafe socket.receive(into: bytes, &fds) }
     switch receipt {
-    case .packet(let packet): try Self.check(packet, words, cargo, hasNoRoom: fds.isFull)
+    case .packet(let packet):
+      try Self.check(packet, words, cargo)
+      if packet.lacksDescriptors {
+        throw .message(
+          cargo.descriptors == 0
+            ? .portsLost(expected: cargo.ports) : .descriptorsLost(expected: cargo.descriptors))
+      }
     // Our own trouble, not the peer's. The kernel says so before it takes the packet off the socket.
     case .short(let error): throw .blocked(error)
     case .nothing, .ended: throw .violation(Self.isNotThePacket(of: cargo))
@@ -109,17 +119,11 @@ extension SharedChannel {
   }
 
   private static func check(
-    _ packet: PacketSocket.Packet, _ words: [UInt64], _ cargo: CargoCount, hasNoRoom: Bool
+    _ packet: PacketSocket.Packet, _ words: [UInt64], _ cargo: CargoCount
   ) throws(ArrivalError) {
     guard packet.byteCount == TransferPacket.byteCount(cargo), !packet.isTruncated,
       words[0] == TransferPacket.firstWord(cargo)
     else { throw .violation(isNotThePacket(of: cargo)) }
-    if packet.lacksDescriptors {
-      if hasNoRoom { throw .violation("more descriptors than were announced") }
-      throw .message(
-        cargo.descriptors == 0
-          ? .portsLost(expected: cargo.ports) : .descriptorsLost(expected: cargo.descriptors))
-    }
   }
 
   private static func isNotThePacket(of cargo: CargoCount) -> String {
