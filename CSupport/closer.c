@@ -12,6 +12,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -249,9 +250,18 @@ void csupport_close_elsewhere(int fd) {
   csupport_close(fd);
 }
 
+/// So many of a process's own, that others should not run out of numbers for them.
+enum { SOME = 32 };
+
 void csupport_close_sent_elsewhere(int fd) {
   if (fd >= 0 && fd < TRACKED_DESCRIPTORS) atomic_fetch_or(&sent[fd / 64], 1ull << (fd % 64));
   csupport_close_elsewhere(fd);
+  if (atomic_load_explicit(&waiting, memory_order_relaxed) <= SOME) return;
+  // The lowest free number is always the next: half of them are in use. The threads need a processor more than whoever
+  // goes on like this; but if they are held up, that is not to be waited for.
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || (rlim_t)fd < limit.rlim_cur / 2) return;
+  nanosleep(&(struct timespec){.tv_nsec = 50 * 1000}, NULL);
 }
 
 bool csupport_closing_is_behind(void) { return atomic_load_explicit(&waiting, memory_order_relaxed) > MANY; }

@@ -88,7 +88,11 @@ int csupport_take_over(int fd) {
   return moved;
 }
 
-int csupport_duplicate(int fd) { return new_descriptor(fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1)); }
+int csupport_duplicate(int fd) {
+  const int copy = new_descriptor(fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+  // So the kernel says that no number above the standard ones is permitted at all.
+  return copy == -EINVAL ? -EMFILE : copy;
+}
 
 void csupport_give_up(int fd) { forget_descriptor(fd); }
 

@@ -215,7 +215,7 @@ int csupport_duplicate(int fd);
 /// The program has this descriptor from now on: it is none of the library's any more.
 void csupport_give_up(int fd);
 /// Closes a descriptor of a file that has been sent to another process, elsewhere. The file's options are that process's
-/// business: a socket that lingers goes on to.
+/// business: a socket that lingers goes on to. If many wait, and numbers become scarce, it takes a moment.
 void csupport_close_sent_elsewhere(int fd);
 /// 0 if so many descriptors can be had at this moment, or what the kernel says of the first that cannot (-EMFILE, -ENFILE).
 /// Tries it with copies of `fd`, whose closing must not take long.

@@ -162,7 +162,7 @@ struct HostileCargoTests {
     }
     pipe.reader.close()
     far.post([1])
-    try await onThread { try told.wait("a violation") { $0.last?.isViolation == true } }
+    _ = try await onThread { try told.wait("a violation") { $0.last?.isViolation == true } }
     try await pipe.expectReadersClosed()
     try await scene.checkFriend()
     withExtendedLifetime(port) {}
