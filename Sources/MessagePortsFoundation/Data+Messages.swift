@@ -26,6 +26,15 @@ extension Connection {
   public func postMessage(_ name: String, bytes data: Data, transfer ports: [MessagePort] = []) throws(PortError) {
     try postMessage(name, bytes: data.bytes, transfer: ports)
   }
+
+  /// Posts bytes under a name, with descriptors; see `postMessage(_:bytes:transfer:descriptors:)`.
+  ///
+  /// - Complexity: O(bytes + ports + descriptors).
+  public func postMessage(
+    _ name: String, bytes data: Data, transfer ports: [MessagePort] = [], descriptors: [Descriptor]
+  ) throws(PortError) {
+    try postMessage(name, bytes: data.bytes, transfer: ports, descriptors: descriptors)
+  }
 }
 
 extension MessageEvent {

@@ -256,6 +256,9 @@ struct ReceivingTests {
     #expect(report["refusals"] == 3)
     #expect(report["messagesByHand"] == 7)
     #expect(report["errorsByHand"] == 0)
+    #expect(report["beforeToTask"] == 1)
+    #expect(report["messagesToTask"] == 7)
+    #expect(report["errorsToTask"] == 0)
   }
 
   // MARK: 3.9

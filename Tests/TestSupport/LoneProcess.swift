@@ -94,7 +94,7 @@ public enum LoneProcess {
   /// Receives messages whose ports it has no descriptors for, at first, among others.
   private static func waitingPorts() throws -> [String: Int] {
     var report: [String: Int] = [:]
-    for way in ["ToHandler", "ByHand"] {
+    for way in ["ToHandler", "ByHand", "ToTask"] {
       let puppet = try Puppet(in: FarProcess())
       for number in 0..<4 {
         try puppet.post(number..<number + 1)
@@ -110,6 +110,10 @@ public enum LoneProcess {
           puppet.port.onMessage = { note($0) }
           try messages.wait(for: 1)
           // Others are served meanwhile.
+          for _ in 0..<10 { try wakeLoop() }
+        } else if way == "ToTask" {
+          Task(executorPreference: EventLoop.default) { for try await event in puppet.port.messages { note(event) } }
+          try messages.wait(for: 1)
           for _ in 0..<10 { try wakeLoop() }
         } else {
           note(try puppet.port.receiveSoon())

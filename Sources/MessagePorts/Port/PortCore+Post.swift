@@ -4,7 +4,7 @@ extension PortCore {
   /// The way in for every message without descriptors; those with ports are sent on to another door.
   @inline(__always)
   func post(_ bytes: RawSpan, transfer ports: [MessagePort]) throws(PortError) {
-    if ports.isEmpty { try post(bytes) } else { try postWithCargo(bytes, ports, []) }
+    if ports.isEmpty { try post(bytes) } else { try postWithPorts(bytes, ports) }
   }
 
   /// Posts a message that carries nothing.

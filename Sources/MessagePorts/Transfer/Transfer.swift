@@ -5,6 +5,12 @@ import SharedRing
 // Posting a message with ports or descriptors: the only operation that concerns several ports at once.
 
 extension PortCore {
+  /// Without a list of descriptors, so that a plain post need not have one ready.
+  @inline(never)
+  func postWithPorts(_ bytes: RawSpan, _ ports: [MessagePort]) throws(PortError) {
+    try postWithCargo(bytes, ports, [])
+  }
+
   /// Posts a message that carries something: either all of it happens, or nothing.
   @inline(never)
   func postWithCargo(
