@@ -40,6 +40,17 @@ struct DescriptorTransferTests {
     }
   }
 
+  @Test("11.1 Descriptors arrive in the order of the list", arguments: Place.allCases)
+  func order(_ place: Place) async throws {
+    let agent = try Agent(place)
+    let link = try MessageChannel()
+    try await agent.call(.keep, 0, transfer: [link.port2])
+    let pipes = try makePipes(20)
+    try link.port1.postMessage(bytes: [1], descriptors: pipes.map(\.reader))
+    #expect(try await agent.call(.describeDescriptors, 0).text == pipes.map(\.name).joined(separator: ", "))
+    for pipe in pipes { try await pipe.expectReadersClosed() }
+  }
+
   @Test("11.1 Every way of posting takes descriptors along", arguments: Place.allCases)
   func waysOfPosting(_ place: Place) async throws {
     let near = try place.open(.echo)
