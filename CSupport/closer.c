@@ -32,6 +32,8 @@ enum { MANY = 512 };
 static _Atomic uint64_t doomed[GROUPS];
 /// Of those, sockets to be emptied first.
 static _Atomic uint64_t full[GROUPS];
+/// Of those, what another process has by now, too.
+static _Atomic uint64_t sent[GROUPS];
 /// Which groups may have any that are to be closed.
 static _Atomic uint64_t marked[GROUPS / 64];
 /// Counts the hand-overs. Idle threads sleep on it.
@@ -213,8 +215,9 @@ static void run(void *unused) {
     for (int fd = take_doomed(); fd >= 0; fd = take_doomed()) {
       if (is_anything_left()) summon();
       // A socket's owner may want it to linger; but if another one does already, it is not an accident.
-      if (atomic_fetch_add(&busy, 1) > 0) stop_lingering(fd);
       const uint64_t bit = 1ull << (fd % 64);
+      const bool is_sent = (atomic_fetch_and(&sent[fd / 64], ~bit) & bit) != 0;
+      if (atomic_fetch_add(&busy, 1) > 0 && !is_sent) stop_lingering(fd);
       if ((atomic_fetch_and(&full[fd / 64], ~bit) & bit) != 0) drain(fd);
       close_alone(fd);
       atomic_fetch_sub(&waiting, 1);
@@ -245,10 +248,25 @@ void csupport_close_elsewhere(int fd) {
     }
     const uint64_t bit = 1ull << (fd % 64);
     atomic_fetch_and(&full[fd / 64], ~bit);
+    atomic_fetch_and(&sent[fd / 64], ~bit);
     if ((atomic_fetch_and(&doomed[fd / 64], ~bit) & bit) == 0) return;
     atomic_fetch_sub(&waiting, 1);
   }
   csupport_close(fd);
+}
+
+/// So many of a process's own, that others should not run out of numbers for them.
+enum { SOME = 32 };
+
+void csupport_close_sent_elsewhere(int fd) {
+  if (fd >= 0 && fd < TRACKED_DESCRIPTORS) atomic_fetch_or(&sent[fd / 64], 1ull << (fd % 64));
+  csupport_close_elsewhere(fd);
+  if (atomic_load_explicit(&waiting, memory_order_relaxed) <= SOME) return;
+  // The lowest free number is always the next: half of them are in use. The threads need a processor more than whoever
+  // goes on like this; but if they are held up, that is not to be waited for.
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || (rlim_t)fd < limit.rlim_cur / 2) return;
+  nanosleep(&(struct timespec){.tv_nsec = 50 * 1000}, NULL);
 }
 
 bool csupport_closing_is_behind(void) { return atomic_load_explicit(&waiting, memory_order_relaxed) > MANY; }
@@ -280,6 +298,7 @@ void give_up_closing(void) {
   // No object stands for these any more.
   for (int fd = take_doomed(); fd >= 0; fd = take_doomed()) {
     atomic_fetch_and(&full[fd / 64], ~(1ull << (fd % 64)));
+    atomic_fetch_and(&sent[fd / 64], ~(1ull << (fd % 64)));
     stop_lingering(fd);
     close_descriptor(fd);
   }

@@ -179,8 +179,8 @@ static size_t take_descriptors(struct cmsghdr *header, int *fds, size_t capacity
   return count;
 }
 
-int csupport_receive_packet(int fd, void *bytes, size_t capacity, int *fds, size_t fd_capacity,
-                            struct csupport_received *received) {
+static int receive(int fd, void *bytes, size_t capacity, int *fds, size_t fd_capacity,
+                   struct csupport_received *received, int flags) {
   *received = (struct csupport_received){0};
   // Whoever made this socket may have asked for more than descriptors (SO_PASSCRED, SO_PASSSEC, SO_PASSPIDFD), and
   // the kernel stores the credentials first. They must not take the descriptors' room.
@@ -192,7 +192,7 @@ int csupport_receive_packet(int fd, void *bytes, size_t capacity, int *fds, size
   struct iovec part = {.iov_base = bytes, .iov_len = capacity};
   struct msghdr message = {
       .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.room, .msg_controllen = sizeof control.room};
-  ssize_t count = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  ssize_t count = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC | flags);
   if (count < 0) return -errno;
 
   size_t sent_fds = 0;
@@ -210,6 +210,22 @@ int csupport_receive_packet(int fd, void *bytes, size_t capacity, int *fds, size
   received->fds_truncated = (message.msg_flags & MSG_CTRUNC) != 0 || sent_fds > received->fd_count;
   // The kernel reports the end as a packet of nothing at all.
   return count > 0 || message.msg_controllen > 0 || (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0;
+}
+
+int csupport_receive_packet(int fd, void *bytes, size_t capacity, int *fds, size_t fd_capacity,
+                            struct csupport_received *received) {
+  return receive(fd, bytes, capacity, fds, fd_capacity, received, 0);
+}
+
+int csupport_copy_packet(int fd, void *bytes, size_t capacity, int *fds, size_t fd_capacity,
+                         struct csupport_received *received) {
+  return receive(fd, bytes, capacity, fds, fd_capacity, received, MSG_PEEK);
+}
+
+int csupport_drop_packet(int fd) {
+  // No room for anything: the kernel lets go of its own references, and no descriptor gets a number.
+  struct msghdr message = {0};
+  return recvmsg(fd, &message, MSG_DONTWAIT) < 0 ? -errno : 0;
 }
 
 int csupport_peek_packet(int fd, void *bytes, size_t capacity, struct csupport_received *received) {

@@ -78,7 +78,43 @@ int csupport_adopt(int fd) {
   return 0;
 }
 
+int csupport_take_over(int fd) {
+  if (fd < 0 || fd > STDERR_FILENO) {
+    const int error = csupport_adopt(fd);
+    return error < 0 ? error : fd;
+  }
+  const int moved = csupport_duplicate(fd);
+  if (moved >= 0) close(fd);
+  return moved;
+}
+
+int csupport_duplicate(int fd) {
+  const int copy = new_descriptor(fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+  // So the kernel says that no number above the standard ones is permitted at all.
+  return copy == -EINVAL ? -EMFILE : copy;
+}
+
 void csupport_give_up(int fd) { forget_descriptor(fd); }
+
+int csupport_descriptors_are_free(int fd, size_t count) {
+  if (count > CSUPPORT_MAX_PACKET_FDS) return -EINVAL;
+  int taken[CSUPPORT_MAX_PACKET_FDS], error = 0;
+  size_t done = 0;
+  while (done < count && error == 0) {
+    const int copy = csupport_duplicate(fd);
+    if (copy < 0) {
+      error = copy;
+    } else {
+      taken[done] = copy;
+      done += 1;
+    }
+  }
+  while (done > 0) {
+    done -= 1;
+    close_descriptor(taken[done]);
+  }
+  return error;
+}
 
 void close_copies(bool (*is_wanted)(const void *, int), const void *context) {
   for (int group = 0; group < TRACKED_DESCRIPTORS / 64; group += 1) {

@@ -192,8 +192,6 @@ ssize_t csupport_memory_read(int fd, uint64_t offset, void *bytes, size_t byte_c
 /// no other: in a child that is forked without an exec, such a number stands for a socket whose other end is gone, so
 /// that the child keeps nothing open.
 int csupport_close(int fd);
-/// The program has this descriptor from now on: it is none of the library's any more.
-void csupport_give_up(int fd);
 /// Closes a descriptor that anybody may have sent: on a thread for such things, since it may take as long as its sender
 /// likes. If no thread can be had, a socket is closed here, without lingering, and anything else is tried again when the
 /// next descriptor is closed. A negative number is none.
@@ -209,6 +207,19 @@ void csupport_socket_close(int fd);
 int csupport_socket_drain_elsewhere(int fd);
 /// Takes over a descriptor that this process was started with: it is not inherited any further.
 int csupport_adopt(int fd);
+/// Takes over a descriptor of the program's: close-on-exec, and under a number above the standard ones, so that one of those
+/// is closed here. Returns its number; -EBADF, -EMFILE: it is still the program's, unchanged.
+int csupport_take_over(int fd);
+/// Another number for the same file, this library's.
+int csupport_duplicate(int fd);
+/// The program has this descriptor from now on: it is none of the library's any more.
+void csupport_give_up(int fd);
+/// Closes a descriptor of a file that has been sent to another process, elsewhere. The file's options are that process's
+/// business: a socket that lingers goes on to. If many wait, and numbers become scarce, it takes a moment.
+void csupport_close_sent_elsewhere(int fd);
+/// 0 if so many descriptors can be had at this moment, or what the kernel says of the first that cannot (-EMFILE, -ENFILE).
+/// Tries it with copies of `fd`, whose closing must not take long.
+int csupport_descriptors_are_free(int fd, size_t count);
 /// Two connected SOCK_SEQPACKET Unix sockets, non-blocking.
 int csupport_socket_pair(int *first, int *second);
 /// 1 if `fd` is a connected Unix SOCK_SEQPACKET socket (or was, and the other end has hung up), 0 if it is anything
@@ -244,7 +255,12 @@ struct csupport_received {
 /// (A socket whose peer closed with unread packets says -ECONNRESET once; packets can still be read after that.)
 int csupport_receive_packet(int fd, void *bytes, size_t capacity, int *fds, size_t fd_capacity,
                             struct csupport_received *received);
-/// As above, but leaves the packet where it is, with its descriptors: `fd_count` is 0, and `fds_truncated` says that there
+/// As above, but leaves the packet where it is as well: its descriptors are copies.
+int csupport_copy_packet(int fd, void *bytes, size_t capacity, int *fds, size_t fd_capacity,
+                         struct csupport_received *received);
+/// Takes a packet away, of which the caller has a copy.
+int csupport_drop_packet(int fd);
+/// As csupport_receive_packet, but leaves the packet where it is, with its descriptors: `fd_count` is 0, and `fds_truncated` says that there
 /// are some (or that the socket tells its senders' names).
 int csupport_peek_packet(int fd, void *bytes, size_t capacity, struct csupport_received *received);
 

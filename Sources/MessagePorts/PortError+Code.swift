@@ -9,6 +9,10 @@ extension PortError {
     case invalidTransfer
     /// See ``PortError/tooManyPorts(count:limit:)``.
     case tooManyPorts
+    /// See ``PortError/invalidDescriptor(index:_:)``.
+    case invalidDescriptor
+    /// See ``PortError/tooManyDescriptors(count:limit:)``.
+    case tooManyDescriptors
     /// See ``PortError/messageTooLarge(byteCount:limit:)``.
     case messageTooLarge
     /// See ``PortError/queueFull(limit:)``.
@@ -40,6 +44,8 @@ extension PortError {
     case .detached: .detached
     case .invalidTransfer: .invalidTransfer
     case .tooManyPorts: .tooManyPorts
+    case .invalidDescriptor: .invalidDescriptor
+    case .tooManyDescriptors: .tooManyDescriptors
     case .messageTooLarge: .messageTooLarge
     case .queueFull: .queueFull
     case .transferQueueFull: .transferQueueFull

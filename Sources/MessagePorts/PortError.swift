@@ -36,13 +36,17 @@ public enum PortError: Error, Sendable {
   case invalidTransfer(index: Int, TransferProblem)
   /// More ports than one message can carry.
   case tooManyPorts(count: Int, limit: Int)
+  /// The descriptor at `index` of the list may not travel with this message.
+  case invalidDescriptor(index: Int, DescriptorProblem)
+  /// More descriptors than one message can carry: `limit` beside its ports.
+  case tooManyDescriptors(count: Int, limit: Int)
   /// The message exceeds the channel's ``ChannelOptions/messageLimitBytes``.
   case messageTooLarge(byteCount: Int, limit: Int)
   /// The receiver has not read enough yet: ``ChannelOptions/queueLimitBytes`` would be exceeded.
   /// See ``MessagePort/waitForSpace(byteCount:)``.
   case queueFull(limit: Int)
-  /// The receiver has not taken enough ports yet, or too many are travelling in the whole system: the kernel queues no
-  /// more.
+  /// The receiver has not taken enough ports and descriptors yet, or too many of this user's are travelling in the whole
+  /// system: the kernel queues no more.
   case transferQueueFull(SystemError)
   /// The value could not be encoded.
   case encodingFailed(any Error)
@@ -124,9 +128,12 @@ public enum ExitStatus: Sendable, Hashable, CustomStringConvertible {
 public enum MessageError: Error, Sendable {
   /// The message is not of the expected type.
   case undecodable(any Error)
-  /// The ports that it carried could not all be received: this process is out of descriptors. They are closed.
+  /// The ports that it carried could not all be received, and not because this process is out of descriptors: then it
+  /// waits. They are closed.
   case portsLost(expected: Int)
-  /// A port that it carried is not what a port has to be. All its ports are closed.
+  /// The same of so many descriptors, and perhaps ports.
+  case descriptorsLost(expected: Int)
+  /// A port that it carried is not what a port has to be. All its ports and descriptors are closed.
   case badPort(String)
   /// There was no memory for it.
   case outOfMemory

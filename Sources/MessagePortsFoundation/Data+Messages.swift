@@ -8,6 +8,15 @@ extension MessagePort {
   public func postMessage(bytes data: Data, transfer ports: [MessagePort] = []) throws(PortError) {
     try postMessage(bytes: data.bytes, transfer: ports)
   }
+
+  /// Posts bytes, with descriptors; see `postMessage(bytes:transfer:descriptors:)`.
+  ///
+  /// - Complexity: O(bytes + ports + descriptors).
+  public func postMessage(
+    bytes data: Data, transfer ports: [MessagePort] = [], descriptors: [Descriptor]
+  ) throws(PortError) {
+    try postMessage(bytes: data.bytes, transfer: ports, descriptors: descriptors)
+  }
 }
 
 extension Connection {
@@ -16,6 +25,15 @@ extension Connection {
   /// - Complexity: O(bytes + ports).
   public func postMessage(_ name: String, bytes data: Data, transfer ports: [MessagePort] = []) throws(PortError) {
     try postMessage(name, bytes: data.bytes, transfer: ports)
+  }
+
+  /// Posts bytes under a name, with descriptors; see `postMessage(_:bytes:transfer:descriptors:)`.
+  ///
+  /// - Complexity: O(bytes + ports + descriptors).
+  public func postMessage(
+    _ name: String, bytes data: Data, transfer ports: [MessagePort] = [], descriptors: [Descriptor]
+  ) throws(PortError) {
+    try postMessage(name, bytes: data.bytes, transfer: ports, descriptors: descriptors)
   }
 }
 

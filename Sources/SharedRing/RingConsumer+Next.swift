@@ -19,7 +19,7 @@ package struct RingRecord {
   /// The run whose first message this is.
   var run: RunHeader? = nil
   package var byteCount: Int { header.byteCount }
-  package var portCount: Int { header.portCount }
+  package var cargo: CargoCount { header.cargo }
 }
 
 extension RingConsumer {
@@ -39,7 +39,7 @@ extension RingConsumer {
         return .record(RingRecord(header: header, kind: kind))
       case .run:
         guard let run = RunHeader(header) else {
-          return .violation("run of \(header.byteCount) bytes in messages of \(8 * header.portCount)")
+          return .violation("run of \(header.byteCount) bytes in messages of \(8 * header.unitsPerMessage)")
         }
         guard run.isInside(self) else { return .violation("run of \(run.byteCount) bytes beyond its segment") }
         let first = RecordHeader(kind: .message, byteCount: run.messageBytes)
@@ -80,8 +80,8 @@ extension RingConsumer {
     return header == .withdrawn ? .withdrawal : .other
   }
 
-  /// Whether the record at the cursor announces ports.
-  package var announcesPorts: Bool { RecordHeader(rawValue: unsafe RecordHeader.load(at: cursor)).announcesPorts }
+  /// Whether the record at the cursor announces a packet.
+  package var announcesPacket: Bool { RecordHeader(rawValue: unsafe RecordHeader.load(at: cursor)).announcesPacket }
 
   /// How many bytes of records the producer said it has posted and this side has not read. For inspection: the producer
   /// may lag, and may lie.

@@ -24,7 +24,7 @@ import CSupport
 
   /// From a header that was fetched once; `nil` unless it is that of a whole number of messages.
   @inlinable package init?(_ header: RecordHeader) {
-    let messageBytes = header.portCount * 8
+    let messageBytes = header.unitsPerMessage * 8
     guard messageBytes > 0, header.byteCount >= messageBytes, header.byteCount % messageBytes == 0 else { return nil }
     self.init(messageBytes: messageBytes, byteCount: header.byteCount)
   }
@@ -33,7 +33,7 @@ import CSupport
   @inlinable package var record: RecordHeader {
     byteCount == messageBytes
       ? RecordHeader(kind: .message, byteCount: byteCount)
-      : RecordHeader(kind: .run, byteCount: byteCount, portCount: messageBytes / 8)
+      : RecordHeader(runOf: byteCount, unitsPerMessage: messageBytes / 8)
   }
 
   /// The run behind the first `bytes`, which are a whole number of messages; `nil` if nothing is left.

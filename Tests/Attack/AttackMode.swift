@@ -21,6 +21,8 @@ enum AttackMode: String, CaseIterable {
   case bytes
   /// Hangs up one half of its sockets, and is a server that is none.
   case halves
+  /// Sends messages with descriptors, of every kind and in wrong numbers.
+  case cargo
 
   /// The program that plays it, and its arguments.
   func command(path: String, seed: Int) -> (program: String, arguments: [String]) {

@@ -45,8 +45,8 @@ enum { AWAKE, ASLEEP_ON_WORD, ASLEEP_ON_SOCKET, POLLING };
 #define CHANNEL_MAGIC 0x54524f5047534d01
 #define HELLO_MAGIC 0x4f4c4c4548504d01
 #define WELCOME_MAGIC 0x4d4f434c45574d01
-#define PORTS_MAGIC 0x54504d01
-#define VERSION 2
+#define PORTS_MAGIC 0x54504d02
+#define VERSION 3
 
 /// The seals that a channel's memory has, with one against execution where the kernel knows it.
 #define SEALED (F_SEAL_SHRINK | F_SEAL_SEAL)
@@ -100,6 +100,10 @@ bool give(struct end *end, struct gift gifts[], int count, uint16_t announced, i
 /// The packet alone.
 bool send_gifts(int socket, struct gift gifts[], int count, int parts);
 
+/// Sends a message with a packet: the record announces `announced` (ports, and 256 times the descriptors), the packet says
+/// `claimed`, and `fds` come along. Closes nothing.
+bool give_descriptors(struct end *end, uint16_t announced, uint16_t claimed, const int *fds, int count);
+
 static inline _Atomic uint32_t *doorbell(const struct end *end, int lane, int which) {
   return (_Atomic uint32_t *)(end->page + LANES + lane * LANE_BYTES + which);
 }
@@ -119,12 +123,16 @@ void pause_microseconds(unsigned microseconds);
 /// The same on the processor, for less than a sleep takes.
 void spin(uint64_t nanoseconds);
 void close_all(const int *fds, int count);
+/// A socket that its last owner closes for 20 s; -1 if there is no network here.
+int lingering(void);
+/// Closes it where that takes no time; if it was sent, the victim may have been quicker.
+void leave(int fd, bool isSent);
 
 // MARK: - Modes
 
 /// One round of an attack on whoever listens at `path`. It is called again and again.
 typedef void attack(const char *path);
 attack attack_requeue, attack_files, attack_descriptors, attack_limits, attack_turns, attack_doorbells, attack_death,
-  attack_bytes, attack_halves;
+  attack_bytes, attack_halves, attack_cargo;
 
 #endif

@@ -16,6 +16,7 @@ static const struct {
   {"requeue", attack_requeue},     {"files", attack_files},         {"descriptors", attack_descriptors},
   {"limits", attack_limits},       {"turns", attack_turns},         {"doorbells", attack_doorbells},
   {"death", attack_death},         {"bytes", attack_bytes},         {"halves", attack_halves},
+  {"cargo", attack_cargo},
 };
 
 void seed_random(uint64_t seed);

@@ -38,6 +38,25 @@ struct CloserTests {
     }
   }
 
+  @Test("11.1 A socket that another process has by now goes on to linger, also while others take long", arguments: [true, false])
+  func sentSocketsLinger(_ isSent: Bool) async {
+    await #expect(processExitsWith: .success) { [isSent] in
+      await recordErrors {
+        let slow = LingeringSocket()
+        slow.letGo()
+        let sent = LingeringSocket()
+        let theirs = fcntl(sent.descriptor, F_DUPFD_CLOEXEC, 100)
+        try waitUntil("the first to be in the closer's hands") { !isOpen(slow.descriptor) }
+        if isSent { csupport_close_sent_elsewhere(sent.descriptor) } else { csupport_close_elsewhere(sent.descriptor) }
+        try waitUntil("the close") { !isOpen(sent.descriptor) }
+        var value = linger()
+        var size = socklen_t(MemoryLayout<linger>.size)
+        try #require(unsafe getsockopt(theirs, SOL_SOCKET, SO_LINGER, &value, &size) == 0)
+        #expect((value.l_onoff != 0) == isSent)
+      }
+    }
+  }
+
   @Test("A packet's descriptors for which there is no room are closed, and not by the receiver")
   func surplus() async {
     await #expect(processExitsWith: .success) {

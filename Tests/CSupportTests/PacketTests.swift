@@ -23,11 +23,16 @@ func send(_ fd: CInt, _ bytes: [UInt8], _ fds: [CInt] = []) -> Int {
   unsafe csupport_send_packet(fd, bytes, bytes.count, fds, fds.count)
 }
 
-func receive(_ fd: CInt, capacity: Int = 64, fdCapacity: Int = Int(CSUPPORT_MAX_PACKET_FDS)) -> Received {
+func receive(
+  _ fd: CInt, capacity: Int = 64, fdCapacity: Int = Int(CSUPPORT_MAX_PACKET_FDS), isCopy: Bool = false
+) -> Received {
   var bytes = [UInt8](repeating: 0xee, count: capacity)
   var fds = [CInt](repeating: -1, count: fdCapacity)
   var received = csupport_received()
-  let result = unsafe csupport_receive_packet(fd, &bytes, capacity, &fds, fdCapacity, &received)
+  let result =
+    isCopy
+    ? unsafe csupport_copy_packet(fd, &bytes, capacity, &fds, fdCapacity, &received)
+    : unsafe csupport_receive_packet(fd, &bytes, capacity, &fds, fdCapacity, &received)
   return Received(
     result: result, bytes: Array(bytes.prefix(received.byte_count)), fds: Array(fds.prefix(received.fd_count)),
     areBytesTruncated: received.bytes_truncated, areFdsTruncated: received.fds_truncated)
@@ -133,6 +138,53 @@ struct PacketTests {
     #expect(received.fds.count == 1)
     closeAll(received.fds)
     #expect(receive(second).bytes == "next".ascii)
+  }
+
+  @Test("A packet that is copied stays with its descriptors, until it is dropped; the next one is behind it")
+  func copies() {
+    let (first, second) = makePair()
+    let detector = LeakDetector()
+    #expect(send(first, [1, 2, 3], [CInt](repeating: detector.watched, count: 5)) == 3)
+    #expect(send(first, [4]) == 1)
+    for _ in 0..<2 {
+      let copy = receive(second, isCopy: true)
+      #expect(copy.result == 1 && copy.bytes == [1, 2, 3] && copy.fds.count == 5 && !copy.areFdsTruncated)
+      for fd in copy.fds { #expect(fcntl(fd, F_GETFD) == FD_CLOEXEC) }
+      closeAll(copy.fds)
+    }
+    #expect(csupport_drop_packet(second) == 0)
+    #expect(receive(second).bytes == [4])
+    #expect(csupport_drop_packet(second) == -EAGAIN)
+    #expect(receive(second, isCopy: true).result == -EAGAIN)
+    closeAll([first, second])
+    #expect(detector.areAllCopiesClosed())
+  }
+
+  @Test("A copy for which there are not enough descriptors leaves the packet complete")
+  func copyOutOfDescriptors() async {
+    await #expect(processExitsWith: .success) {
+      let (first, second) = makePair()
+      let detector = LeakDetector()
+      #expect(send(first, [1, 2, 3], [CInt](repeating: detector.watched, count: 10)) == 3)
+      let limit = 64
+      var spare: [CInt] = []
+      while let fd = Optional(csupport_eventfd_create()), fd < limit { spare.append(fd) }
+      setLimit(RLIMIT_NOFILE, limit)
+      closeAll(spare.suffix(4))
+      #expect(csupport_descriptors_are_free(first, 4) == 0)
+      #expect(csupport_descriptors_are_free(first, 5) == -EMFILE)
+      let copy = receive(second, isCopy: true)
+      #expect(copy.result == 1 && copy.fds.count == 4 && copy.areFdsTruncated)
+      closeAll(copy.fds)
+      closeAll(spare.dropLast(4).suffix(6))
+      #expect(csupport_descriptors_are_free(first, 10) == 0)
+      let received = receive(second)
+      #expect(received.bytes == [1, 2, 3] && received.fds.count == 10 && !received.areFdsTruncated)
+      closeAll(received.fds)
+      #expect(detector.areAllCopiesClosed())
+      setLimit(RLIMIT_NOFILE, 3)
+      #expect(csupport_descriptors_are_free(first, 1) == -EMFILE)
+    }
   }
 
   @Test("A receiver that runs out of descriptors gets those that fit, and is told")

@@ -32,11 +32,11 @@ final class Victim {
     }
   }
 
-  private func post(_ ports: [MessagePort]) throws {
+  private func post(_ ports: [MessagePort], _ descriptors: [Descriptor] = []) throws {
     journal[.attempted] = number + 1
     while true {
       do {
-        try port.postMessage(bytes: Letters.make(number), transfer: ports)
+        try port.postMessage(bytes: Letters.make(number), transfer: ports, descriptors: descriptors)
         break
       } catch PortError.queueFull {
         port.blockUntilSpace(byteCount: Letters.byteCount(number))
@@ -51,7 +51,9 @@ final class Victim {
     let channel = try MessageChannel()
     for number in 0..<Survivor.lettersPerPort { try channel.port1.postMessage(bitwise: UInt64(number)) }
     kept.append(channel.port1)
-    try post([channel.port2])
+    // A descriptor before the port, and one beside it.
+    try post([], [Descriptor(duplicating: STDERR_FILENO)])
+    try post([channel.port2], [Descriptor(duplicating: STDERR_FILENO)])
     if kept.count > 3 { kept.removeFirst().close() }
   }
 
@@ -59,7 +61,8 @@ final class Victim {
   private func passOnAgain() throws {
     let (carrier, channel) = (try MessageChannel(), try MessageChannel())
     for number in 0..<Survivor.lettersPerPort { try channel.port1.postMessage(bitwise: UInt64(number)) }
-    try carrier.port1.postMessage(bytes: [], transfer: [channel.port2])
+    try carrier.port1.postMessage(
+      bytes: [], transfer: [channel.port2], descriptors: [Descriptor(duplicating: STDERR_FILENO)])
     kept.append(channel.port1)
     // Whatever waits in a port leaves with it.
     try post([carrier.port2])

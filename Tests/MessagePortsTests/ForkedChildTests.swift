@@ -82,6 +82,41 @@ struct ForkedChildTests {
     }
   }
 
+  @Test("13.2 In the child, a descriptor is closed, in hand or in a message, and keeps nothing open; in the parent, it goes on")
+  func descriptors() async {
+    await #expect(processExitsWith: .success) {
+      let pipe = try TestPipe(), local = try MessageChannel()
+      try local.port1.postMessage(bitwise: 1, descriptors: [try pipe.writer.duplicate()])
+      let taken = try TestPipe.readable(containing: 7).take()
+      let child = try ForkedChild { checks in
+        for (descriptor, name) in [(pipe.reader, "reader"), (pipe.writer, "writer")] {
+          checks.expect(!descriptor.isOpen, "\(name) closed")
+          checks.expectThrows("take \(name)", { (error: DescriptorError) in error == .closed }) {
+            () throws(DescriptorError) in _ = try descriptor.take()
+          }
+          let fresh = try MessageChannel()
+          let isListedWrongly = { (error: PortError) in
+            if case .invalidDescriptor(index: 0, .isClosed) = error { true } else { false }
+          }
+          checks.expectThrows("post \(name)", isListedWrongly) { () throws(PortError) in
+            try fresh.port1.postMessage(descriptors: [descriptor])
+          }
+          descriptor.close()
+        }
+        // What was taken is the program's.
+        checks.expect(fcntl(taken, F_GETFD) >= 0, "taken and open")
+        let targets = entries(of: "/proc/self/fd").compactMap { linkTarget("/proc/self/fd/\($0)") }
+        checks.expect(!targets.contains(pipe.name), "rid of the pipe")
+      }
+      child.expectSuccess()
+      let event = try local.port2.receiveSoon()
+      #expect(try event.descriptors.map { try $0.target() } == [pipe.name])
+      try pipe.writer.write(5)
+      #expect(try pipe.reader.readNumber() == 5)
+      close(taken)
+    }
+  }
+
   @Test("13.2 In the child, the halves of a split port are closed, on the fast path as well")
   func halves() async {
     await #expect(processExitsWith: .success) {

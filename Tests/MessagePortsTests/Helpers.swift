@@ -97,6 +97,8 @@ extension PortError {
     case .detached: "detached"
     case .invalidTransfer(_, let problem): "invalidTransfer.\(problem)"
     case .tooManyPorts: "tooManyPorts"
+    case .invalidDescriptor(_, let problem): "invalidDescriptor.\(problem)"
+    case .tooManyDescriptors: "tooManyDescriptors"
     case .messageTooLarge: "messageTooLarge"
     case .queueFull: "queueFull"
     case .transferQueueFull: "transferQueueFull"

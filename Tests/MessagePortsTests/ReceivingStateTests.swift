@@ -69,7 +69,7 @@ struct ReceivingStateTests {
     }
   }
 
-  static let message = MessageEvent(payload: MessagePayload(), ports: [])
+  static let message = MessageEvent(payload: MessagePayload(), cargo: nil)
   static let shortage = SystemError(call: "mmap", errno: 12)
 
   @Test("3.4 The short cut to the end of a turn leads where the long way does")

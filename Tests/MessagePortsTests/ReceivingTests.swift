@@ -246,13 +246,19 @@ struct ReceivingTests {
     }
   }
 
-  @Test("3.7 Messages that the receiver cannot take any more are reported once each, by handler or by hand")
-  func lostPorts() throws {
-    let report = try LoneProcess.run("lostPorts")
-    #expect(report["errorsToHandler"] == 3)
-    #expect(report["messagesToHandler"] == 4)
-    #expect(report["errorsByHand"] == 3)
-    #expect(report["messagesByHand"] == 4)
+  @Test("3.3, 11.3 Messages whose ports cannot be had for want of descriptors are delivered once they can, in order")
+  func waitingPorts() throws {
+    let report = try LoneProcess.run("waitingPorts")
+    #expect(report["beforeToHandler"] == 1)
+    #expect(report["messagesToHandler"] == 7)
+    #expect(report["errorsToHandler"] == 0)
+    #expect(report["beforeByHand"] == 1)
+    #expect(report["refusals"] == 3)
+    #expect(report["messagesByHand"] == 7)
+    #expect(report["errorsByHand"] == 0)
+    #expect(report["beforeToTask"] == 1)
+    #expect(report["messagesToTask"] == 7)
+    #expect(report["errorsToTask"] == 0)
   }
 
   // MARK: 3.9

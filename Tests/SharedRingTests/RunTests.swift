@@ -68,7 +68,7 @@ struct RunTests {
             guard case .record(let record) = consumer.next() else {
               throw Failure("nothing instead of message \(read)")
             }
-            try require(record.kind == .message && record.portCount == 0)
+            try require(record.kind == .message && !record.header.announcesPacket)
             let isRight = consumer.withPayload(of: record) { Self.matches($0, read, size) }
             try require(isRight, "message \(read) of \(size) bytes differs")
             consumer.consume(record)

@@ -138,6 +138,15 @@ public final class Agent: Sendable {
     case awaitClose
     /// (key) Receives one message and keeps its ports. Answers how many there were.
     case holdPorts
+    /// (key) Receives one message. Answers, as text, what its descriptors are (see `Descriptor.described()`), and how many
+    /// ports came along; keeps none.
+    case describeDescriptors
+    /// (key) Receives one message and keeps its descriptors. Answers how many there were.
+    case holdDescriptors
+    /// Lets go of all of those.
+    case dropDescriptors
+    /// (key, count) Posts a message with the reading ends of `count` pipes, in each of which its number waits.
+    case postDescriptors
     /// Starts a program that outlives this process by a minute. Answers its identifier.
     case spawnSleeper
   }

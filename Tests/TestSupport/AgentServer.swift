@@ -9,6 +9,7 @@ public final class AgentServer {
   private let closes = Collected<CloseReason>()
   private let events = Collected<String>()
   private let arrived = Collected<MessagePort>()
+  private var descriptors: [Descriptor] = []
   private var held: [CInt] = []
   private var listener: Listener?
 
@@ -84,7 +85,9 @@ public final class AgentServer {
       value = UInt64(event.ports.count)
     case .echo:
       let port = try port(a)
-      port.onMessage = { [weak port] event in try? port?.postMessage(bytes: event.bytes, transfer: event.ports) }
+      port.onMessage = { [weak port] event in
+        try? port?.postMessage(bytes: event.bytes, transfer: event.ports, descriptors: event.descriptors)
+      }
     case .ignore: try port(a).onMessage = { _ in }
     case .countCloses: try port(a).onClose = { [closes] in closes.append($0) }
     case .closeCount: value = UInt64(closes.count)
@@ -132,7 +135,8 @@ public final class AgentServer {
       }
       port.onMessage = { [events, arrived] event in
         for port in event.ports { arrived.append(port) }
-        events.append("\((try? event.load(as: UInt64.self)) ?? .max)")
+        let descriptors = event.descriptors.isEmpty ? "" : " with \(event.descriptors.count)"
+        events.append("\((try? event.load(as: UInt64.self)) ?? .max)\(descriptors)")
       }
     case .recorded: text = events.all.joined(separator: ", ")
     case .listen: listener = try Listener(path: Agent.listenPath(a))
@@ -180,6 +184,18 @@ public final class AgentServer {
       let ports = try port(a).receiveSoon().ports
       ports.forEach(Kept.keep)
       value = UInt64(ports.count)
+    case .describeDescriptors:
+      let event = try port(a).receiveSoon()
+      text = try event.descriptors.map { try $0.described() }.joined(separator: ", ")
+      value = UInt64(event.ports.count)
+    case .holdDescriptors:
+      let event = try port(a).receiveSoon()
+      descriptors += event.descriptors
+      value = UInt64(event.descriptors.count)
+    case .dropDescriptors: descriptors = []
+    case .postDescriptors:
+      let files = try (0..<b).map { try TestPipe.readable(containing: $0) }
+      try port(a).postMessage(bitwise: b, descriptors: files)
     case .spawnSleeper: value = UInt64(try spawnSleeper())
     }
     return Agent.Answer(value: value, text: text, ports: returned)

@@ -36,7 +36,9 @@ public enum FarRole: String, Sendable {
     guard let port = ports.first else { return }
     switch self {
     case .echo:
-      port.onMessage = { [weak port] event in try? port?.postMessage(bytes: event.bytes, transfer: event.ports) }
+      port.onMessage = { [weak port] event in
+        try? port?.postMessage(bytes: event.bytes, transfer: event.ports, descriptors: event.descriptors)
+      }
     case .hold: Kept.keep(port)
     case .sink: port.onMessage = { _ in }
     case .drop: break

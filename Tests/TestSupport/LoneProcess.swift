@@ -43,7 +43,7 @@ public enum LoneProcess {
     switch experiment {
     case "channels": try channels()
     case "descriptors": try descriptors(parent)
-    case "lostPorts": try lostPorts()
+    case "waitingPorts": try waitingPorts()
     case "noRing": try noRing()
     case "errorAfterClose": try errorAfterClose()
     case "idle": try idle(parent)
@@ -91,30 +91,55 @@ public enum LoneProcess {
     return report
   }
 
-  /// Receives messages whose ports it has no descriptors for, among others.
-  private static func lostPorts() throws -> [String: Int] {
+  /// Receives messages whose ports it has no descriptors for, at first, among others.
+  private static func waitingPorts() throws -> [String: Int] {
     var report: [String: Int] = [:]
-    for way in ["ToHandler", "ByHand"] {
+    for way in ["ToHandler", "ByHand", "ToTask"] {
       let puppet = try Puppet(in: FarProcess())
       for number in 0..<4 {
         try puppet.post(number..<number + 1)
         if number < 3 { try puppet.postPorts(2) }
       }
-      let errors = Collected<Int>(), messages = Collected<Int>()
-      puppet.port.onMessageError = { error in if case .portsLost(expected: 2) = error { errors.append(0) } }
+      let errors = Collected<MessageError>(), messages = Collected<Int>()
+      @Sendable func note(_ event: MessageEvent) {
+        messages.append(event.ports.isEmpty ? (try? event.load(as: Int.self)) ?? -1 : -event.ports.count)
+      }
+      puppet.port.onMessageError = { errors.append($0) }
       try withoutDescriptors {
         if way == "ToHandler" {
-          puppet.port.onMessage = { event in messages.append((try? event.load(as: Int.self)) ?? -1) }
-          try messages.wait(for: 4)
+          puppet.port.onMessage = { note($0) }
+          try messages.wait(for: 1)
+          // Others are served meanwhile.
+          for _ in 0..<10 { try wakeLoop() }
+        } else if way == "ToTask" {
+          Task(executorPreference: EventLoop.default) { for try await event in puppet.port.messages { note(event) } }
+          try messages.wait(for: 1)
+          for _ in 0..<10 { try wakeLoop() }
         } else {
-          for _ in 0..<4 { messages.append(try puppet.port.receiveSoon().load(as: Int.self)) }
+          note(try puppet.port.receiveSoon())
+          for _ in 0..<3 {
+            do {
+              note(try puppet.port.receiveSoon())
+            } catch PortError.system(let error) where error.errno == EMFILE {
+              report["refusals", default: 0] += 1
+            }
+          }
         }
-        try errors.wait(for: 3)
+        report["before" + way] = messages.count
       }
-      report["messages" + way] = messages.all == [0, 1, 2, 3] ? 4 : 0
+      if way == "ByHand" { for _ in 0..<6 { note(try puppet.port.receiveSoon()) } }
+      report["messages" + way] = try messages.wait(for: 7) == [0, -2, 1, -2, 2, -2, 3] ? 7 : 0
       report["errors" + way] = errors.count
     }
     return report
+  }
+
+  /// Returns once the default loop has called a handler of another port.
+  private static func wakeLoop() throws {
+    let channel = try MessageChannel(), called = Promise<Void>()
+    channel.port2.onMessage = { _ in called.fulfil() }
+    try channel.port1.postMessage(bytes: [])
+    try called.wait()
   }
 
   /// A loop whose thread starts when there is no descriptor left for a ring.
@@ -156,7 +181,11 @@ public enum LoneProcess {
     }
     try isBlocked.wait()
     var report: [String: Int] = [:]
-    try withoutDescriptors { if case .empty = try puppet.port.tryReceive() { report["empty"] = 1 } }
+    // There are no addresses for the port's memory.
+    setLimit(RLIMIT_AS, Resources.addressSpaceKilobytes << 10)
+    let result = Result { try puppet.port.tryReceive() }
+    setLimit(RLIMIT_AS, nil)
+    if case .empty = try result.get() { report["empty"] = 1 }
     puppet.port.close()
     mayGoOn.fulfil()
     Task(executorPreference: loop) { isFree.fulfil() }

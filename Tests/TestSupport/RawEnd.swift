@@ -5,13 +5,15 @@ import CSupport
 import Glibc
 package import SharedRing
 
-/// The header word of a record, correct or not.
+/// The header word of a record, correct or not: the upper half of `ports` is the number of descriptors.
 package func word(_ kind: UInt8, _ byteCount: UInt32 = 0, ports: UInt16 = 0, high: UInt8 = 0) -> UInt64 {
   UInt64(byteCount) | UInt64(kind) << 32 | UInt64(ports) << 40 | UInt64(high) << 56
 }
 
-package func word(_ kind: RecordHeader.Kind, _ byteCount: UInt32 = 0, ports: UInt16 = 0) -> UInt64 {
-  word(kind.rawValue, byteCount, ports: ports)
+package func word(
+  _ kind: RecordHeader.Kind, _ byteCount: UInt32 = 0, ports: UInt16 = 0, descriptors: UInt8 = 0
+) -> UInt64 {
+  word(kind.rawValue, byteCount, ports: ports | UInt16(descriptors) << 8)
 }
 
 /// Descriptors for a packet, closed when this goes away.
@@ -99,9 +101,11 @@ package final class RawEnd: @unchecked Sendable {  // each is used by one thread
     signal()
   }
 
-  /// A message with ports as a correct peer posts it: its record, its packet, then the doorbell.
-  package func post(_ bytes: [UInt8], ports: Int = 1, packet: () throws -> Void) rethrows {
-    put(word(.message, UInt32(bytes.count), ports: UInt16(ports)), bytes)
+  /// A message with a packet as a correct peer posts it: its record, its packet, then the doorbell.
+  package func post(
+    _ bytes: [UInt8], ports: Int = 1, descriptors: Int = 0, packet: () throws -> Void
+  ) rethrows {
+    put(word(.message, UInt32(bytes.count), ports: UInt16(ports), descriptors: UInt8(descriptors)), bytes)
     try packet()
     signal()
   }
@@ -125,7 +129,7 @@ package final class RawEnd: @unchecked Sendable {  // each is used by one thread
 
 /// What travels with a port, as in `TransferPacket.swift`, to be spoiled.
 package struct ForgedPort {
-  package static let magic: UInt64 = 0x5450_4d01
+  package static let magic: UInt64 = 0x5450_4d02
   package var words: [UInt64]
   package var fds: [CInt]
 
@@ -136,5 +140,7 @@ package struct ForgedPort {
     fds = [near, far.memory.fd]
   }
 
-  package static func header(_ count: Int) -> UInt64 { magic | UInt64(count) << 32 }
+  package static func header(_ count: Int, descriptors: Int = 0) -> UInt64 {
+    magic | UInt64(count) << 32 | UInt64(descriptors) << 48
+  }
 }

@@ -90,11 +90,13 @@ public final class Connection: Sendable {
     try unsafe withUnsafeBytes(of: value) { (bytes) throws(PortError) in try unsafe post(name, bytes.bytes, ports) }
   }
 
-  private func post(_ name: String, _ bytes: RawSpan, _ ports: [MessagePort]) throws(PortError) {
+  func post(
+    _ name: String, _ bytes: RawSpan, _ ports: [MessagePort], _ descriptors: [Descriptor] = []
+  ) throws(PortError) {
     guard let envelope = NamedEnvelope.make(name: name, bytes) else {
       throw .invalidOption("a channel name has at most \(Self.maximumNameBytes) bytes, not \(name.utf8.count)")
     }
-    try unsafe port.postMessage(bytes: envelope.span.bytes, transfer: ports)
+    try unsafe port.postMessage(bytes: envelope.span.bytes, transfer: ports, descriptors: descriptors)
   }
 
   // MARK: Receiving

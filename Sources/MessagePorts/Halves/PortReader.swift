@@ -19,8 +19,9 @@ public struct PortReader: ~Copyable, Sendable {
   private(set) var violation: String?
   /// Of the last read.
   private var ports: [MessagePort] = []
+  private var descriptors: [Descriptor] = []
   /// They were there before the read that is under way, or comes next.
-  private var arePortsOld = false
+  private var isCargoOld = false
   private var isInBatch = false
   /// What comes next waits on the socket until descriptors were closed, and nobody will ring when it is so.
   private var isHeldBack = false
@@ -121,7 +122,8 @@ public struct PortReader: ~Copyable, Sendable {
     return bytes.byteCount
   }
 
-  /// Reads up to `limit` messages that are there, and tells the writer once. Their ports wait in ``takePorts()``.
+  /// Reads up to `limit` messages that are there, and tells the writer once. What they carried waits in
+  /// ``takePorts()`` and ``takeDescriptors()``.
   ///
   /// - Returns: how many; 0 if there is none now.
   /// - Throws: as ``tryRead(_:)``.
@@ -140,6 +142,12 @@ public struct PortReader: ~Copyable, Sendable {
   public mutating func takePorts() -> [MessagePort] {
     defer { ports = [] }
     return ports
+  }
+
+  /// The same of descriptors.
+  public mutating func takeDescriptors() -> [Descriptor] {
+    defer { descriptors = [] }
+    return descriptors
   }
 
   /// Waits for the next message and reads it; see ``tryRead(_:)``.
@@ -173,7 +181,7 @@ public struct PortReader: ~Copyable, Sendable {
   @usableFromInline
   mutating func waitForMessage(until deadline: ContinuousClock.Instant?) throws(PortError) {
     try end.checkProcess()
-    closeOldPorts()
+    closeOldCargo()
     if isHeldBack { return nap(until: deadline) }
     if records.isWorthLooking(through: end.channel) || hasNews { return }
     if case .always = spinPolicy { startPolling() }
@@ -246,7 +254,7 @@ public struct PortReader: ~Copyable, Sendable {
       records.consumer.release()
       payOwedSignal()
     }
-    closeOldPorts()
+    closeOldCargo()
     return !hasNews
   }
 
@@ -258,33 +266,40 @@ public struct PortReader: ~Copyable, Sendable {
     .decodingFailed(BitwiseSizeMismatch(expectedByteCount: expected, actualByteCount: actual))
   }
 
-  /// After a message was read: signals a writer that waits for room, and sees to ports that nobody has taken.
+  /// After a message was read: signals a writer that waits for room, and sees to what nobody has taken of what came with others.
   @usableFromInline @inline(never)
   mutating func runErrands() {
     payOwedSignal()
-    seeToPorts()
+    seeToCargo()
   }
 
   /// Signals a writer that sleeps on its socket until there is room.
   private mutating func payOwedSignal() {
     if records.consumer.takeOwedSignal() { end.channel.signal() }
-    records.consumer.hasErrand = arePortsOld && !ports.isEmpty
+    records.consumer.hasErrand = isCargoOld && hasCargo
   }
 
-  /// Ports of the message before are closed; those of this one have until the next.
-  private mutating func seeToPorts() {
-    if arePortsOld { ports = [] }
-    arePortsOld = !ports.isEmpty && !isInBatch
-    records.consumer.hasErrand = arePortsOld
+  private var hasCargo: Bool { !ports.isEmpty || !descriptors.isEmpty }
+
+  private mutating func closeCargo() {
+    ports = []
+    descriptors = []
+  }
+
+  /// What came with the message before is closed; what came with this one has until the next.
+  private mutating func seeToCargo() {
+    if isCargoOld { closeCargo() }
+    isCargoOld = hasCargo && !isInBatch
+    records.consumer.hasErrand = isCargoOld
   }
 
   /// Before it is known whether there will be another message: one of these may be the other end of this very channel, which
   /// would otherwise never close.
-  private mutating func closeOldPorts() {
-    if arePortsOld { seeToPorts() }
+  private mutating func closeOldCargo() {
+    if isCargoOld { seeToCargo() }
   }
 
-  /// Several messages are read as by one read, so that their ports stay together.
+  /// Several messages are read as by one read, so that what they carry stays together.
   @usableFromInline @inline(never)
   mutating func beginBatch() { isInBatch = true }
 
@@ -292,10 +307,10 @@ public struct PortReader: ~Copyable, Sendable {
   mutating func endBatch(hasRead: Bool) {
     isInBatch = false
     payOwedSignal()
-    if hasRead { seeToPorts() }
+    if hasRead { seeToCargo() }
   }
 
-  /// A message in fragments, with ports, behind a wrap or a link; or the close. One longer than `limit` stays.
+  /// A message in fragments, with a packet, behind a wrap or a link; or the close. One longer than `limit` stays.
   @usableFromInline @inline(never)
   mutating func readUncommon<Result>(
     limit: Int = .max, _ body: (RawSpan) -> Result
@@ -323,13 +338,13 @@ public struct PortReader: ~Copyable, Sendable {
       // Before anything of its end is taken, so that the message stays.
       let byteCount = records.byteCount(of: record)
       if byteCount > limit { throw .messageTooLarge(byteCount: byteCount, limit: limit) }
-      if record.portCount > 0, try !receivePorts(record) { return nil }
+      if record.header.announcesPacket, try !receiveCargo(record) { return nil }
       let completion = records.complete(record, messageLimitBytes: end.options.messageLimitBytes, body) {
         $0.withBytes(body)
       }
       switch completion {
       case .message(let result):
-        seeToPorts()
+        seeToCargo()
         return result
       case .violation(let what): throw endReading(what)
       case .refused: throw .system(SystemError(call: "malloc", errno: ENOMEM))
@@ -350,12 +365,13 @@ public struct PortReader: ~Copyable, Sendable {
   }
 
   /// `false`: they will come, and the record stays until then.
-  private mutating func receivePorts(_ record: RingRecord) throws(PortError) -> Bool {
-    switch end.channel.receivePorts(count: record.portCount, options: end.options, loop: end.loop) {
-    case .success(let ports):
-      if arePortsOld || !isInBatch { self.ports = [] }
-      self.ports += ports
-      arePortsOld = false
+  private mutating func receiveCargo(_ record: RingRecord) throws(PortError) -> Bool {
+    switch end.channel.receive(record.cargo, options: end.options, loop: end.loop) {
+    case .success(let cargo):
+      if isCargoOld || !isInBatch { closeCargo() }
+      ports += cargo.ports
+      descriptors += cargo.descriptors
+      isCargoOld = false
       return true
     case .failure(.violation(let what)): throw endReading(what)
     // The record stays, and with it the whole message.

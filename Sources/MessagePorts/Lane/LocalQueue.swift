@@ -4,8 +4,11 @@ import SharedRing
 /// A message that waits in this process.
 struct QueuedMessage: Sendable {
   let payload: MessagePayload
-  /// The ports it carries, already as the objects that the receiver will get. Dropping the message closes them.
-  let ports: [MessagePort]
+  /// What it carries, already as the objects that the receiver will get. Dropping the message closes them.
+  let cargo: MessageCargo?
+
+  var ports: [MessagePort] { cargo?.ports ?? [] }
+  var descriptors: [Descriptor] { cargo?.descriptors ?? [] }
 
   /// What it counts for in a limit on unread data: the same here as in shared memory.
   var recordBytes: Int { RecordHeader.recordBytes(payloadBytes: payload.byteCount) }

@@ -142,8 +142,10 @@ extension LaneState {
   mutating func take(_ after: inout AfterLock, loop: @autoclosure () -> EventLoop) -> Taken {
     if let message = receiving.queue.popFirst() {
       resumeSpaceWaiters(&after)
-      for port in message.ports { port.core.isInMessage.store(false, ordering: .relaxed) }
-      return .message(MessageEvent(payload: message.payload, ports: message.ports))
+      if let ports = message.cargo?.ports {
+        for port in ports { port.core.isInMessage.store(false, ordering: .relaxed) }
+      }
+      return .message(MessageEvent(payload: message.payload, cargo: message.cargo))
     }
     return receiving.takeFromRing(loop: loop())
   }
@@ -157,7 +159,7 @@ extension ReceivingHalf {
       if records.consumer.hasErrand { payOwedSignal() }
       return .nothing
     }
-    var event = MessageEvent(payload: MessagePayload(), ports: [])
+    var event = MessageEvent(payload: MessagePayload(), cargo: nil)
     let taken = takePlain(into: &event) ? .message(event) : takeUncommon(loop: loop())
     if hasOverflowed { tellWhenAllIsRead() }
     return taken
@@ -194,10 +196,10 @@ extension ReceivingHalf {
     case .last(let record):
       crashPoint(.receiveFound)
       guard records.copyPieces(of: record) else { return .unfinished }
-      // Before the record is taken: if the ports cannot be had yet, all of the message stays.
-      let ports = receivePorts(of: record, loop: loop)
-      records.allowance?.spend(ports: record.portCount)
-      if case .failure(.blocked(let error)) = ports { return .blocked(error) }
+      // Before the record is taken: if what comes with it cannot be had yet, all of the message stays.
+      let cargo = receiveCargo(of: record, loop: loop)
+      if record.header.announcesPacket { records.allowance?.spend(record.cargo) }
+      if case .failure(.blocked(let error)) = cargo { return .blocked(error) }
       let completion = records.complete(record, messageLimitBytes: options.messageLimitBytes) {
         MessagePayload(copying: $0)
       } assembled: {
@@ -206,25 +208,25 @@ extension ReceivingHalf {
       if options.queueLimitBytes != nil { records.consumer.release() }
       switch completion {
       case .violation(let what): return .violation(what)
-      case .refused: return Self.join(nil, ports)
-      case .message(let payload): return Self.join(payload, ports)
+      case .refused: return Self.join(nil, cargo)
+      case .message(let payload): return Self.join(payload, cargo)
       }
     }
   }
 
-  private func receivePorts(of record: RingRecord, loop: EventLoop) -> Result<[MessagePort], ArrivalError> {
-    guard record.portCount > 0 else { return .success([]) }
+  private func receiveCargo(of record: RingRecord, loop: EventLoop) -> Result<MessageCargo?, ArrivalError> {
+    guard record.header.announcesPacket else { return .success(nil) }
     guard let channel = transport.channel else { return .failure(.violation("ports in a local message")) }
-    return channel.receivePorts(count: record.portCount, options: options, loop: loop)
+    return channel.receive(record.cargo, options: options, loop: loop).map { $0 }
   }
 
   /// - Parameter payload: `nil`: there was no memory for it.
-  private static func join(_ payload: MessagePayload?, _ ports: Result<[MessagePort], ArrivalError>) -> Taken {
-    switch ports {
+  private static func join(_ payload: MessagePayload?, _ cargo: Result<MessageCargo?, ArrivalError>) -> Taken {
+    switch cargo {
     case .failure(.violation(let what)): .violation(what)
     case .failure(.message(let error)): .failed(error)
     case .failure(.blocked(let error)): .blocked(error)
-    case .success(let ports): payload.map { .message(MessageEvent(payload: $0, ports: ports)) } ?? .failed(.outOfMemory)
+    case .success(let cargo): payload.map { .message(MessageEvent(payload: $0, cargo: cargo)) } ?? .failed(.outOfMemory)
     }
   }
 }

@@ -67,12 +67,12 @@ import SharedRing
         case .doorbells: return .doorbells
         case .short(let error): return .blocked(error)
         // The record is committed before the packet is sent: it would be there by now.
-        case .packet: if consumer.isEmpty { return .violation("ports that no message announces") }
+        case .packet: if consumer.isEmpty { return .violation("ports or descriptors that no message announces") }
         }
         remaining.spendLook()
       case .blocked(let error): return .blocked(error)
       case .violation(let what): return .violation(what)
-      case .record(let record) where record.header.announcesPorts:
+      case .record(let record) where record.header.announcesPacket:
         switch Self.packet(of: record, in: consumer, through: channel) {
         case .here: return .last(record)
         case .awaited:
@@ -144,8 +144,8 @@ import SharedRing
   private static func packet(
     of record: RingRecord, in consumer: borrowing RingConsumer, through channel: SharedChannel?
   ) -> Announced {
-    guard record.portCount <= MessagePort.maximumPortsPerMessage else {
-      return .violation("\(record.portCount) ports in one message")
+    guard record.cargo.ports <= MessagePort.maximumPortsPerMessage, record.cargo.fitsInPacket else {
+      return .violation("\(record.cargo.ports) ports and \(record.cargo.descriptors) descriptors in one message")
     }
     guard let channel else { return .violation("ports in a local message") }
     let front = channel.front()
@@ -163,7 +163,7 @@ import SharedRing
     case .packet: return .here
     case .doorbells: return .doorbells
     case .short(let error): return .blocked(error)
-    case .nothing: return .violation("ports announced and not sent")
+    case .nothing: return .violation("ports or descriptors announced and not sent")
     }
   }
 
@@ -191,7 +191,7 @@ import SharedRing
   /// Whether the lane is empty, or all it has is a message whose packet has not come.
   private static func isIdle(_ consumer: inout RingConsumer, through channel: SharedChannel?) -> Bool {
     if consumer.isEmpty { return true }
-    guard consumer.announcesPorts, case .record(let record) = consumer.next(),
+    guard consumer.announcesPacket, case .record(let record) = consumer.next(),
       case .awaited = packet(of: record, in: consumer, through: channel)
     else { return false }
     return true

@@ -111,7 +111,7 @@ extension LaneState {
     if sending.audience.isGone { return .done }
     guard case .ring(let channel) = sending.transport else {
       try checkLocalRoom(byteCount: bytes.byteCount)
-      return .followUp(appendLocally(QueuedMessage(payload: try .copy(of: bytes), ports: [])))
+      return .followUp(appendLocally(QueuedMessage(payload: try .copy(of: bytes), cargo: nil)))
     }
     if sending.isPacketUnderWay { return .packetUnderWay }
     do throws(RingError) {

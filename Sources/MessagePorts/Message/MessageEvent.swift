@@ -1,9 +1,9 @@
 public import MessageCoding
 
-/// A message that has arrived: its bytes, and the ports that came with it.
+/// A message that has arrived: its bytes, and the ports and descriptors that came with it.
 ///
-/// The bytes are a copy that belongs to the event; nothing that the sender does changes them. Ports that nobody keeps
-/// close when the last copy of the event goes away.
+/// The bytes are a copy that belongs to the event; nothing that the sender does changes them. Ports and descriptors that
+/// nobody keeps close when the last copy of the event goes away.
 ///
 /// Thread safety: an immutable value.
 public struct MessageEvent: Sendable {
@@ -11,16 +11,23 @@ public struct MessageEvent: Sendable {
   /// Where the message itself begins: behind a connection's channel name.
   @usableFromInline private(set) var bodyOffset = 0
 
+  /// One reference for all of it: most messages have none, and events are copied.
+  private let cargo: MessageCargo?
+
   /// The received ports in the order of the sender's transfer list, open and not started; empty if there were none.
-  public let ports: [MessagePort]
+  public var ports: [MessagePort] { cargo?.ports ?? [] }
+
+  /// The received descriptors in the order of the sender's list; empty if there were none. They are close-on-exec, and of
+  /// any kind: see ``Descriptor``.
+  public var descriptors: [Descriptor] { cargo?.descriptors ?? [] }
 
   @inline(__always)
-  init(payload: MessagePayload, ports: [MessagePort]) {
+  init(payload: MessagePayload, cargo: MessageCargo?) {
     self.payload = payload
-    self.ports = ports
+    self.cargo = cargo
   }
 
-  /// Becomes a message without ports; `false`, and unchanged, if there is no memory.
+  /// Becomes a message of these bytes; `false`, and unchanged, if there is no memory. Nothing has come with it.
   @inline(__always)
   mutating func assign(_ bytes: RawSpan) -> Bool { payload.assign(bytes) }
 

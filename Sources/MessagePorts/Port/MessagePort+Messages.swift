@@ -39,6 +39,8 @@ extension PortCore {
     } catch {
       switch error {
       case .closed, .detached: return nil
+      // What the system lacks for the next message, it may have later: the port's turn tries again.
+      case .system: break
       default: throw error
       }
     }

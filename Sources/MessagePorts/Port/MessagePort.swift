@@ -62,6 +62,10 @@ public final class MessagePort: Sendable {
   /// a port takes two.
   public static let maximumPortsPerMessage = (CSUPPORT_MAX_PACKET_FDS - 1) / 2
 
+  /// How many descriptors a message can carry, 253: as many as the kernel passes at once. Each port beside them takes two
+  /// of these, and the first one a third.
+  public static let maximumDescriptorsPerMessage = Int(CSUPPORT_MAX_PACKET_FDS)
+
   /// Posts an encoded value, as it is now.
   ///
   /// Either it throws and has had no effect, or the message is complete and will be delivered, after all that were
@@ -133,10 +137,18 @@ public final class MessagePort: Sendable {
   public func postMessage(
     byteCount: Int, transfer ports: [MessagePort] = [], _ fill: (inout OutputRawSpan) throws -> Void
   ) throws(PortError) {
+    try core.check(transfer: ports)
+    let bytes = try filled(byteCount, by: fill)
+    try bytes.whole.withBytes { (span) throws(PortError) in try post(span.extracting(first: bytes.written), ports) }
+  }
+
+  /// Room for `byteCount` bytes, and how much of it `fill` has written.
+  func filled(
+    _ byteCount: Int, by fill: (inout OutputRawSpan) throws -> Void
+  ) throws(PortError) -> (whole: OwnedBytes, written: Int) {
     guard byteCount >= 0, byteCount <= core.options.messageLimitBytes else {
       throw .messageTooLarge(byteCount: byteCount, limit: core.options.messageLimitBytes)
     }
-    try core.check(transfer: ports)
     // Room on the ring is taken only once the bytes are there, so that a message posted by `fill` can go first.
     guard let bytes = OwnedBytes(byteCount: byteCount) else {
       throw .system(SystemError(call: "malloc", errno: ENOMEM))
@@ -151,7 +163,7 @@ public final class MessagePort: Sendable {
     } catch {
       throw .encodingFailed(error)
     }
-    try bytes.withBytes { (span) throws(PortError) in try post(span.extracting(first: written), ports) }
+    return (bytes, written)
   }
 
   /// Returns once a message of `byteCount` bytes would not exceed ``ChannelOptions/queueLimitBytes``, or the other end

@@ -1,13 +1,13 @@
-// The front door: a message without ports.
+// The front door: a message that carries nothing.
 
 extension PortCore {
-  /// The way in for every message; those with ports are sent on to another door.
+  /// The way in for every message without descriptors; those with ports are sent on to another door.
   @inline(__always)
   func post(_ bytes: RawSpan, transfer ports: [MessagePort]) throws(PortError) {
     if ports.isEmpty { try post(bytes) } else { try postWithPorts(bytes, ports) }
   }
 
-  /// Posts a message without ports.
+  /// Posts a message that carries nothing.
   @inline(__always)
   func post(_ bytes: RawSpan) throws(PortError) {
     guard bytes.byteCount <= options.messageLimitBytes else {

@@ -81,7 +81,7 @@ extension PortCore {
     let (handler, configuration) = withReceiver { ($0.plainHandler, $0.configuration) }
     // The process's end changes the configuration: if that comes after this look, no message is taken any more.
     guard let handler, !ProcessEnd.hasCome else { return (0, false) }
-    var event = MessageEvent(payload: MessagePayload(), ports: [])
+    var event = MessageEvent(payload: MessagePayload(), cargo: nil)
     let process = ProcessMark.current
     for delivered in 0..<limit {
       var hasRunDry = false

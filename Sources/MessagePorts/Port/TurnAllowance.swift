@@ -20,6 +20,7 @@ struct TurnAllowance: Sendable {
   static var ofThread: TurnAllowance { TurnAllowance(bytes: .max, steps: 1 << 18) }
 
   private static let bytesPerPort = 32 << 10
+  private static let bytesPerDescriptor = 4 << 10
   private static let longestNanoseconds: UInt64 = 2_000_000
 
   var isSpent: Bool { bytes <= 0 || steps <= 0 }
@@ -36,8 +37,11 @@ struct TurnAllowance: Sendable {
   /// A look at the socket, in vain.
   mutating func spendLook() { steps -= 64 }
 
-  /// Ports that arrive: sockets, memory that is mapped, and what is made of them.
-  mutating func spend(ports count: Int) { bytes -= count * Self.bytesPerPort }
+  /// Ports that arrive: sockets, memory that is mapped, and what is made of them; and descriptors, which have to be closed
+  /// if nobody takes them.
+  mutating func spend(_ cargo: CargoCount) {
+    bytes -= cargo.ports * Self.bytesPerPort + cargo.descriptors * Self.bytesPerDescriptor
+  }
 
   /// Spends all of it once the turn has taken too long, handlers included.
   mutating func checkTime() {

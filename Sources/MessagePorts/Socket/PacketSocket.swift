@@ -92,12 +92,29 @@ struct PacketSocket: ~Copyable, Sendable {
 
   /// Takes one packet; its descriptors are in `fds`, which held none before.
   @unsafe func receive(into bytes: UnsafeMutableRawBufferPointer, _ fds: inout ReceivedDescriptors) -> Receipt {
+    unsafe receive(into: bytes, &fds, csupport_receive_packet)
+  }
+
+  /// The same, and the packet stays where it is: what is in `fds` are copies.
+  @unsafe func copy(into bytes: UnsafeMutableRawBufferPointer, _ fds: inout ReceivedDescriptors) -> Receipt {
+    unsafe receive(into: bytes, &fds, csupport_copy_packet)
+  }
+
+  /// Takes away a packet that was copied.
+  func drop() { while csupport_drop_packet(descriptor) == -EINTR {} }
+
+  private typealias ReceiveCall = (
+    CInt, UnsafeMutableRawPointer?, Int, UnsafeMutablePointer<CInt>?, Int, UnsafeMutablePointer<csupport_received>?
+  ) -> CInt
+
+  @unsafe private func receive(
+    into bytes: UnsafeMutableRawBufferPointer, _ fds: inout ReceivedDescriptors, _ call: ReceiveCall
+  ) -> Receipt {
     var received = csupport_received()
     var wasReset = false
     while true {
       let result = unsafe fds.withStorage { storage in
-        unsafe csupport_receive_packet(
-          descriptor, bytes.baseAddress, bytes.count, storage.baseAddress, storage.count, &received)
+        unsafe call(descriptor, bytes.baseAddress, bytes.count, storage.baseAddress, storage.count, &received)
       }
       switch -result {
       case -1:

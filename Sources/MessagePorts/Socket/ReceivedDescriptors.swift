@@ -29,6 +29,9 @@ struct ReceivedDescriptors: ~Copyable {
 
   var isEmpty: Bool { next == count }
 
+  /// Nothing more would have fitted.
+  var isFull: Bool { count == storage.count }
+
   /// How many nobody has taken.
   var left: Int { count - next }
 

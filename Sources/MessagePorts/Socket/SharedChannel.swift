@@ -15,8 +15,11 @@ final class SharedChannel: Sendable {
   let socket: PacketSocket
   /// A doorbell's packet was refused, and will be tried again. Relaxed: whoever signals meanwhile may leave it to that.
   private let owesSignal = Atomic<Bool>(false)
-  /// Descriptors have come that were of no use, and had to be closed. Relaxed: it only says where to be careful.
-  let hasWasted = Atomic<Bool>(false)
+  /// Descriptors have come that were of no use, and had to be closed: no more are let in while closing is behind.
+  let waste = WasteMark()
+  /// For as many there was no number when they were last tried to be had. Under the lock of the lane on which this end
+  /// receives: relaxed.
+  let lacking = Atomic<Int>(0)
   /// A doorbell was taken off the socket, or is about to be. Relaxed: see `Greeting`.
   let hasTakenPacket = Atomic<Bool>(false)
 

@@ -2,29 +2,31 @@ import CSupport
 import Glibc
 import SharedRing
 
-/// Why the ports of a message could not be received.
+/// Why what comes with a message could not be received.
 enum ArrivalError: Error {
   /// The channel is to be trusted no more.
   case violation(String)
   /// Only this message suffers.
   case message(MessageError)
-  /// They are still on the socket: the system lacks what it takes to hand them over (`nil`: see `SharedChannel.Front`). Try
-  /// again later.
+  /// It is still on the socket: the system lacks what it takes to hand it over (`nil`: see `SharedChannel.Front`). Try again
+  /// later.
   case blocked(SystemError?)
 }
 
 extension SharedChannel {
-  /// Takes the packet that belongs to a record with `count` ports off the socket, where it was seen. Under the receiving
-  /// lane's lock.
+  /// Takes the packet that belongs to a record which announces `cargo` off the socket, where it was seen. Under the
+  /// receiving lane's lock.
   ///
-  /// Descriptors that do not become ports are closed, whatever happens.
-  func receivePorts(count: Int, options: ChannelOptions, loop: EventLoop) -> Result<[MessagePort], ArrivalError> {
-    var words = [UInt64](repeating: 0, count: TransferPacket.byteCount(ports: count) / 8)
-    var fds = ReceivedDescriptors(capacity: 2 * count + 1)
+  /// Descriptors that nobody gets are closed, whatever happens.
+  func receive(
+    _ cargo: CargoCount, options: ChannelOptions, loop: EventLoop
+  ) -> Result<MessageCargo, ArrivalError> {
+    var words = [UInt64](repeating: 0, count: TransferPacket.byteCount(cargo) / 8)
+    var fds = ReceivedDescriptors(capacity: cargo.mostDescriptors)
     do throws(ArrivalError) {
-      try receivePacket(into: &words, &fds, count: count)
-      let travellers = try Self.travellers(words, count: count)
-      let file = try Self.takePartialFile(of: travellers, &fds, options: options)
+      try receivePacket(into: &words, &fds, cargo)
+      let travellers = try Self.travellers(words, count: cargo.ports)
+      let file = try Self.takePartialFile(of: travellers, &fds, descriptors: cargo.descriptors, options: options)
       var offset = 0
       var ports: [MessagePort] = []
       for traveller in travellers {
@@ -38,11 +40,14 @@ extension SharedChannel {
         }
         ports.append(try MessagePort.arrive(traveller, part, &fds, options: options, loop: loop))
       }
+      var descriptors: [Descriptor] = []
+      // Of these, nothing is asked: they may be anything.
+      while let fd = fds.take() { descriptors.append(Descriptor(received: fd, from: waste)) }
       crashPoint(.receivePortsMade)
-      return .success(ports)
+      return .success(MessageCargo(ports, descriptors))
     } catch {
       // What we lack ourselves is not the peer's fault.
-      if case .blocked = error {} else { hasWasted.store(true, ordering: .relaxed) }
+      if case .blocked = error {} else { waste.note() }
       return .failure(error)
     }
   }
@@ -61,12 +66,12 @@ extension SharedChannel {
 
   /// Takes the file that comes first if any port has a part of a message, once the descriptors were counted.
   private static func takePartialFile(
-    of travellers: [TravellingPort], _ fds: inout ReceivedDescriptors, options: ChannelOptions
+    of travellers: [TravellingPort], _ fds: inout ReceivedDescriptors, descriptors: Int, options: ChannelOptions
   ) throws(ArrivalError) -> PartialFile? {
     let parts = travellers.compactMap(\.partial)
-    let needed = 2 * travellers.count + (parts.isEmpty ? 0 : 1)
-    guard fds.left >= needed else { throw .violation("fewer descriptors than ports need") }
-    guard fds.left == needed else { throw .violation("more descriptors than ports need") }
+    let needed = 2 * travellers.count + (parts.isEmpty ? 0 : 1) + descriptors
+    guard fds.left >= needed else { throw .violation("fewer descriptors than were announced") }
+    guard fds.left == needed else { throw .violation("more descriptors than were announced") }
     guard !parts.isEmpty, let descriptor = fds.take() else { return nil }
     guard parts.allSatisfy({ $0.byteCount <= options.messageLimitBytes }) else {
       csupport_close_elsewhere(descriptor)
@@ -78,23 +83,67 @@ extension SharedChannel {
     return file
   }
 
-  /// Takes the packet at the front, which has to be that of `count` ports.
+  /// Takes the packet at the front, which has to be that of `cargo`.
+  ///
+  /// With a copy of the packet first, for which descriptors are had or not: the packet itself stays until they are here.
   private func receivePacket(
-    into words: inout [UInt64], _ fds: inout ReceivedDescriptors, count: Int
+    into words: inout [UInt64], _ fds: inout ReceivedDescriptors, _ cargo: CargoCount
   ) throws(ArrivalError) {
-    if hasWasted.load(ordering: .relaxed), csupport_closing_is_behind() { throw .blocked(nil) }
+    if waste.isSet, csupport_closing_is_behind() { throw .blocked(nil) }
+    // Since it has failed, not with what the peer has sent, of which a part would have to be closed each time.
+    let lacked = lacking.load(ordering: .relaxed)
+    if lacked > 0 { try checkFree(lacked) }
+    let copy = unsafe words.withUnsafeMutableBytes { bytes in unsafe socket.copy(into: bytes, &fds) }
+    switch copy {
+    case .packet(let packet) where packet.lacksDescriptors && !fds.isFull:
+      try Self.check(packet, words, cargo)
+      let hasPart = try Self.travellers(words, count: cargo.ports).contains { $0.partial != nil }
+      fds.closeAll()
+      waste.note()
+      try checkFree(2 * cargo.ports + cargo.descriptors + (hasPart ? 1 : 0))
+    case .packet(let packet):
+      crashPoint(.receivePacketCopied)
+      socket.drop()
+      crashPoint(.receivePacketTaken)
+      try Self.check(packet, words, cargo)
+      if packet.lacksDescriptors { throw .violation("more descriptors than were announced") }
+      return
+    case .short(let error): throw .blocked(error)
+    case .nothing, .ended: throw .violation(Self.isNotThePacket(of: cargo))
+    }
+    // There are enough, and yet they were not to be had: if that is so again, the message has to do without.
     let receipt = unsafe words.withUnsafeMutableBytes { bytes in unsafe socket.receive(into: bytes, &fds) }
     switch receipt {
     case .packet(let packet):
-      crashPoint(.receivePacketTaken)
-      guard packet.byteCount == TransferPacket.byteCount(ports: count), !packet.isTruncated,
-        words[0] == UInt64(TransferPacket.magic) | UInt64(count) << 32
-      else { throw .violation("not the packet of \(count) ports") }
-      if packet.lacksDescriptors { throw .message(.portsLost(expected: count)) }
+      try Self.check(packet, words, cargo)
+      if packet.lacksDescriptors {
+        throw .message(
+          cargo.descriptors == 0
+            ? .portsLost(expected: cargo.ports) : .descriptorsLost(expected: cargo.descriptors))
+      }
     // Our own trouble, not the peer's. The kernel says so before it takes the packet off the socket.
     case .short(let error): throw .blocked(error)
-    case .nothing, .ended: throw .violation("not the packet of \(count) ports")
+    case .nothing, .ended: throw .violation(Self.isNotThePacket(of: cargo))
     }
+  }
+
+  private static func check(
+    _ packet: PacketSocket.Packet, _ words: [UInt64], _ cargo: CargoCount
+  ) throws(ArrivalError) {
+    guard packet.byteCount == TransferPacket.byteCount(cargo), !packet.isTruncated,
+      words[0] == TransferPacket.firstWord(cargo)
+    else { throw .violation(isNotThePacket(of: cargo)) }
+  }
+
+  private static func isNotThePacket(of cargo: CargoCount) -> String {
+    "not the packet of \(cargo.ports) ports and \(cargo.descriptors) descriptors"
+  }
+
+  /// Throws unless so many descriptors can be had at this moment.
+  private func checkFree(_ count: Int) throws(ArrivalError) {
+    let result = csupport_descriptors_are_free(memory.fd, count)
+    lacking.store(result < 0 ? count : 0, ordering: .relaxed)
+    if result < 0 { throw .blocked(SystemError(call: "recvmsg", errno: -result)) }
   }
 }
 

@@ -30,18 +30,19 @@ extension SharedChannel {
   }
 }
 
-/// What announces itself by a record, and follows it through the socket: the ends of shared channels. It borrows the ports'
-/// descriptors.
+/// What announces itself by a record, and follows it through the socket: the ends of shared channels, and descriptors. It
+/// borrows all of them.
 struct OutgoingPacket: ~Copyable {
   private var words: [UInt64] = []
   private(set) var descriptors: [CInt] = []
   private var parts: [(bytes: OwnedBytes, filled: Int)] = []
   /// Closed with the packet, which the kernel has copied by then.
   private var partialFile: PartialFile?
-  private(set) var count = 0
+  private(set) var cargo: CargoCount
 
-  /// Describes the ends of shared channels, which nobody uses meanwhile.
-  init(of cores: [PortCore]) throws(PortError) {
+  /// Describes the ends of shared channels, and takes descriptors along. Nobody uses either meanwhile.
+  init(of cores: [PortCore], _ others: [Descriptor]) throws(PortError) {
+    cargo = CargoCount(ports: 0, descriptors: others.count)
     for core in cores { try core.describe(in: &self) }
     if !parts.isEmpty {
       do throws(SystemError) {
@@ -53,14 +54,15 @@ struct OutgoingPacket: ~Copyable {
       }
       crashPoint(.partMade)
     }
+    descriptors += others.map(\.number)
     crashPoint(.transferDescribed)
   }
 
-  var bytes: [UInt64] { [UInt64(TransferPacket.magic) | UInt64(count) << 32] + words }
+  var bytes: [UInt64] { [TransferPacket.firstWord(cargo)] + words }
 
   fileprivate mutating func add(_ port: TravellingPort, channel: SharedChannel, part: (bytes: OwnedBytes, filled: Int)?)
   {
-    count += 1
+    cargo.ports += 1
     words += port.words
     descriptors += [channel.descriptor, channel.memory.fd]
     if let part { parts.append(part) }

@@ -80,10 +80,13 @@ extension PortCore {
       }
     }
     crashPoint(.shared)
-    // Ports that waited in the channel are on their way now; their old objects stand for nothing.
-    for port in moved.lazy.flatMap(\.ports) {
-      _ = port.core.lifecycle.change(from: .departing, to: .detached)
-      port.core.takeApart(because: .detached)
+    // What waited in the channel is on its way now; its old objects stand for nothing.
+    for message in moved {
+      for port in message.ports {
+        _ = port.core.lifecycle.change(from: .departing, to: .detached)
+        port.core.takeApart(because: .detached)
+      }
+      for descriptor in message.descriptors { descriptor.leave()?.close() }
     }
     for lane in [outgoing, incoming] {
       guard let core = lane.state.withLock({ $0.receiving.receiver.core }) else { continue }
@@ -125,10 +128,11 @@ extension LocalQueue {
         default: preconditionFailure("a new ring without a reader refuses nothing: \(error)")
         }
       }
-      producer.publish(header.carrying(cores.count))
+      producer.publish(
+        header.carrying(CargoCount(ports: cores.count, descriptors: message.descriptors.count)))
       // Nobody else has the other end of the new socket, so it cannot be hung up.
       do throws(PortError) {
-        if !cores.isEmpty { _ = try channel.send(OutgoingPacket(of: cores)) }
+        if message.cargo != nil { _ = try channel.send(OutgoingPacket(of: cores, message.descriptors)) }
       } catch {
         throw .port(error)
       }

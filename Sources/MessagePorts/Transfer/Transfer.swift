@@ -2,19 +2,27 @@ import CSupport
 import Glibc
 import SharedRing
 
-// Posting a message with ports: the only operation that concerns several ports at once.
+// Posting a message with ports or descriptors: the only operation that concerns several ports at once.
 
 extension PortCore {
-  /// Posts a message that carries ports: either all of it happens, or nothing.
+  /// Without a list of descriptors, so that a plain post need not have one ready.
   @inline(never)
   func postWithPorts(_ bytes: RawSpan, _ ports: [MessagePort]) throws(PortError) {
-    try checkCount(of: ports)
+    try postWithCargo(bytes, ports, [])
+  }
+
+  /// Posts a message that carries something: either all of it happens, or nothing.
+  @inline(never)
+  func postWithCargo(
+    _ bytes: RawSpan, _ ports: [MessagePort], _ descriptors: [Descriptor]
+  ) throws(PortError) {
+    try Self.checkCount(of: ports, descriptors)
     guard bytes.byteCount <= options.messageLimitBytes else {
       throw .messageTooLarge(byteCount: bytes.byteCount, limit: options.messageLimitBytes)
     }
     let cores = ports.map(\.core)
     let payload = makePayloadIfLocal(bytes)
-    let departed = try transfer(bytes, payload, cores)
+    let departed = try transfer(bytes, payload, cores, descriptors)
     // Outside the lock: closing a port, or releasing what its handlers hold, may run any code.
     departed.finish(old: cores)
     crashPoint(.transferFinished)
@@ -22,11 +30,14 @@ extension PortCore {
   }
 
   private func transfer(
-    _ bytes: RawSpan, _ payload: MessagePayload?, _ cores: [PortCore]
+    _ bytes: RawSpan, _ payload: MessagePayload?, _ cores: [PortCore], _ descriptors: [Descriptor]
   ) throws(PortError) -> DepartedPorts {
     let peers = indicesOfPeers(in: cores)
-    while let core = try TransferLock.exclusively({ () throws(PortError) in try begin(cores, peers) }) {
-      TransferLock.wait { core.isInTransfer }
+    while let other = try TransferLock.exclusively({ () throws(PortError) in try begin(cores, peers, descriptors) }) {
+      switch other {
+      case .port(let core): TransferLock.wait { core.isInTransfer }
+      case .descriptor(let descriptor): TransferLock.wait { descriptor.isDeparting }
+      }
     }
     crashPoint(.transferListed)
     // Operations that saw the ports open are over once their lanes could be locked, and so is a long post on this port.
@@ -37,9 +48,13 @@ extension PortCore {
     let result: Result<DepartedPorts, PortError>
     do throws(PortError) {
       let departed = try TransferLock.exclusively { () throws(PortError) in
-        try transferLocallyOrShare(bytes, payload, cores)
+        try transferLocallyOrShare(bytes, payload, cores, descriptors)
       }
-      if let departed { result = .success(departed) } else { result = .success(try postShared(bytes, cores)) }
+      if let departed {
+        result = .success(departed)
+      } else {
+        result = .success(try postShared(bytes, cores, descriptors))
+      }
     } catch {
       for core in cores { core.outgoing.state.withLock { $0.sending.producer.sayInMessage(false) } }
       result = .failure(error)
@@ -47,6 +62,8 @@ extension PortCore {
     let state: PortLifecycle.State = if case .success = result { .detached } else { .open }
     TransferLock.end {
       for core in cores { _ = core.lifecycle.change(from: .departing, to: state) }
+      // Those that were posted have nothing any more.
+      for descriptor in descriptors { descriptor.stay() }
       carried.wrappingSubtract(1, ordering: .relaxed)
     }
     if case .failure = result { for core in cores { core.goOnAfterRefusal() } }
@@ -62,13 +79,28 @@ extension PortCore {
   /// Returns once no thread sends the ports of a message posted here. Not with a lane locked.
   func waitForPacket() { TransferLock.wait { outgoing.state.withLock { $0.sending.isPacketUnderWay } } }
 
-  /// Marks the ports as departing. Returns a port if what becomes of it, in a transfer that is under way, has to be known
-  /// first; nothing has changed then.
-  private func begin(_ cores: [PortCore], _ peers: [Int]) throws(PortError) -> PortCore? {
+  private enum Departing: Sendable {
+    case port(PortCore)
+    case descriptor(Descriptor)
+  }
+
+  /// Marks what is listed as departing. Returns a port or a descriptor if what becomes of it, in a transfer that is under
+  /// way, has to be known first; nothing has changed then.
+  private func begin(
+    _ cores: [PortCore], _ peers: [Int], _ descriptors: [Descriptor]
+  ) throws(PortError) -> Departing? {
     try checkTransferList(cores, peers)
-    if lifecycle.state == .departing { return self }
-    if let core = cores.first(where: \.isInTransfer) { return core }
+    try Self.check(descriptors)
+    if lifecycle.state == .departing { return .port(self) }
+    if let core = cores.first(where: \.isInTransfer) { return .port(core) }
+    if let descriptor = descriptors.first(where: \.isDeparting) { return .descriptor(descriptor) }
     try Self.depart(cores)
+    do throws(PortError) {
+      try Self.depart(descriptors)
+    } catch {
+      for core in cores { _ = core.lifecycle.change(from: .departing, to: .open) }
+      throw error
+    }
     carried.wrappingAdd(1, ordering: .relaxed)
     return nil
   }
@@ -76,13 +108,13 @@ extension PortCore {
   /// `nil`: the message is for another process. The ports' channels are shared then, and what is left to do concerns the
   /// lane of this port alone.
   private func transferLocallyOrShare(
-    _ bytes: RawSpan, _ payload: MessagePayload?, _ cores: [PortCore]
+    _ bytes: RawSpan, _ payload: MessagePayload?, _ cores: [PortCore], _ descriptors: [Descriptor]
   ) throws(PortError) -> DepartedPorts? {
     let isForAnotherProcess = try outgoing.state.withLock { (lane) throws(PortError) -> Bool in
       try lifecycle.checkUsable()
       return lane.sending.transport.channel != nil && !lane.sending.audience.isGone
     }
-    guard isForAnotherProcess else { return try transferLocally(bytes, payload, cores) }
+    guard isForAnotherProcess else { return try transferLocally(bytes, payload, cores, descriptors) }
     try share(cores, for: bytes.byteCount)
     return nil
   }
@@ -104,20 +136,37 @@ extension PortCore {
 
   /// Throws what is wrong with the list alone, or with this port: found before user code runs that encodes a value, and
   /// looked at again when the message is posted.
-  func check(transfer ports: [MessagePort]) throws(PortError) {
-    if ports.isEmpty { return }
-    try checkCount(of: ports)
+  func check(transfer ports: [MessagePort], descriptors: [Descriptor] = []) throws(PortError) {
+    if ports.isEmpty, descriptors.isEmpty { return }
+    try Self.checkCount(of: ports, descriptors)
     let cores = ports.map(\.core)
     let peers = indicesOfPeers(in: cores)
     try TransferLock.exclusively { () throws(PortError) in
       try lifecycle.checkUsable()
       try checkTransferList(cores, peers)
+      try Self.check(descriptors)
     }
   }
 
-  private func checkCount(of ports: [MessagePort]) throws(PortError) {
+  private static func checkCount(of ports: [MessagePort], _ descriptors: [Descriptor]) throws(PortError) {
     guard ports.count <= MessagePort.maximumPortsPerMessage else {
       throw .tooManyPorts(count: ports.count, limit: MessagePort.maximumPortsPerMessage)
+    }
+    guard CargoCount(ports: ports.count, descriptors: descriptors.count).fitsInPacket else {
+      let taken = CargoCount(ports: ports.count).mostDescriptors
+      throw .tooManyDescriptors(
+        count: descriptors.count, limit: MessagePort.maximumDescriptorsPerMessage - taken)
+    }
+  }
+
+  private static func check(_ descriptors: [Descriptor]) throws(PortError) {
+    if descriptors.isEmpty { return }
+    var seen = Set<ObjectIdentifier>()
+    for (index, descriptor) in descriptors.enumerated() {
+      if let problem = descriptor.problem { throw .invalidDescriptor(index: index, problem) }
+      guard seen.insert(ObjectIdentifier(descriptor)).inserted else {
+        throw .invalidDescriptor(index: index, .isListedTwice)
+      }
     }
   }
 
@@ -155,6 +204,13 @@ extension PortCore {
     }
   }
 
+  private static func depart(_ descriptors: [Descriptor]) throws(PortError) {
+    for (index, descriptor) in descriptors.enumerated() where !descriptor.depart() {
+      for earlier in descriptors[..<index] { earlier.stay() }
+      throw .invalidDescriptor(index: index, descriptor.problem ?? .isInUse)
+    }
+  }
+
   // MARK: To this process
 
   /// A copy of a message that stays in this process, as it seems now: nobody has to wait for it. What is wrong is found
@@ -168,7 +224,7 @@ extension PortCore {
   }
 
   private func transferLocally(
-    _ bytes: RawSpan, _ prepared: MessagePayload?, _ cores: [PortCore]
+    _ bytes: RawSpan, _ prepared: MessagePayload?, _ cores: [PortCore], _ descriptors: [Descriptor]
   ) throws(PortError) -> DepartedPorts {
     let isForItself = peerWaits(in: cores)
     return try outgoing.state.withLock { (lane) throws(PortError) -> DepartedPorts in
@@ -180,9 +236,10 @@ extension PortCore {
         if let prepared { payload = prepared } else { payload = try .copy(of: bytes) }
       }
       var departed = DepartedPorts()
-      let successors = cores.map { $0.handOver(&departed.toOldOwners) }
+      let successors = MessageCargo(
+        cores.map { $0.handOver(&departed.toOldOwners) }, descriptors.map { $0.moveOn() })
       if let payload {
-        departed.toReceiver = lane.appendLocally(QueuedMessage(payload: payload, ports: successors))
+        departed.toReceiver = lane.appendLocally(QueuedMessage(payload: payload, cargo: successors))
       } else {
         departed.discarded = successors
       }
@@ -229,28 +286,32 @@ extension PortCore {
     }
   }
 
-  private func postShared(_ bytes: RawSpan, _ cores: [PortCore]) throws(PortError) -> DepartedPorts {
-    let packet = try OutgoingPacket(of: cores)
+  private func postShared(
+    _ bytes: RawSpan, _ cores: [PortCore], _ descriptors: [Descriptor]
+  ) throws(PortError) -> DepartedPorts {
+    let packet = try OutgoingPacket(of: cores, descriptors)
     let wasTaken = try announceAndSend(bytes, packet)
     var departed = DepartedPorts()
     if wasTaken {
       departed.isInAnotherProcess = true
+      departed.sent = descriptors.compactMap { $0.leave() }
     } else {
-      // The receiver turned out to be gone: the message is discarded, and its ports close.
-      departed.discarded = cores.map { $0.handOver(&departed.toOldOwners) }
+      // The receiver turned out to be gone: the message is discarded, and what it carries closes.
+      departed.discarded = MessageCargo(
+        cores.map { $0.handOver(&departed.toOldOwners) }, descriptors.map { $0.moveOn() })
     }
     return departed
   }
 }
 
 extension PortCore {
-  /// Puts the message on the ring and its ports on the socket. `false`: nobody will ever receive it.
+  /// Puts the message on the ring and what it carries on the socket. `false`: nobody will ever receive it.
   ///
   /// The record comes first: so the receiver knows a packet that nobody has announced. The packet is sent without the lane's
   /// lock: where many descriptors are in flight, the kernel makes their sender wait until it has looked for cycles. Nobody
   /// can post meanwhile, because the producer is here.
   private func announceAndSend(_ bytes: RawSpan, _ packet: borrowing OutgoingPacket) throws(PortError) -> Bool {
-    guard var announcement = try announce(bytes, portCount: packet.count) else { return false }
+    guard var announcement = try announce(bytes, cargo: packet.cargo) else { return false }
     do throws(PortError) {
       announcement.isSent = try announcement.channel.send(packet)
       if announcement.isSent { crashPoint(.transferSent) }
@@ -265,11 +326,11 @@ extension PortCore {
   }
 
   /// Publishes the record, and takes the producer out of the lane. `nil`: nobody will ever receive the message.
-  private func announce(_ bytes: RawSpan, portCount: Int) throws(PortError) -> Announcement? {
+  private func announce(_ bytes: RawSpan, cargo: CargoCount) throws(PortError) -> Announcement? {
     while true {
       let step = try outgoing.state.withLock { (lane) throws(PortError) -> sending AnnouncementStep in
         try lifecycle.checkUsable()
-        return try lane.sending.announce(bytes, portCount: portCount)
+        return try lane.sending.announce(bytes, cargo: cargo)
       }
       switch consume step {
       case .announced(let announcement): return announcement
@@ -307,7 +368,7 @@ extension SendingHalf {
   /// Another thread sends the ports of a message that is announced, and has the producer.
   var isPacketUnderWay: Bool { transport.channel != nil && !producer.isAttached }
 
-  fileprivate mutating func announce(_ bytes: RawSpan, portCount: Int) throws(PortError) -> AnnouncementStep {
+  fileprivate mutating func announce(_ bytes: RawSpan, cargo: CargoCount) throws(PortError) -> AnnouncementStep {
     guard case .ring(let channel) = transport, !audience.isGone else { return .nobodyReceives }
     if isPacketUnderWay { return .packetUnderWay }
     let header: RecordHeader
@@ -318,7 +379,7 @@ extension SendingHalf {
       return .nobodyReceives
     }
     crashPoint(.transferStaged)
-    producer.publish(header.carrying(portCount))
+    producer.publish(header.carrying(cargo))
     crashPoint(.transferAnnounced)
     return .announced(Announcement(producer: takeProducer(), channel: channel))
   }
@@ -336,15 +397,17 @@ extension SendingHalf {
   }
 }
 
-/// What is left of ports that have moved on, to be released without any lock.
+/// What is left of what has moved on, to be released without any lock.
 struct DepartedPorts: Sendable {
-  /// The ports of a message that was discarded: dropping them closes them.
-  var discarded: [MessagePort] = []
+  /// What came with a message that was discarded: dropping it closes all of it.
+  var discarded: MessageCargo?
   /// What those who waited at ports that stayed in this process have to hear.
   var toOldOwners = AfterLock.none
   var toReceiver = AfterLock.none
   /// The ports' rings and sockets are somebody else's now: ours can go.
   var isInAnotherProcess = false
+  /// So are these descriptors.
+  var sent: [SentDescriptor] = []
 
   func finish(old cores: [PortCore]) {
     for core in cores {
@@ -352,6 +415,7 @@ struct DepartedPorts: Sendable {
       core.waitForCallToBegin()
       if isInAnotherProcess { core.takeApart(because: .detached) }
     }
+    for descriptor in sent { descriptor.close() }
     toOldOwners.perform()
     toReceiver.perform()
   }

@@ -1,9 +1,9 @@
 import CSupport
 import SharedRing
 
-/// What travels through a channel's socket when ports do: one packet for each message that carries ports.
+/// What travels through a channel's socket: one packet for each message that carries ports or descriptors.
 ///
-///     | magic, 4 B | number of ports, 4 B | then for each port 16 words of 8 bytes:
+///     | magic, 4 B | number of ports, 2 B | number of descriptors, 2 B | then for each port 16 words of 8 bytes:
 ///     |  0 which end (bit 0), a partial message follows (bit 8), its peer broke the protocol (bit 9)
 ///     |  1 queue limit, all ones: none      2 message limit
 ///     |  3 … 7   the outgoing lane's position: segment offset, capacity, cursor, position, segment's position
@@ -11,19 +11,24 @@ import SharedRing
 ///     | 13 a partially received message: its size   14 how much of it has come   15 zero
 ///
 /// and with it the descriptor of a memory file, if any port has a partial message (see ``PartialFile``), then for each port
-/// those of its socket and of its memory. The kernel delivers the packet whole or not at all.
+/// those of its socket and of its memory, and then the message's descriptors, of which nothing is said. The kernel delivers
+/// the packet whole or not at all.
 ///
 /// The record that announces the packet is committed before it is sent; see ``RecordReader``.
 ///
 /// A packet of a single byte is a doorbell: it wakes a receiver that sleeps on the socket, and says nothing else.
 enum TransferPacket {
   static let doorbell: UInt8 = 1
-  static let magic: UInt32 = 0x5450_4d01
+  static let magic: UInt32 = 0x5450_4d02
   static let headerBytes = 8
   static let wordsPerPort = 16
   static let bytesPerPort = wordsPerPort * 8
 
-  static func byteCount(ports: Int) -> Int { headerBytes + ports * bytesPerPort }
+  static func byteCount(_ cargo: CargoCount) -> Int { headerBytes + cargo.ports * bytesPerPort }
+
+  static func firstWord(_ cargo: CargoCount) -> UInt64 {
+    UInt64(magic) | UInt64(cargo.ports) << 32 | UInt64(cargo.descriptors) << 48
+  }
 }
 
 /// One port as it travels: what is not in its memory.

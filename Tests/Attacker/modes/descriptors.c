@@ -11,7 +11,7 @@ enum { KEPT = 256 };
 static int far_ends[KEPT], kept;
 
 /// A socket that its last owner closes for 20 s; -1 if there is no network here.
-static int lingering(void) {
+int lingering(void) {
   struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   socklen_t length = sizeof address;
   int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), small = 2048;
@@ -44,7 +44,7 @@ static void *close_on_thread(void *fd) {
 }
 
 /// Closes what was sent, for which the victim may have been quicker: then it is this process that waits.
-static void leave(int fd, bool isSent) {
+void leave(int fd, bool isSent) {
   pthread_t thread;
   if (fd < 0) return;
   if (isSent && pthread_create(&thread, NULL, close_on_thread, (void *)(intptr_t)fd) == 0) {

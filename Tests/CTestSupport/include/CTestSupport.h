@@ -90,6 +90,9 @@ int ctest_move_sleepers(void *from, void *to);
 /// Gives back what the heap keeps for later.
 static inline void ctest_trim_heap(void) { malloc_trim(0); }
 
+/// A pipe that never blocks, close-on-exec. Returns 0 or -errno.
+int ctest_pipe(int *reader, int *writer);
+
 /// Adds seals to a file. Returns 0 or -errno.
 int ctest_add_seals(int fd, int seals);
 

@@ -6,7 +6,7 @@ enum EnvelopeFuzz {
   static func run(_ input: inout FuzzInput) {
     let bytes = Array(input.rest())
     guard let payload = unsafe MessagePayload(copying: bytes.span.bytes) else { return }
-    guard let (name, body) = NamedEnvelope.open(MessageEvent(payload: payload, ports: [])) else { return }
+    guard let (name, body) = NamedEnvelope.open(MessageEvent(payload: payload, cargo: nil)) else { return }
     demand(name.utf8.count <= Connection.maximumNameBytes, "a name of \(name.utf8.count) bytes")
     demand(body.byteCount == bytes.count - 2 - name.utf8.count, "\(body.byteCount) bytes behind \(name)")
     // There is one way to write it.

@@ -1,9 +1,10 @@
 import CSupport
 import Dispatch
+import Glibc
 @testable import MessagePorts
 @testable import SharedRing
 
-/// A port that receives ports from a peer which chooses every word of the packets and every descriptor; what arrives is
+/// A port that receives ports and descriptors from a peer which chooses every word of the packets and every descriptor; what arrives is
 /// used, with memory that the peer goes on writing to.
 enum TransferFuzz {
   private static let zoo = DescriptorZoo()
@@ -34,6 +35,8 @@ enum TransferFuzz {
     case packet, rawPacket, doorbell, record, fragments, scribble, scribbleFar, post
     // The victim, and its ports.
     case take, use, pass, drop, drain
+    // With descriptors: the peer, twice, and the victim.
+    case packetWithDescriptors, recordWithDescriptors, passDescriptors
   }
 
   static func run(_ input: inout FuzzInput) {
@@ -53,7 +56,11 @@ enum TransferFuzz {
     // A peer that goes on for longer does the same again.
     for _ in 0..<64 where !input.isAtEnd {
       switch Step.allCases[input.below(Step.allCases.count)] {
-      case .packet: peer.sendPacket(&input)
+      case .packet: peer.sendPacket(&input, ports: 1 + input.below(4))
+      case .packetWithDescriptors: peer.sendPacket(&input, ports: input.below(3), descriptors: 1 + input.below(8))
+      case .recordWithDescriptors:
+        peer.put(.message, 8, ports: input.below(3), descriptors: Int(input.byte()))
+      case .passDescriptors: victim.passDescriptors()
       case .rawPacket:
         let fds = peer.descriptors(input.below(8), &input)
         carrier.sockets.send(Array(input.take(input.below(256))), fds)
@@ -83,8 +90,11 @@ enum TransferFuzz {
   private struct Peer {
     var offset = 0
 
-    mutating func put(_ kind: RecordHeader.Kind, _ byteCount: Int, ports: Int, first: UInt64 = 0) {
-      let header = RecordHeader(kind: kind, byteCount: byteCount, portCount: ports)
+    mutating func put(
+      _ kind: RecordHeader.Kind, _ byteCount: Int, ports: Int, descriptors: Int = 0, first: UInt64 = 0
+    ) {
+      let cargo = CargoCount(ports: ports, descriptors: descriptors)
+      let header = RecordHeader(kind: kind, byteCount: byteCount).carrying(cargo)
       let end = offset + RecordHeader.recordBytes(payloadBytes: byteCount)
       guard end < carrier.memory.memory.laneCapacity else { return }
       let data = carrier.memory.data
@@ -99,9 +109,8 @@ enum TransferFuzz {
     }
 
     /// A correct packet, except for what the input changes: words, descriptors, the header, its length.
-    func sendPacket(_ input: inout FuzzInput) {
-      let count = 1 + input.below(4)
-      var words = [UInt64(TransferPacket.magic) | UInt64(count) << 32]
+    func sendPacket(_ input: inout FuzzInput, ports count: Int, descriptors: Int = 0) {
+      var words = [TransferPacket.firstWord(CargoCount(ports: count, descriptors: descriptors))]
       var fds: [CInt] = []
       for _ in 0..<count {
         let place = LanePosition(
@@ -115,6 +124,7 @@ enum TransferFuzz {
           ).words
         fds += [zoo.fd(DescriptorZoo.socketIndex), zoo.fd(DescriptorZoo.memoryIndex)]
       }
+      for _ in 0..<descriptors { fds.append(zoo.fd(Int(input.byte()))) }
       for _ in 0..<input.below(8) { words[Int(input.byte()) % words.count] = input.word() }
       for _ in 0..<input.below(4) {
         let index = Int(input.byte())
@@ -135,6 +145,7 @@ enum TransferFuzz {
     let lane = Lane(
       options, records: RecordReader(RingConsumer(memory: carrier.memory.memory, lane: 0)), channel: carrier.channel)
     var ports: [MessagePort] = []
+    var descriptors: [Descriptor] = []
     var isOver = false
 
     mutating func take() {
@@ -150,6 +161,8 @@ enum TransferFuzz {
           blackHole(event.bytes.reduce(0, &+))
           for port in event.ports { check(port) }
           ports += event.ports.prefix(16)
+          for descriptor in event.descriptors { check(descriptor) }
+          descriptors += event.descriptors.prefix(4)
         }
       }
     }
@@ -166,6 +179,30 @@ enum TransferFuzz {
       }
       demand(channels.contains { $0 != nil }, "a port without a channel")
       demand((0...1).contains(port.core.end), "end \(port.core.end)")
+    }
+
+    /// Of its own, and nobody else's.
+    private func check(_ descriptor: Descriptor) {
+      let flags = try? descriptor.withDescriptor { $0 < 3 ? -1 : fcntl($0, F_GETFD) }
+      demand(flags == FD_CLOEXEC, "a descriptor that is none")
+    }
+
+    /// To another process, which is this one again.
+    mutating func passDescriptors() {
+      guard !descriptors.isEmpty, let pair = try? SharedChannel.makePair(options: options) else { return }
+      let near = MessagePort(PortCore(newChannel: pair.0, end: 0, options: options, loop: loop))
+      let far = MessagePort(PortCore(newChannel: pair.1, end: 1, options: options, loop: loop))
+      do throws(PortError) { try near.postMessage(bytes: [1, 2, 3], descriptors: descriptors) } catch {
+        switch error {
+        case .system, .transferQueueFull: return
+        default: fatalError("passing on: \(error)")
+        }
+      }
+      demand(descriptors.allSatisfy { !$0.isOpen }, "passed on, and still here")
+      guard case .message(let event)? = try? far.tryReceive() else { fatalError("they have not arrived") }
+      demand(event.descriptors.count == descriptors.count, "another number of them")
+      descriptors = event.descriptors
+      for descriptor in descriptors { check(descriptor) }
     }
 
     /// As the loop does when the socket is readable.
@@ -267,6 +304,23 @@ extension TransferFuzz {
             use(&w)
           })
       }
+    }
+    // Every kind of descriptor as one that travels, with and without a port.
+    for fd in 0..<zoo.count {
+      seeds.append(
+        SeedWriter.make { w in
+          w.byte(Step.packetWithDescriptors.rawValue)
+          w.byte(fd % 2)
+          w.byte(1)
+          w.byte(fd)
+          w.byte(fd)
+          for _ in 0..<4 { w.byte(0) }
+          w.byte(Step.recordWithDescriptors.rawValue)
+          w.byte(fd % 2)
+          w.byte(2)
+          w.byte(Step.take.rawValue)
+          w.byte(Step.passDescriptors.rawValue)
+        })
     }
     // A partial message, in a file or not; a peer that broke the protocol; the other end.
     for (flags, fd) in [(0x101, 13), (0x101, 14), (0x101, 17), (0x101, 5), (0x201, 0), (0, 0)] as [(UInt64, Int)] {

@@ -9,6 +9,8 @@ public enum Metric: String, Codable, Sendable, CaseIterable {
   case creation = "create_per_s"
   case transfer = "transfer_reply_per_s"
   case pipelinedTransfer = "transfer_pipelined_per_s"
+  case descriptor = "descriptor_reply_per_s"
+  case pipelinedDescriptor = "descriptor_pipelined_per_s"
   case memory = "idle_port_bytes"
   case manyPorts = "cost_vs_one_port"
   case instructions = "instructions_per_msg"
@@ -16,7 +18,8 @@ public enum Metric: String, Codable, Sendable, CaseIterable {
   public var unit: String {
     switch self {
     case .pollingRoundTrip, .sleepingRoundTrip, .sleepingRoundTripOnOneCore: "ns"
-    case .messages, .codable, .creation, .transfer, .pipelinedTransfer: "1/s"
+    case .messages, .codable, .creation, .transfer, .pipelinedTransfer, .descriptor, .pipelinedDescriptor:
+      "1/s"
     case .bytes: "B/s"
     case .memory: "B"
     case .manyPorts: "1"

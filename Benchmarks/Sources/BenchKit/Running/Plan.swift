@@ -4,7 +4,7 @@ public enum Plan {
   public static func cells(peers: Bool, only: String?) -> [Cell] {
     let all =
       oneWaySizes.map(oneWay) + roundTripSizes.map(pollingRoundTrip) + sleeping + [codable, creation] + transfers
-      + [manyPorts] + memory
+      + descriptors + [manyPorts] + memory
     return all.filter { cell in
       guard let only else { return true }
       let name =
@@ -221,6 +221,29 @@ public enum Plan {
       title: "ports transferred, \(isPipelined ? "64 under way" : "one at a time")\(name.isEmpty ? "" : ", \(name)")",
       contenders: contenders, limit: .measured([isPipelined ? "socketpair_memfd_passed" : "socketpair_passed"]),
       dependsOnDistance: placement != .oneCore)
+  }
+
+  /// Beside the same sockets passed by bare calls.
+  private static let descriptors: [Cell] = [
+    descriptorCell(.descriptor, "transfer_reply_per_s"), descriptorCell(.pipelinedDescriptor, "transfer_pipelined_per_s"),
+  ]
+
+  private static func descriptorCell(_ metric: Metric, _ program: String) -> Cell {
+    let isPipelined = metric == .pipelinedDescriptor
+    let under = isPipelined ? "64 under way" : "one at a time, both sides sleep"
+    func ours(_ variant: String, _ receive: Job.Receive) -> Contender {
+      let job = Job("descriptors").with {
+        $0.looksAround = isPipelined
+        $0.batch = isPipelined ? 64 : 1
+        $0.receive = receive
+      }
+      let note = "socket pair made, one end posted as a descriptor, answered by one byte, both ends closed; \(under)"
+      return .ours(OurCase(tier: .port, variant: variant, job: job, note: note))
+    }
+    return Cell(
+      metric: metric, size: nil, title: "descriptors posted, \(isPipelined ? "64 under way" : "one at a time")",
+      contenders: [limit(program, "socketpair_passed"), ours("", .blocking), ours("handler there", .handler)],
+      limit: .measured(["socketpair_passed"]))
   }
 
   /// 10,000, if enough descriptors are allowed: a port takes two in each process, and two more while it is on its way,

@@ -1,0 +1,52 @@
+// Named messages that carry descriptors.
+
+extension Connection {
+  /// Posts an encoded value under a name, with descriptors; see ``MessagePort/postMessage(_:transfer:descriptors:)``.
+  ///
+  /// - Throws: ``PortError/invalidOption(_:)`` for a name that is too long, and what a port throws.
+  public func postMessage<Value: Encodable>(
+    _ name: String, _ value: Value, transfer ports: [MessagePort] = [], descriptors: [Descriptor]
+  ) throws(PortError) {
+    try port.core.check(transfer: ports, descriptors: descriptors)
+    let bytes: [UInt8]
+    do { bytes = try MessageCoders.current.encode(value) } catch { throw .encodingFailed(error) }
+    try unsafe post(name, bytes.span.bytes, ports, descriptors)
+  }
+
+  /// Posts a message under a name that has no content but what it carries; see
+  /// ``MessagePort/postMessage(_:transfer:descriptors:)``.
+  public func postMessage(
+    _ name: String, transfer ports: [MessagePort] = [], descriptors: [Descriptor]
+  ) throws(PortError) {
+    try post(name, RawSpan(), ports, descriptors)
+  }
+
+  /// Posts bytes under a name, with descriptors; see ``MessagePort/postMessage(_:transfer:descriptors:)``.
+  public func postMessage(
+    _ name: String, bytes: RawSpan, transfer ports: [MessagePort] = [], descriptors: [Descriptor]
+  ) throws(PortError) {
+    try post(name, bytes, ports, descriptors)
+  }
+
+  /// Posts bytes under a name, with descriptors; see ``MessagePort/postMessage(_:transfer:descriptors:)``.
+  public func postMessage(
+    _ name: String, bytes: [UInt8], transfer ports: [MessagePort] = [], descriptors: [Descriptor]
+  ) throws(PortError) {
+    try unsafe post(name, bytes.span.bytes, ports, descriptors)
+  }
+
+  /// Posts a plain value under a name, with descriptors; see ``MessagePort/postMessage(bitwise:transfer:)``.
+  public func postMessage<Value: PlainValue>(
+    _ name: String, bitwise value: Value, transfer ports: [MessagePort] = [], descriptors: [Descriptor]
+  ) throws(PortError) {
+    _ = Value.layout
+    try unsafe withUnsafeBytes(of: value) { (bytes) throws(PortError) in
+      try unsafe post(name, bytes.bytes, ports, descriptors)
+    }
+  }
+}
+
+extension ConnectionEvent {
+  /// See ``MessageEvent/descriptors``.
+  public var descriptors: [Descriptor] { message.descriptors }
+}
