@@ -8,7 +8,7 @@ import CSupport
 package enum RingLayout {
   package static var magic: UInt64 { 0x5452_4f50_4753_4d01 }  // "\x01MSGPORT", little-endian
   /// Both sides must have the same; it changes with every incompatible change of memory, records or packets.
-  package static var version: UInt32 { 2 }
+  package static var version: UInt32 { 3 }
 
   @inlinable package static var pageBytes: Int { 4096 }
   @inlinable package static var headerBytes: Int { CSUPPORT_CHANNEL_HEADER_BYTES }

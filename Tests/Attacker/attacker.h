@@ -46,7 +46,7 @@ enum { AWAKE, ASLEEP_ON_WORD, ASLEEP_ON_SOCKET, POLLING };
 #define HELLO_MAGIC 0x4f4c4c4548504d01
 #define WELCOME_MAGIC 0x4d4f434c45574d01
 #define PORTS_MAGIC 0x54504d01
-#define VERSION 2
+#define VERSION 3
 
 /// The seals that a channel's memory has, with one against execution where the kernel knows it.
 #define SEALED (F_SEAL_SHRINK | F_SEAL_SEAL)

@@ -14,6 +14,7 @@ let connectionRoles: [String: Role] = [
   "postAndExit": postAndExit,
   "receiveFirst": { _, parent in try parent.receive(timeout: patience).ports[0].postMessage(bitwise: UInt64(5)) },
   "spawnThisProgram": spawnThisProgram,
+  "serve": { _, parent in RequestService.serve(parent) },
   "silent": { _, _ in },
 ]
 

@@ -10,7 +10,7 @@ public final class HandMadePeer: Sendable {
   public static let magic: UInt64 = 0x5452_4f50_4753_4d01
   public static let helloMagic: UInt64 = 0x4f4c_4c45_4850_4d01
   public static let welcomeMagic: UInt64 = 0x4d4f_434c_4557_4d01
-  public static let version: UInt64 = 2
+  public static let version: UInt64 = 3
   /// What fits beside the header in one page.
   public static let laneCapacity: UInt64 = 1536
 

@@ -1,0 +1,51 @@
+/// Makes the bytes of a reply.
+typealias RequestHandler = @Sendable (RequestContext) async throws -> [UInt8]
+
+/// What a request's handler is given besides the question.
+///
+/// Thread safety: a value whose members may be used from any thread.
+public struct RequestContext: Sendable {
+  /// The request's name.
+  public let name: String
+  /// The connection that it came by. The handler may ask the other side something in turn.
+  public let connection: Connection
+  /// The ports that came with it, in the order of the asker's list. Whatever the handler does not keep closes.
+  public let ports: [MessagePort]
+  let message: MessageEvent
+  let number: UInt64
+
+  init(_ envelope: NamedEnvelope, over connection: Connection) {
+    name = envelope.name
+    self.connection = connection
+    ports = envelope.body.ports
+    message = envelope.body
+    number = envelope.number
+  }
+
+  private init(_ context: RequestContext, ports: [MessagePort]) {
+    (name, connection, message, number) = (context.name, context.connection, context.message, context.number)
+    self.ports = ports
+  }
+
+  /// Without the port that stands for the stream itself.
+  var withoutFirstPort: RequestContext { RequestContext(self, ports: Array(ports.dropFirst())) }
+
+  /// The question's bytes, copied.
+  public var bytes: [UInt8] { message.bytes }
+
+  /// Calls `body` with the question's bytes, without copying them.
+  public func withBytes<Result: ~Copyable, Failure: Error>(
+    _ body: (RawSpan) throws(Failure) -> Result
+  ) throws(Failure) -> Result { try message.withBytes(body) }
+
+  /// Sends ports along with the reply, behind those of earlier calls.
+  ///
+  /// They are detached once the reply is posted. If they cannot travel, or the handler throws, there is no reply, and they
+  /// stay here; the asker is told. Without effect after the handler has returned.
+  public func transfer(_ ports: [MessagePort]) {
+    // What is too late is released without the lock.
+    withExtendedLifetime(ports) {
+      _ = connection.requests.state.withLock { $0.served.addPorts(ports, to: number) }
+    }
+  }
+}
