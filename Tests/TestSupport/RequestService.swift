@@ -73,12 +73,12 @@ public final class RequestService: Sendable {
       registration.onRequest("ask back", of: Int.self) { depth, context in
         depth == 0 ? 0 : try await context.connection.request("ask back", depth - 1, as: Int.self) + 1
       }
+      registration.onRequest(bytes: "echo") { context in
+        context.transfer(context.ports)
+        return context.bytes
+      }
+      service.registerStreams(&registration)
     }
-    connection.onRequest(bytes: "echo") { context in
-      context.transfer(context.ports)
-      return context.bytes
-    }
-    service.serveStreams(connection)
   }
 
   private func registerOutcomes(_ registration: inout Connection.Registration) {
@@ -123,25 +123,25 @@ public final class RequestService: Sendable {
     }
   }
 
-  private func serveStreams(_ connection: Connection) {
-    connection.onStream("count", of: Int.self) { count, writer in
+  private func registerStreams(_ registration: inout Connection.Registration) {
+    registration.onStream("count", of: Int.self) { count, writer in
       for number in 0..<count { try await writer.send(number) }
     }
-    connection.onStream("count and finish", of: Int.self) { count, writer in
+    registration.onStream("count and finish", of: Int.self) { count, writer in
       for number in 0..<count { try await writer.send(number) }
       writer.finish()
       do { try await writer.send(-1) } catch { try writer.context?.connection.postMessage("refused", "\(error)") }
     }
-    connection.onStream("count and refuse", of: Int.self) { count, writer in
+    registration.onStream("count and refuse", of: Int.self) { count, writer in
       for number in 0..<count { try await writer.send(number) }
       throw Typed.code(count)
     }
-    connection.onStream("count and fall", of: Int.self) { count, writer in
+    registration.onStream("count and fall", of: Int.self) { count, writer in
       for number in 0..<count { try await writer.send(number) }
       kill(getpid(), SIGKILL)
     }
     // Says how many it has sent by the time it cannot any more, and why.
-    connection.onStream("pour", of: Int.self) { size, writer in
+    registration.onStream("pour", of: Int.self) { size, writer in
       var count = 0
       do {
         while true {
@@ -153,13 +153,13 @@ public final class RequestService: Sendable {
         throw error
       }
     }
-    connection.onStream("sizes", of: [Int].self) { sizes, writer in
+    registration.onStream("sizes", of: [Int].self) { sizes, writer in
       for size in sizes { try await writer.send([UInt8](repeating: UInt8(truncatingIfNeeded: size), count: size)) }
     }
-    connection.onStream("squares", ofEach: Int.self) { numbers, writer in
+    registration.onStream("squares", ofEach: Int.self) { numbers, writer in
       for try await number in numbers { try await writer.send(number * number) }
     }
-    connection.onStream("sum", ofEach: Int.self) { numbers, writer in
+    registration.onStream("sum", ofEach: Int.self) { numbers, writer in
       var sum = 0
       do {
         for try await number in numbers { sum += number }
@@ -169,7 +169,7 @@ public final class RequestService: Sendable {
       }
       try await writer.send("\(sum)")
     }
-    connection.onStream("first", ofEach: Int.self) { numbers, writer in
+    registration.onStream("first", ofEach: Int.self) { numbers, writer in
       for try await number in numbers {
         try await writer.send(number)
         break

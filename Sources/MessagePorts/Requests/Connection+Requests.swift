@@ -89,7 +89,7 @@ extension Connection {
   public func onRequest<Reply: Encodable & SendableMetatype>(
     _ name: String, _ handler: @escaping @Sendable (RequestContext) async throws -> Reply
   ) {
-    setRequestHandler(name) { context in try Self.encoded(await handler(context)) }
+    setRequestHandler(name, Self.answering(handler))
   }
 
   /// As ``onRequest(_:of:_:)``, with bytes in both directions: the question's are the context's.
@@ -124,6 +124,12 @@ extension Connection {
     { context in try encoded(await handler(try context.message.decode(Question.self), context)) }
   }
 
+  fileprivate static func answering<Reply: Encodable & SendableMetatype>(
+    _ handler: @escaping @Sendable (RequestContext) async throws -> Reply
+  ) -> RequestHandler {
+    { context in try encoded(await handler(context)) }
+  }
+
   fileprivate static func encoded<Reply: Encodable & SendableMetatype>(_ reply: Reply) throws(PortError) -> [UInt8] {
     do { return try MessageCoders.current.encode(reply) } catch { throw .encodingFailed(error) }
   }
@@ -137,4 +143,16 @@ extension Connection.Registration {
   ) {
     requests[name] = Connection.answering(type, handler)
   }
+
+  /// See ``Connection/onRequest(_:_:)``.
+  public mutating func onRequest<Reply: Encodable & SendableMetatype>(
+    _ name: String, _ handler: @escaping @Sendable (RequestContext) async throws -> Reply
+  ) {
+    requests[name] = Connection.answering(handler)
+  }
+
+  /// See ``Connection/onRequest(bytes:_:)``.
+  public mutating func onRequest(
+    bytes name: String, _ handler: @escaping @Sendable (RequestContext) async throws -> [UInt8]
+  ) { requests[name] = handler }
 }

@@ -90,11 +90,7 @@ extension Connection {
     _ name: String, of type: Question.Type,
     _ handler: @escaping @Sendable (Question, StreamWriter) async throws -> Void
   ) {
-    setRequestHandler(name) { context in
-      try await Self.write(context) { writer, _ in
-        try await handler(try context.message.decode(Question.self), writer)
-      }
-    }
+    setRequestHandler(name, Self.writing(type, handler))
   }
 
   /// As ``onStream(_:of:_:)``, for a stream of questions: see ``stream(_:sending:of:transfer:)``.
@@ -104,8 +100,22 @@ extension Connection {
     _ name: String, ofEach type: Question.Type,
     _ handler: @escaping @Sendable (MessageStream<Question>, StreamWriter) async throws -> Void
   ) {
-    setRequestHandler(name) { context in
-      try await Self.write(context) { writer, port in
+    setRequestHandler(name, Self.writing(each: type, handler))
+  }
+
+  fileprivate static func writing<Question: Decodable & SendableMetatype>(
+    _ type: Question.Type, _ handler: @escaping @Sendable (Question, StreamWriter) async throws -> Void
+  ) -> RequestHandler {
+    { context in
+      try await write(context) { writer, _ in try await handler(try context.message.decode(Question.self), writer) }
+    }
+  }
+
+  fileprivate static func writing<Question: Decodable & SendableMetatype>(
+    each type: Question.Type, _ handler: @escaping @Sendable (MessageStream<Question>, StreamWriter) async throws -> Void
+  ) -> RequestHandler {
+    { context in
+      try await write(context) { writer, port in
         // The one iteration.
         let reading = Lock<StreamReading?>(
           StreamReading(port, over: context.connection, outcome: nil, asking: nil))
@@ -126,5 +136,23 @@ extension Connection {
     try await handler(writer, port)
     await writer.finishSaying()
     return []
+  }
+}
+
+extension Connection.Registration {
+  /// See ``Connection/onStream(_:of:_:)``.
+  public mutating func onStream<Question: Decodable & SendableMetatype>(
+    _ name: String, of type: Question.Type,
+    _ handler: @escaping @Sendable (Question, StreamWriter) async throws -> Void
+  ) {
+    requests[name] = Connection.writing(type, handler)
+  }
+
+  /// See ``Connection/onStream(_:ofEach:_:)``.
+  public mutating func onStream<Question: Decodable & SendableMetatype>(
+    _ name: String, ofEach type: Question.Type,
+    _ handler: @escaping @Sendable (MessageStream<Question>, StreamWriter) async throws -> Void
+  ) {
+    requests[name] = Connection.writing(each: type, handler)
   }
 }

@@ -68,9 +68,9 @@ public final class StreamWriter: Sendable {
 
   private func post(_ record: [UInt8]) async throws(PortError) {
     while true {
+      guard case .open = state.withLock({ $0 }) else { throw .closed }
       if let reason = port.core.knownPeerClose { throw .peerClosed(reason) }
       if Task.isCancelled { throw .cancelled }
-      guard case .open = state.withLock({ $0 }) else { throw .closed }
       do throws(PortError) { return try port.postMessage(bytes: record) } catch {
         guard case .queueFull = error else { throw error }
       }
