@@ -44,6 +44,7 @@ struct LoopRunner {
       process.endProcessIfInherited()
       guard takeFromInbox() else { return }
       runTurns()
+      takeJobs()
       runJobs()
       if ready.isEmpty && greedy.isEmpty && jobs.isEmpty && inboxIsEmpty {
         spinOnHot()
@@ -108,6 +109,15 @@ struct LoopRunner {
     jobs.append(contentsOf: due.lazy.map { .closure($0) })
     for token in abandoned { driver.disarm(token) }
     return goesOn
+  }
+
+  /// Tasks that the turns have woken go on at once, and not only after a look at the kernel.
+  private mutating func takeJobs() {
+    loop.state.withLock { state in
+      // What waits when the loop is stopped is passed on.
+      guard !state.jobs.isEmpty, state.takesWork else { return }
+      if jobs.isEmpty { swap(&jobs, &state.jobs) } else { while let job = state.jobs.popFirst() { jobs.append(job) } }
+    }
   }
 
   /// One turn for each port that is ready now; one that has more to do gets another turn after all the others.
