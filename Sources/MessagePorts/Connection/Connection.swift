@@ -215,7 +215,11 @@ public final class Connection: Sendable {
   func set<Replaced: Sendable>(_ change: (inout NamedHandlers.Table) -> Replaced?) { start(.forMessages, change) }
 
   /// Lets answers to requests arrive; the messages before them are delivered, or dropped.
-  func startForAnswers() { start(.forAnswers) { _ in nil as Handler? } }
+  func startForAnswers() {
+    if requests.isStarted.load(ordering: .relaxed) { return }
+    start(.forAnswers) { _ in nil as Handler? }
+    requests.isStarted.store(true, ordering: .relaxed)
+  }
 
   private func start<Replaced: Sendable>(
     _ wanted: Started, _ change: (inout NamedHandlers.Table) -> Replaced?
@@ -240,9 +244,7 @@ public final class Connection: Sendable {
       receiver.isForAnswersOnly = wanted == .forAnswers
       guard before == .not else { return }
       receiver.handlers.onMessage = { [weak self] event in self?.dispatch(event, handlers) }
-      receiver.handlers.onEnd = { [weak core = port.core] reason in
-        requests.end(reason.map { .peerClosed($0) } ?? (core?.lifecycle.state == .detached ? .detached : .closed))
-      }
+      receiver.handlers.onEnd = { reason in requests.end(reason) }
       receiver.isStarted = true
     }
     if before == .not, let reason = port.core.deliveredClose { requests.end(.peerClosed(reason)) }

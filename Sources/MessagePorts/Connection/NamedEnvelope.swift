@@ -4,7 +4,7 @@
 ///
 /// The upper four bits of the first word (little-endian) are the kind, the lower twelve the length of the name, in UTF-8. The
 /// number says which request is meant: whoever asks has chosen it, and never uses it again on this connection.
-struct NamedEnvelope {
+struct NamedEnvelope: Sendable {
   struct Malformed: Error {}
 
   enum Kind: UInt16, CaseIterable, Sendable {

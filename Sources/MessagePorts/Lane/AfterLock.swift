@@ -17,7 +17,7 @@ struct AfterLock: Sendable {
     case ring(PrivateWord)
     case release(PortHandlers)
     case releaseKept(KeptPort)
-    case end(@Sendable (CloseReason?) -> Void, CloseReason?)
+    case end(@Sendable (PortError) -> Void, PortError)
   }
 
   static let none = AfterLock()
@@ -31,14 +31,14 @@ struct AfterLock: Sendable {
   }
   mutating func release(_ handlers: PortHandlers) { if !handlers.isEmpty { rest.append(.release(handlers)) } }
   /// Tells those who wait for answers; see ``PortHandlers/onEnd``.
-  mutating func end(_ handlers: PortHandlers, _ reason: CloseReason?) {
+  mutating func end(_ handlers: PortHandlers, _ reason: PortError) {
     if let onEnd = handlers.onEnd { rest.append(.end(onEnd, reason)) }
   }
   mutating func release(_ kept: KeptPort?) { if let kept { rest.append(.releaseKept(kept)) } }
 
   /// All that a receiver has is given up; those who wait for a message hear that there will be none.
-  mutating func dismiss(_ receiver: consuming Receiver) {
-    end(receiver.handlers, nil)
+  mutating func dismiss(_ receiver: consuming Receiver, because reason: PortError) {
+    end(receiver.handlers, reason)
     release(receiver.handlers)
     release(receiver.retained)
     for waiter in receiver.waiters { resume(waiter, nil) }

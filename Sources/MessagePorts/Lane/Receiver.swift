@@ -3,9 +3,9 @@ struct PortHandlers: Sendable {
   var onMessage: (@Sendable (MessageEvent) -> Void)?
   var onMessageError: (@Sendable (MessageError) -> Void)?
   var onClose: (@Sendable (CloseReason) -> Void)?
-  /// Is told once that nothing will come any more: the library's own, for those who wait for answers. With the reason if the
-  /// other end is gone, and with `nil` if this one has closed or moved. On any thread, without a lock; not an event.
-  var onEnd: (@Sendable (CloseReason?) -> Void)?
+  /// Is told once that nothing will come any more, and why: the library's own, for those who wait for answers. On any thread,
+  /// without a lock; not an event.
+  var onEnd: (@Sendable (PortError) -> Void)?
 
   var isEmpty: Bool { onMessage == nil && onMessageError == nil && onClose == nil && onEnd == nil }
 }

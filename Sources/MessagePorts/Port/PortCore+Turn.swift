@@ -242,7 +242,7 @@ extension ReceivingHalf {
   private mutating func finish() -> Delivery {
     guard case .gone(let reason) = receiver.outlook else { preconditionFailure("an end that is not near") }
     var released = AfterLock.none
-    released.end(receiver.handlers, reason)
+    released.end(receiver.handlers, .peerClosed(reason))
     released.release(receiver.handlers)
     released.release(receiver.retained.take())
     let onClose = receiver.handlers.onClose

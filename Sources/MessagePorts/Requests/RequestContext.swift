@@ -6,29 +6,35 @@ typealias RequestHandler = @Sendable (RequestContext) async throws -> [UInt8]
 /// Thread safety: a value whose members may be used from any thread.
 public struct RequestContext: Sendable {
   /// The request's name.
-  public let name: String
+  public var name: String { request.envelope.name }
   /// The connection that it came by. The handler may ask the other side something in turn.
-  public let connection: Connection
+  public var connection: Connection { request.connection }
   /// The ports that came with it, in the order of the asker's list. Whatever the handler does not keep closes.
-  public let ports: [MessagePort]
-  let message: MessageEvent
-  let number: UInt64
+  public var ports: [MessagePort] { firstPort == 0 ? message.ports : Array(message.ports.dropFirst(firstPort)) }
 
-  init(_ envelope: NamedEnvelope, over connection: Connection) {
-    name = envelope.name
-    self.connection = connection
-    ports = envelope.body.ports
-    message = envelope.body
-    number = envelope.number
-  }
+  /// What is passed on several times over costs one reference.
+  private final class Request: Sendable {
+    let envelope: NamedEnvelope
+    let connection: Connection
 
-  private init(_ context: RequestContext, ports: [MessagePort]) {
-    (name, connection, message, number) = (context.name, context.connection, context.message, context.number)
-    self.ports = ports
+    init(_ envelope: NamedEnvelope, _ connection: Connection) {
+      (self.envelope, self.connection) = (envelope, connection)
+    }
   }
+  private let request: Request
+  private var firstPort = 0
+
+  var message: MessageEvent { request.envelope.body }
+  var number: UInt64 { request.envelope.number }
+
+  init(_ envelope: NamedEnvelope, over connection: Connection) { request = Request(envelope, connection) }
 
   /// Without the port that stands for the stream itself.
-  var withoutFirstPort: RequestContext { RequestContext(self, ports: Array(ports.dropFirst())) }
+  var withoutFirstPort: RequestContext {
+    var context = self
+    context.firstPort = 1
+    return context
+  }
 
   /// The question's bytes, copied.
   public var bytes: [UInt8] { message.bytes }

@@ -4,7 +4,9 @@ extension RequestEngine {
     let handler = handlers?.table.withLock { $0.requests[envelope.name] }
     let context = RequestContext(envelope, over: connection)
     switch state.withLock({ $0.served.arrive(context, handler) }) {
-    case .run(let work): run(work, isOnLoop: connection.eventLoop.isCurrent)
+    case .run(let work):
+      let loop = connection.eventLoop
+      run(work, on: loop, atOnce: loop.isCurrent)
     case .wait, .tooLate: break
     case .answer: answerAtOnce(.noHandler(envelope.name), envelope.number, over: connection)
     case .violation(let what): complain(what, over: connection)
@@ -13,11 +15,10 @@ extension RequestEngine {
 
   /// On the loop, the handler runs here and now until it suspends: so requests begin in the order in which they were sent,
   /// and one that does not suspend is answered without a switch of threads.
-  private func run(_ work: ServingTable.Work, isOnLoop: Bool) {
-    let loop = work.context.connection.eventLoop
+  private func run(_ work: ServingTable.Work, on loop: EventLoop, atOnce: Bool) {
     let body: @Sendable () async -> Void = { await self.handle(work) }
     let task =
-      isOnLoop
+      atOnce
       ? Task.immediate(executorPreference: loop, operation: body) : Task(executorPreference: loop, operation: body)
     if state.withLock({ $0.served.started(work.context.number, task) }) { task.cancel() }
   }
@@ -57,7 +58,7 @@ extension RequestEngine {
   private func answered(_ number: UInt64) {
     let (runnable, released) = state.withLock { $0.served.answered(number) }
     _ = consume released
-    for work in runnable { run(work, isOnLoop: false) }
+    for work in runnable { run(work, on: work.context.connection.eventLoop, atOnce: false) }
   }
 
   /// Nobody waits for the outcome any more.
@@ -88,6 +89,8 @@ extension RequestEngine {
   }
 
   func setLimit(_ limit: Int) {
-    for work in state.withLock({ $0.served.setLimit(limit) }) { run(work, isOnLoop: false) }
+    for work in state.withLock({ $0.served.setLimit(limit) }) {
+      run(work, on: work.context.connection.eventLoop, atOnce: false)
+    }
   }
 }

@@ -13,6 +13,9 @@ final class RequestEngine: Sendable {
   /// Relaxed: all that matters is that no number comes twice.
   private let lastNumber = Atomic<UInt64>(0)
 
+  /// Answers are heard, or never will be. Relaxed: it only saves a look.
+  let isStarted = Atomic<Bool>(false)
+
   func nextNumber() -> UInt64 { lastNumber.wrappingAdd(1, ordering: .relaxed).newValue }
 
   /// Nothing will come any more, and nothing can be said.

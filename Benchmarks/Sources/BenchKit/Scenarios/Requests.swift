@@ -5,6 +5,7 @@ import MessagePorts
 extension Scenario {
   static let requests: [Scenario] = [
     Scenario(name: "request-round-trip", near: Requests.ask, far: Requests.answer),
+    Scenario(name: "request-local", near: Requests.askHere, far: nil),
     Scenario(name: "requests", near: Requests.askMany, far: Requests.answer),
     Scenario(name: "stream", near: Requests.read, far: Requests.write),
   ]
@@ -23,6 +24,18 @@ enum Requests {
   static func ask(_ job: Job, _ near: NearSide) throws -> Outcome {
     let connection = Connection(over: try near.openChannel())
     try near.waitUntilReady()
+    return try ask(job, over: connection)
+  }
+
+  /// Both ends on one loop: what a request costs without the way there and back.
+  static func askHere(_ job: Job, _ near: NearSide) throws -> Outcome {
+    let channel = try MessageChannel()
+    let server = Connection(over: channel.port2)
+    server.onRequest(bytes: "echo") { context in context.bytes }
+    return try ask(job, over: Connection(over: channel.port1))
+  }
+
+  private static func ask(_ job: Job, over connection: Connection) throws -> Outcome {
     let samples = LatencySamples()
     let end = Mailbox<Result<Void, any Error>>()
     Task(executorPreference: EventLoop.default) {
