@@ -193,7 +193,7 @@ struct HostileRecordsTests {
       case .socketAsMemory: port.fds[1] = sockets.1
       case .unsealedMemory: port.fds[1] = own(csupport_memory_create_unlinked(4096))
       case .otherMemory: port.fds[1] = file(4096)
-      case .otherMemoryVersion: port.fds[1] = own(HandMadePeer.makeMemory(version: 3))
+      case .otherMemoryVersion: port.fds[1] = own(HandMadePeer.makeMemory(version: HandMadePeer.version + 1))
       case .shortMemory: port.fds[1] = file(100)
       case .oneTooMany: port.fds.append(sockets.1)
       case .unknownFlags: port.words[0] |= 1 << 20

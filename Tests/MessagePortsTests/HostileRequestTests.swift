@@ -18,7 +18,10 @@ struct HostileRequestTests {
       victim.onMessageError = { [errors] in errors.append("\($0)") }
     }
 
-    func say(_ kind: NamedEnvelope.Kind, _ number: UInt64, name: String = "", _ bytes: [UInt8] = [], _ ports: [MessagePort] = []) throws {
+    func say(
+      _ kind: NamedEnvelope.Kind, _ number: UInt64, name: String = "", _ bytes: [UInt8] = [],
+      _ ports: [MessagePort] = []
+    ) throws {
       let envelope = unsafe NamedEnvelope.make(kind, number, name: name, bytes.span.bytes)!
       try peer.postMessage(bytes: envelope, transfer: ports)
     }
@@ -78,7 +81,9 @@ struct HostileRequestTests {
     try await pair.check()
   }
 
-  @Test("9.5, 12.1 A failure that says nothing, or nonsense, is one of which nothing is known", arguments: [[], [1, 2], [0xff]] as [[UInt8]])
+  @Test(
+    "9.5, 12.1 A failure that says nothing, or nonsense, is one of which nothing is known",
+    arguments: [[], [1, 2], [0xff]] as [[UInt8]])
   func nonsenseFailure(_ bytes: [UInt8]) async throws {
     let pair = try Pair()
     pair.listen()

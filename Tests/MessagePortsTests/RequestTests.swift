@@ -183,7 +183,8 @@ struct RequestTests {
     #expect(await outcome { try await connection.request("double", 1, as: Int.self) } == .peerClosed)
   }
 
-  @Test("12.1 When reply, cancellation, time-out and close race, each request has one outcome", arguments: Place.allCases)
+  @Test(
+    "12.1 When reply, cancellation, time-out and close race, each request has one outcome", arguments: Place.allCases)
   func races(_ place: Place) async throws {
     for round in 0..<60 {
       let connection = try service(place)
@@ -401,6 +402,64 @@ struct RequestTests {
     #expect(begun.all.count == 20)
   }
 
+  @Test("12.4 Beyond a window of unanswered requests, callers wait, in order, and can give up")
+  func window() async throws {
+    let channel = try MessageChannel()
+    let client = Connection(over: channel.port1)
+    let asked = Collected<NamedEnvelope>()
+    channel.port2.onMessage = { asked.append(NamedEnvelope.open($0)!) }
+    let count = RequestWindow.maximumCount
+    let first = Task {
+      await withTaskGroup(of: Void.self) { group in
+        for _ in 0..<count { group.addTask { _ = try? await client.request("a", bytes: []) } }
+      }
+    }
+    try await asked.wait(for: count)
+    let later = (0..<3).map { number in
+      Task.immediate { try await client.request("\(number)", bytes: []).bytes }
+    }
+    #expect(await outcome { try await client.request("b", bytes: [], timeout: .milliseconds(10)) } == .timedOut)
+    later[1].cancel()
+    #expect(await outcome { try await later[1].value } == .cancelled)
+    #expect(client.requests.state.withLock { $0.asked.unansweredCount } == count && asked.count == count)
+    // Each answer lets one go on.
+    for (index, name) in ["0", "2"].enumerated() {
+      let answer = NamedEnvelope.make(.reply, asked.all[index].number, RawSpan())!
+      try channel.port2.postMessage(bytes: answer)
+      #expect(try await asked.wait(for: count + index + 1).last?.name == name)
+    }
+    client.close()
+    await first.value
+    #expect(await outcome { try await later[0].value } == .closed)
+    #expect(await outcome { try await later[2].value } == .closed)
+  }
+
+  @Test("12.1, 12.4 A request that waits for room is posted when there is some; meanwhile it can be given up")
+  func waitingForRoom() async throws {
+    let channel = try MessageChannel(options: ChannelOptions(queueLimitBytes: 200))
+    let client = Connection(over: channel.port1)
+    try client.postMessage("fills", bytes: [UInt8](repeating: 0, count: 150))
+    let bytes = [UInt8](repeating: 1, count: 100)
+    #expect(await outcome { try await client.request("a", bytes: bytes, timeout: .milliseconds(10)) } == .timedOut)
+    let cancelled = Task.immediate { try await client.request("a", bytes: bytes) }
+    cancelled.cancel()
+    #expect(await outcome { try await cancelled.value } == .cancelled)
+    let never = [UInt8](repeating: 1, count: 300)
+    #expect(await outcome { try await client.request("a", bytes: never) } == .messageTooLarge)
+    let waiting = Task.immediate { try await client.request("a", bytes: bytes).bytes }
+    #expect(client.requests.state.withLock { $0.asked.isEmpty })
+    _ = try channel.port2.receive(timeout: patience)
+    let event = try await onThread { try channel.port2.receive(timeout: patience) }
+    let question = try #require(NamedEnvelope.open(event))
+    #expect(question.kind == .request && question.body.bytes == bytes)
+    try channel.port2.postMessage(bytes: NamedEnvelope.make(.reply, question.number, RawSpan())!)
+    #expect(try await waiting.value == [])
+    let ended = Task.immediate { try await client.request("a", bytes: bytes) }
+    try client.postMessage("fills", bytes: [])
+    client.close()
+    #expect(await outcome { try await ended.value } == .closed)
+  }
+
   @Test("12.3, 12.4 A request that is cancelled while it waits for others never begins")
   func cancelledInQueue() async throws {
     let channel = try MessageChannel()
@@ -421,7 +480,9 @@ struct RequestTests {
     try await eventually("the third") { server.requests.state.withLock { $0.served.count } == 3 }
     second.cancel()
     #expect(await outcome { try await second.value } == .cancelled)
-    try await eventually("the answer to the second") { client.requests.state.withLock { $0.asked.unansweredCount } == 2 }
+    try await eventually("the answer to the second") {
+      client.requests.state.withLock { $0.asked.unansweredCount } == 2
+    }
     gate.open(2)
     #expect(try await first.value == 0)
     #expect(try await third.value == 2)

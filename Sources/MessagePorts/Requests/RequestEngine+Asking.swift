@@ -46,7 +46,8 @@ extension RequestEngine {
 
   /// Posts the request if it may be posted now; sees to it that the waiter is resumed, now or later.
   private func begin(
-    _ number: UInt64, _ envelope: [UInt8], _ ports: [MessagePort], _ waiter: RequestTable.Waiter, _ clock: RequestClock?,
+    _ number: UInt64, _ envelope: [UInt8], _ ports: [MessagePort], _ waiter: RequestTable.Waiter,
+    _ clock: RequestClock?,
     over connection: Connection
   ) {
     let (beginning, others) = state.withLock { state in
@@ -98,7 +99,9 @@ extension RequestEngine {
       // After the end, what still comes belongs to nobody, and that is nobody's fault.
       state.asked.ended == nil ? state.asked.answer(number).map { ($0.own, $0.others) } : (nil, [])
     }
-    guard let (own, others) = outcome else { return complain("an answer to a request that was not made", over: connection) }
+    guard let (own, others) = outcome else {
+      return complain("an answer to a request that was not made", over: connection)
+    }
     own?.resume(word)
     letBegin(others)
   }

@@ -33,7 +33,9 @@ struct RequestFailure: Codable, Sendable {
       description = relayed.description
       return
     }
-    if let (registered, bytes) = RemoteErrors.encode(error) { (name, encoded) = (registered, bytes) } else {
+    if let (registered, bytes) = RemoteErrors.encode(error) {
+      (name, encoded) = (registered, bytes)
+    } else {
       name = Self.shortened(String(reflecting: type(of: error)))
     }
     description = Self.shortened("\(error)")

@@ -55,7 +55,9 @@ struct RequestTable: Sendable {
   }
 
   /// - Parameter problem: why the asker does not want to any more.
-  mutating func begin(_ number: UInt64, _ byteCount: Int, _ waiter: Waiter, problem: PortError?) -> (Beginning, [Waiter]) {
+  mutating func begin(
+    _ number: UInt64, _ byteCount: Int, _ waiter: Waiter, problem: PortError?
+  ) -> (Beginning, [Waiter]) {
     let isGranted = if case .granted = entries[number]?.phase { true } else { false }
     if let problem = ended ?? problem {
       return (.failed(problem), isGranted ? remove(number) : [])

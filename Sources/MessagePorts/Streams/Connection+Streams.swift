@@ -112,7 +112,8 @@ extension Connection {
   }
 
   fileprivate static func writing<Question: Decodable & SendableMetatype>(
-    each type: Question.Type, _ handler: @escaping @Sendable (MessageStream<Question>, StreamWriter) async throws -> Void
+    each type: Question.Type,
+    _ handler: @escaping @Sendable (MessageStream<Question>, StreamWriter) async throws -> Void
   ) -> RequestHandler {
     { context in
       try await write(context) { writer, port in

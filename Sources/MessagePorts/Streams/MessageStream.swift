@@ -121,7 +121,11 @@ final class StreamReading: Sendable {
     var reason = PortError.closed
     if case .closed(let why) = try? port.tryReceive() { reason = .peerClosed(why) }
     guard let outcome else { throw reason }
-    try await withTaskCancellationHandler { try await outcome.value } onCancel: { outcome.cancel() }
+    try await withTaskCancellationHandler {
+      try await outcome.value
+    } onCancel: {
+      outcome.cancel()
+    }
     return nil
   }
 }

@@ -59,7 +59,9 @@ enum ReplyStream {
     run.verify("and then, what killed it", cut.end, "\(PortError.peerClosed(.peerExited(.signalled(SIGKILL))))")
 
     var nobody = "finished"
-    do { for try await _ in server.connection.stream("give-me-a-film", 42, of: Int.self) {} } catch { nobody = "\(error)" }
+    do { for try await _ in server.connection.stream("give-me-a-film", 42, of: Int.self) {} } catch {
+      nobody = "\(error)"
+    }
     run.verify("nobody handles what is not known", nobody, "\(RequestError.noHandler(name: "give-me-a-film"))")
 
     try await playManyStreams(run, server)

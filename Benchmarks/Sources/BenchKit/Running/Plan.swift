@@ -3,7 +3,8 @@ public enum Plan {
   /// - Parameter only: a metric's name, or nothing.
   public static func cells(peers: Bool, only: String?) -> [Cell] {
     let all =
-      oneWaySizes.map(oneWay) + roundTripSizes.map(pollingRoundTrip) + sleeping + [codable, requests, stream, creation] + transfers
+      oneWaySizes.map(oneWay) + roundTripSizes.map(pollingRoundTrip) + sleeping + [codable, requests, stream, creation]
+      + transfers
       + [manyPorts] + memory
     return all.filter { cell in
       guard let only else { return true }
