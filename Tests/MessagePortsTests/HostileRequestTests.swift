@@ -92,6 +92,19 @@ struct HostileRequestTests {
     await #expect(throws: RemoteError(typeName: "", description: "")) { try await outcome.value }
   }
 
+  @Test("9.5, 12.1 What a peer says of an error is cut")
+  func endlessDescription() async throws {
+    let pair = try Pair()
+    pair.listen()
+    let outcome = Task { try await pair.victim.request("a", bytes: []) }
+    var failure = RequestFailure(thrown: PortError.closed)
+    failure.name = String(repeating: "n", count: 1 << 20)
+    failure.description = String(repeating: "d", count: 1 << 20)
+    try pair.peer.postMessage(bytes: failure.envelope(try await pair.events.wait(for: 1)[0].number))
+    let error = await #expect(throws: RemoteError.self) { try await outcome.value }
+    #expect(error?.description.utf8.count == 1024 && error?.typeName.utf8.count == 1024)
+  }
+
   @Test("9.5, 12.1 A failure cannot make an error of a type that is not registered, or is another")
   func forgedFailure() async throws {
     RequestService.register()

@@ -548,7 +548,7 @@ struct RequestTests {
     let channel = try MessageChannel()
     let echo = try await connection.request("echo", bytes: [1], transfer: [channel.port2])
     #expect(channel.port2.isDetached && echo.ports.count == 1)
-    try echo.ports[0].postMessage(bitwise: 3 as UInt64)
+    try #require(echo.ports.first).postMessage(bitwise: 3 as UInt64)
     try await onThread { try channel.port1.expect(3) }
     let event = try await connection.request("ports", 3)
     #expect(try event.decode(Int.self) == 3)

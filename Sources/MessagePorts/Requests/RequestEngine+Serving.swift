@@ -24,6 +24,8 @@ extension RequestEngine {
   }
 
   private func handle(_ work: ServingTable.Work) async {
+    // While the process ends, no handler begins any more.
+    guard !ProcessEnd.hasCome else { return }
     let (number, port) = (work.context.number, work.context.connection.port)
     var envelope: [UInt8]?
     var ports: [MessagePort] = []

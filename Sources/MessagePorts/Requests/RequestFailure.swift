@@ -17,7 +17,7 @@ struct RequestFailure: Codable, Sendable {
   /// The error itself, if its type is registered.
   var encoded: [UInt8]?
 
-  /// In bytes of UTF-8. A description is for people.
+  /// In bytes of UTF-8, for both sides: a description is for people.
   private static let longestText = 4096
 
   private init(_ kind: Kind, _ name: String) { (self.kind, self.name) = (kind, name) }
@@ -59,11 +59,11 @@ struct RequestFailure: Codable, Sendable {
       return RemoteError(typeName: "", description: "")
     }
     switch failure.kind {
-    case .noHandler: return RequestError.noHandler(name: failure.name)
+    case .noHandler: return RequestError.noHandler(name: shortened(failure.name))
     case .cancelled: return PortError.cancelled
     case .thrown:
       if let encoded = failure.encoded, let error = RemoteErrors.decode(failure.name, encoded) { return error }
-      return RemoteError(typeName: failure.name, description: failure.description)
+      return RemoteError(typeName: shortened(failure.name), description: shortened(failure.description))
     }
   }
 }
