@@ -91,17 +91,19 @@ import Testing
         reply-stream
           processes     driver, server, server that exits, server that is killed
           verified      a stream has as many elements as were asked for, and ends
-          verified      it ends when the server lets go of the port
-          verified      it ends, complete, when the server exits
-          verified      the server had exited
-          verified      it ends after five when the server is killed after five
-          verified      the server was killed
-          verified      it ends, empty, when nobody handles the request
+          verified      its end is no error
+          verified      a server's error comes after the last element
+          verified      it is the error that the server has thrown
+          verified      what a server has sent before it exits is delivered
+          verified      and then, how it has exited
+          verified      there are five when the server is killed after five
+          verified      and then, what killed it
+          verified      nobody handles what is not known
           verified      the server had 1,000 streams open at once
           verified      1,000 streams at once: each got its own elements, all of them, and its end
           verified      every process has ended by itself
           messages      20035
-        10 verified, 0 not verified, 0 different
+        12 verified, 0 not verified, 0 different
 
         """)
     #expect(result.exitCode == 0)

@@ -17,10 +17,29 @@ let connectionRoles: [String: Role] = [
   "postAndExit": postAndExit,
   "receiveFirst": { _, parent in try parent.receive(timeout: patience).ports[0].postMessage(bitwise: UInt64(5)) },
   "spawnThisProgram": spawnThisProgram,
+  "serve": { _, parent in RequestService.serve(parent) },
+  "streams": streams,
   "silent": { _, _ in },
   "startsMortal": startsMortal,
   "surroundings": { arguments, parent in try parent.postMessage("seen", Seen(directories: arguments)) },
 ]
+
+/// Asks for streams that end in every way, and reports what is left of them.
+@Sendable private func streams(_ arguments: [String], _ parent: Connection) throws {
+  let worker = try WorkerProcess.spawn(.thisProgram, arguments: ["serve"])
+  let connection = worker.connection
+  Task {
+    for try await _ in connection.stream("count", 1, of: Int.self) {}
+    let before = entries(of: "/proc/self/fd").count
+    for _ in 0..<20 {
+      for try await _ in connection.stream("count", 10, of: Int.self) {}
+      do { for try await _ in connection.stream("count and refuse", 10, of: Int.self) {} } catch {}
+      for try await _ in connection.stream("pour", 100, of: [UInt8].self) { break }
+    }
+    try await eventually("everything to be closed") { entries(of: "/proc/self/fd").count <= before }
+    try LoneProcess.report(["descriptors": 0], to: parent)
+  }
+}
 
 /// Starts itself once it is told to, and says how that ended.
 @Sendable private func spawnThisProgram(_ arguments: [String], _ parent: Connection) throws {

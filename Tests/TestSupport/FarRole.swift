@@ -31,6 +31,8 @@ public enum FarRole: String, Sendable {
   case pourForEver
   /// As ``pourForEver``, with messages of all sizes up to 300,000 bytes.
   case pourSizesForEver
+  /// Makes a connection of the port, and answers requests: see ``RequestService``.
+  case serve
 
   public func play(on ports: [MessagePort], _ arguments: [Int]) {
     guard let port = ports.first else { return }
@@ -50,6 +52,7 @@ public enum FarRole: String, Sendable {
     case .checkThreads: Self.checkThreads(port, arguments[0], count: arguments[1])
     case .pourForEver: inBackground { Self.pourForEver(port, ports[1]) { _ in 8 } }
     case .pourSizesForEver: inBackground { Self.pourForEver(port, ports[1], size: Self.killSize) }
+    case .serve: RequestService.serve(Connection(over: port))
     }
   }
 

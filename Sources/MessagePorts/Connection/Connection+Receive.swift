@@ -12,10 +12,12 @@ extension Connection {
   ///   connection posts: it is consumed.
   /// - Complexity: O(bytes + ports) of the message.
   public func tryReceive() throws(PortError) -> ConnectionEvent? {
-    switch try port.tryReceive() {
-    case .message(let event): try named(event)
-    case .empty: nil
-    case .closed(let reason): throw .peerClosed(reason)
+    while true {
+      switch try port.tryReceive() {
+      case .message(let event): if let event = try named(event) { return event }
+      case .empty: return nil
+      case .closed(let reason): throw .peerClosed(reason)
+      }
     }
   }
 
@@ -33,12 +35,20 @@ extension Connection {
   /// - Throws: ``PortError/timedOut``; otherwise as ``tryReceive()``.
   /// - Complexity: O(bytes + ports) of the message.
   public func receive(timeout: Duration? = nil) throws(PortError) -> ConnectionEvent {
-    try named(try port.receive(timeout: timeout))
+    let deadline = Deadline.after(timeout)
+    while true {
+      if let event = try named(try port.core.receive(deadline: deadline)) { return event }
+    }
   }
 
-  private func named(_ event: MessageEvent) throws(PortError) -> ConnectionEvent {
-    guard let (name, body) = NamedEnvelope.open(event) else { throw .decodingFailed(NamedEnvelope.Malformed()) }
-    return ConnectionEvent(name: name, message: body, connection: self)
+  /// `nil`: it was a request, or belongs to one, and is on its way.
+  private func named(_ event: MessageEvent) throws(PortError) -> ConnectionEvent? {
+    guard let envelope = NamedEnvelope.open(event) else { throw .decodingFailed(NamedEnvelope.Malformed()) }
+    guard envelope.kind == .message else {
+      requests.take(envelope, over: self, namedHandlers)
+      return nil
+    }
+    return ConnectionEvent(name: envelope.name, message: envelope.body, connection: self)
   }
 
   /// The connection's messages, whatever their names, as an asynchronous sequence. Iterating it starts the connection; it
@@ -68,7 +78,11 @@ extension Connection {
           // Beforehand: once the last message is taken, and the other end closed, the port has no handlers any more.
           let onMessageError = connection.onMessageError
           guard let event = try await messages.next(isolation: actor) else { return nil }
-          do throws(PortError) { return try connection.named(event) } catch { onMessageError?(.undecodable(error)) }
+          do throws(PortError) {
+            if let event = try connection.named(event) { return event }
+          } catch {
+            onMessageError?(.undecodable(error))
+          }
         }
       }
     }

@@ -4,7 +4,8 @@ import SharedRing
 
 /// A connection between two processes: a port whose messages have a channel name.
 ///
-/// Made by ``connect(path:timeout:options:loop:)``, accepted by a ``Listener``, or inherited by a ``WorkerProcess``. Its
+/// Made by ``connect(path:timeout:options:loop:)``, accepted by a ``Listener``, inherited by a ``WorkerProcess``, or made of a
+/// port with ``init(over:)``. Its
 /// messages are delivered in the order they were posted, whatever their names. Until the first handler is set, or
 /// ``start()`` is called, they wait; from then on, a message whose name has no handler is given to ``onUnhandled``, or
 /// dropped, and its ports close. Ports that were passed over a connection do not depend on it afterwards.
@@ -13,11 +14,13 @@ import SharedRing
 ///
 /// Thread safety: any thread may use any member. Handlers are called on the connection's event loop and never overlap.
 public final class Connection: Sendable {
-  /// Carries the messages: the name's length (2 bytes), the name in UTF-8, and the message itself.
+  /// Carries the messages, each in a ``NamedEnvelope``.
   let port: MessagePort
   /// Who was at the other end when the connection was made, as the kernel says; `nil` for a parent or child.
   public let peer: PeerCredentials?
   private let handlers = PerProcess { HandlerReference() }
+  /// What was asked over this connection, and what is being answered.
+  let requests = RequestEngine()
 
   init(port: MessagePort, peer: PeerCredentials?) {
     self.port = port
@@ -28,9 +31,10 @@ public final class Connection: Sendable {
   public typealias Handler = @Sendable (ConnectionEvent) -> Void
 
   /// The port keeps them, as it keeps its own, and so they go with its last event.
-  private final class NamedHandlers: Sendable {
+  final class NamedHandlers: Sendable {
     struct Table: Sendable {
       var named: [String: (handler: Handler, isOnce: Bool)] = [:]
+      var requests: [String: RequestHandler] = [:]
       var unhandled: Handler?
     }
     let table = Lock(Table())
@@ -38,8 +42,15 @@ public final class Connection: Sendable {
 
   private struct HandlerReference: Sendable {
     weak var handlers: NamedHandlers?
-    /// The port has them, or has had them.
-    var isStarted = false
+    var started = Started.not
+  }
+
+  /// Why the port has the handlers, or has had them.
+  private enum Started: Comparable, Sendable {
+    case not
+    /// To hear the answers to requests: the library does not keep the connection alive for that.
+    case forAnswers
+    case forMessages
   }
 
   // MARK: Posting
@@ -106,7 +117,7 @@ public final class Connection: Sendable {
   /// The first handler starts the connection: from then on, messages under other names are unhandled until those have
   /// handlers, too. To set several, and miss none of their messages, use ``handle(_:)``.
   public func on(_ name: String, _ handler: @escaping Handler) {
-    set { $0.named.updateValue((handler, isOnce: false), forKey: name)?.handler }
+    set { $0.named.updateValue((handler, isOnce: false), forKey: name)?.handler as Handler? }
   }
 
   /// Lets `handler` have the next message with this name; then the name has no handler any more. Starts the connection.
@@ -146,11 +157,15 @@ public final class Connection: Sendable {
     var registration = Registration()
     try register(&registration)
     var replaced: [Handler] = []
+    var replacedRequests: [RequestHandler] = []
     set { table in
       for (name, entry) in registration.named {
         if let old = table.named.updateValue(entry, forKey: name) { replaced.append(old.handler) }
       }
-      guard let unhandled = registration.onUnhandled else { return nil }
+      for (name, handler) in registration.requests {
+        if let old = table.requests.updateValue(handler, forKey: name) { replacedRequests.append(old) }
+      }
+      guard let unhandled = registration.onUnhandled else { return nil as Handler? }
       defer { table.unhandled = unhandled }
       return table.unhandled
     }
@@ -159,6 +174,7 @@ public final class Connection: Sendable {
   /// The handlers that ``handle(_:)`` sets.
   public struct Registration: Sendable {
     fileprivate var named: [String: (handler: Handler, isOnce: Bool)] = [:]
+    var requests: [String: RequestHandler] = [:]
     /// See ``Connection/onUnhandled``; `nil` leaves what is set.
     public var onUnhandled: Handler?
 
@@ -176,13 +192,16 @@ public final class Connection: Sendable {
 
   /// Takes the name's handler away; its messages are unhandled from then on.
   public func removeHandler(_ name: String) {
-    let old = handlers.withLock { $0.handlers }?.table.withLock { $0.named.removeValue(forKey: name) }
+    let old = namedHandlers?.table.withLock { $0.named.removeValue(forKey: name) }
     _ = consume old
   }
 
+  /// `nil` before the connection was started, and after its last event.
+  var namedHandlers: NamedHandlers? { handlers.withLock { $0.handlers } }
+
   /// Is given messages whose name has no handler. Setting it starts the connection.
   public var onUnhandled: Handler? {
-    get { handlers.withLock { $0.handlers }?.table.withLock { $0.unhandled } }
+    get { namedHandlers?.table.withLock { $0.unhandled } }
     set {
       set { table in
         defer { table.unhandled = newValue }
@@ -192,36 +211,59 @@ public final class Connection: Sendable {
   }
 
   /// Lets messages be delivered, or dropped, even if no handler was set.
-  public func start() { set { _ in nil } }
+  public func start() { set { _ in nil as Handler? } }
 
-  /// - Parameter change: returns the handler that it replaces.
-  private func set(_ change: (inout NamedHandlers.Table) -> Handler?) {
-    let (handlers, isFirst) = handlers.withLock { reference -> (NamedHandlers?, Bool) in
-      if reference.isStarted { return (reference.handlers, false) }
+  /// - Parameter change: returns what it replaces, to be released without the lock.
+  func set<Replaced: Sendable>(_ change: (inout NamedHandlers.Table) -> Replaced?) { start(.forMessages, change) }
+
+  /// Lets answers to requests arrive; the messages before them are delivered, or dropped.
+  func startForAnswers() {
+    if requests.isStarted.load(ordering: .relaxed) { return }
+    start(.forAnswers) { _ in nil as Handler? }
+    requests.isStarted.store(true, ordering: .relaxed)
+  }
+
+  private func start<Replaced: Sendable>(
+    _ wanted: Started, _ change: (inout NamedHandlers.Table) -> Replaced?
+  ) {
+    let (handlers, before) = handlers.withLock { reference -> (NamedHandlers?, Started) in
+      let before = reference.started
+      reference.started = max(before, wanted)
+      if before != .not { return (reference.handlers, before) }
       let handlers = NamedHandlers()
-      reference = HandlerReference(handlers: handlers, isStarted: true)
-      return (handlers, true)
+      reference.handlers = handlers
+      return (handlers, before)
     }
     // After the last event there is nothing to handle.
     guard let handlers else { return }
-    // What is replaced is released without the lock.
-    let replaced = handlers.table.withLock { change(&$0) }
-    _ = consume replaced
-    guard isFirst else { return }
-    port.setMessageHandler(keeping: self) { [weak self] event in self?.dispatch(event, handlers) }
+    if wanted == .forMessages {
+      // What is replaced is released without the lock.
+      let replaced = handlers.table.withLock { change(&$0) }
+      _ = consume replaced
+    }
+    guard before < wanted else { return }
+    port.core.configure(self) { [requests] receiver in
+      receiver.isForAnswersOnly = wanted == .forAnswers
+      guard before == .not else { return }
+      receiver.handlers.onMessage = { [weak self] event in self?.dispatch(event, handlers) }
+      receiver.handlers.onEnd = { reason in requests.end(reason) }
+      receiver.isStarted = true
+    }
+    if before == .not, let reason = port.core.deliveredClose { requests.end(.peerClosed(reason)) }
   }
 
   private func dispatch(_ event: MessageEvent, _ handlers: NamedHandlers) {
-    guard let (name, body) = NamedEnvelope.open(event) else {
+    guard let envelope = NamedEnvelope.open(event) else {
       onMessageError?(.undecodable(NamedEnvelope.Malformed()))
       return
     }
+    guard envelope.kind == .message else { return requests.take(envelope, over: self, handlers) }
     let handler = handlers.table.withLock { table -> Handler? in
-      guard let (handler, isOnce) = table.named[name] else { return table.unhandled }
-      if isOnce { table.named[name] = nil }
+      guard let (handler, isOnce) = table.named[envelope.name] else { return table.unhandled }
+      if isOnce { table.named[envelope.name] = nil }
       return handler
     }
-    handler?(ConnectionEvent(name: name, message: body, connection: self))
+    handler?(ConnectionEvent(name: envelope.name, message: envelope.body, connection: self))
   }
 
   // MARK: The end

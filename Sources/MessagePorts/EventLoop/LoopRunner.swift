@@ -51,6 +51,7 @@ struct LoopRunner {
       process.endProcessIfInherited()
       guard takeFromInbox() else { return }
       runTurns()
+      takeJobs()
       runJobs()
       if !hasTurns && jobs.isEmpty && inboxIsEmpty {
         spinOnHot()
@@ -115,6 +116,15 @@ struct LoopRunner {
     jobs.append(contentsOf: due.lazy.map { .closure($0) })
     for token in abandoned { driver.disarm(token) }
     return goesOn
+  }
+
+  /// Tasks that the turns have woken go on at once, and not only after a look at the kernel.
+  private mutating func takeJobs() {
+    loop.state.withLock { state in
+      // What waits when the loop is stopped is passed on.
+      guard !state.jobs.isEmpty, state.takesWork else { return }
+      if jobs.isEmpty { swap(&jobs, &state.jobs) } else { while let job = state.jobs.popFirst() { jobs.append(job) } }
+    }
   }
 
   private var hasTurns: Bool { !(woken.isEmpty && ready.isEmpty && greedy.isEmpty) }

@@ -17,6 +17,7 @@ struct AfterLock: Sendable {
     case ring(PrivateWord)
     case release(PortHandlers)
     case releaseKept(KeptPort)
+    case end(@Sendable (PortError) -> Void, PortError)
   }
 
   static let none = AfterLock()
@@ -29,10 +30,15 @@ struct AfterLock: Sendable {
     for waiter in waiters.inOrder { resume(waiter, result) }
   }
   mutating func release(_ handlers: PortHandlers) { if !handlers.isEmpty { rest.append(.release(handlers)) } }
+  /// Tells those who wait for answers; see ``PortHandlers/onEnd``.
+  mutating func end(_ handlers: PortHandlers, _ reason: PortError) {
+    if let onEnd = handlers.onEnd { rest.append(.end(onEnd, reason)) }
+  }
   mutating func release(_ kept: KeptPort?) { if let kept { rest.append(.releaseKept(kept)) } }
 
   /// All that a receiver has is given up; those who wait for a message hear that there will be none.
-  mutating func dismiss(_ receiver: consuming Receiver) {
+  mutating func dismiss(_ receiver: consuming Receiver, because reason: PortError) {
+    end(receiver.handlers, reason)
     release(receiver.handlers)
     release(receiver.retained)
     for waiter in receiver.waiters { resume(waiter, nil) }
@@ -58,6 +64,7 @@ struct AfterLock: Sendable {
         waiter.resume(result)
         crashPoint(.spaceResumed)
       case .ring(let word): word.ring()
+      case .end(let onEnd, let reason): onEnd(reason)
       case .release, .releaseKept: break
       }
     }

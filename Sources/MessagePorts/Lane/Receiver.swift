@@ -3,8 +3,11 @@ struct PortHandlers: Sendable {
   var onMessage: (@Sendable (MessageEvent) -> Void)?
   var onMessageError: (@Sendable (MessageError) -> Void)?
   var onClose: (@Sendable (CloseReason) -> Void)?
+  /// Is told once that nothing will come any more, and why: the library's own, for those who wait for answers. On any thread,
+  /// without a lock; not an event.
+  var onEnd: (@Sendable (PortError) -> Void)?
 
-  var isEmpty: Bool { onMessage == nil && onMessageError == nil && onClose == nil }
+  var isEmpty: Bool { onMessage == nil && onMessageError == nil && onClose == nil && onEnd == nil }
 }
 
 /// The receiving end of a lane: who takes its messages, and how far the end has come. A value; the lane's lock guards it.
@@ -13,6 +16,8 @@ struct Receiver: Sendable {
   var core: PortCore?
   var handlers = PortHandlers()
   var isStarted = false
+  /// The message handler is there for answers to requests only: whoever waits for those keeps the port, and nobody else.
+  var isForAnswersOnly = false
   /// Counts the changes to the two above, and the tasks that come to wait: a turn keeps the handler it has as long as
   /// this stays the same.
   var configuration: UInt32 = 0
@@ -53,7 +58,7 @@ struct Receiver: Sendable {
   /// A started port with a message handler lives as long as both ends are open.
   var shouldBeRetained: Bool {
     if case .delivered = outlook { return false }
-    return isStarted && handlers.onMessage != nil
+    return isStarted && handlers.onMessage != nil && !isForAnswersOnly
   }
 
   /// Why the channel has closed, if the other end is gone.

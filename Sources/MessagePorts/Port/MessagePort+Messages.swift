@@ -29,7 +29,7 @@ extension MessagePort {
 }
 
 extension PortCore {
-  fileprivate func nextMessage(for port: MessagePort) async throws(PortError) -> MessageEvent? {
+  func nextMessage(for port: MessagePort) async throws(PortError) -> MessageEvent? {
     do throws(PortError) {
       switch try tryReceive() {
       case .message(let event): return event

@@ -187,6 +187,7 @@ public final class MessagePort: Sendable {
   func setMessageHandler(keeping owner: any AnyObject & Sendable, _ handler: (@Sendable (MessageEvent) -> Void)?) {
     core.configure(owner) { receiver in
       receiver.handlers.onMessage = handler
+      receiver.isForAnswersOnly = false
       if handler != nil { receiver.isStarted = true }
     }
   }

@@ -42,7 +42,7 @@ extension PortCore {
     }
     _ = consume channel
     toPosters.perform()
-    let (unread, toReceivers) = incoming.state.withLock { $0.receiverLeaves() }
+    let (unread, toReceivers) = incoming.state.withLock { $0.receiverLeaves(because: reason) }
     waitForCallToBegin()
     toReceivers.perform()
     return unread
@@ -67,9 +67,9 @@ extension LaneState {
   }
 
   /// The receiving end has closed, or is another core's. Returns the messages that were waiting.
-  fileprivate mutating func receiverLeaves() -> ([QueuedMessage], AfterLock) {
+  fileprivate mutating func receiverLeaves(because reason: PortError) -> ([QueuedMessage], AfterLock) {
     var after = AfterLock.none
-    after.dismiss(receiving.takeReceiver())
+    after.dismiss(receiving.takeReceiver(), because: reason)
     receiving.detach()
     // In a local channel, the other end's posters wait on this very lane, which nobody will read any more.
     if sending.transport.channel == nil { after.resumeAll(sending.spaceWaiters.removeAll(), .success(())) }
@@ -100,7 +100,7 @@ extension PortCore {
       return lane.sending.spaceWaiters.removeAll()
     }
     after.resumeAll(posters, .failure(.detached))
-    after.dismiss(old)
+    after.dismiss(old, because: .detached)
     return MessagePort(successor)
   }
 }

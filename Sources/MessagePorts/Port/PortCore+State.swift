@@ -25,6 +25,23 @@ extension PortCore {
     return true
   }
 
+  /// Why the other end is gone, as far as can be told without a system call: a close of its owner's can, a death only once
+  /// the loop has heard of it.
+  var knownPeerClose: CloseReason? {
+    ifUsable { lane -> CloseReason? in
+      if let reason = lane.receiving.receiver.peerClosed { return reason }
+      guard lane.receiving.records.consumer.isAttached else { return nil }
+      return lane.receiving.records.consumer.wasClosedByProducer ? .closedByPeer : nil
+    } ?? nil
+  }
+
+  /// The reason that the close event was delivered with, if it was.
+  var deliveredClose: CloseReason? {
+    ifUsable { lane -> CloseReason? in
+      if case .delivered(let reason) = lane.receiving.receiver.outlook { reason } else { nil }
+    } ?? nil
+  }
+
   var queuedByteCount: Int {
     ifUsable { $0.receiving.queue.byteCount + $0.receiving.records.consumer.waitingBytes } ?? 0
   }

@@ -57,11 +57,11 @@ extension PortCore {
       case .close(let handler, let reason, let released):
         stopWatching()
         handler(reason)
-        _ = consume released
+        released.perform()
       case .hangUp(let channel): breakOff(channel)
       case .finished(let released):
         stopWatching()
-        _ = consume released
+        released.perform()
         return .idle
       case .nothing(.more): return allowance.isSpent ? .spent : .more
       case .nothing(let result): return result
@@ -240,7 +240,9 @@ extension ReceivingHalf {
 
   /// Everything was delivered, and there will be nothing more.
   private mutating func finish() -> Delivery {
+    guard case .gone(let reason) = receiver.outlook else { preconditionFailure("an end that is not near") }
     var released = AfterLock.none
+    released.end(receiver.handlers, .peerClosed(reason))
     released.release(receiver.handlers)
     released.release(receiver.retained.take())
     let onClose = receiver.handlers.onClose
@@ -250,7 +252,6 @@ extension ReceivingHalf {
       receiver.isScheduled = false
       return .finished(released)
     }
-    guard case .gone(let reason) = receiver.outlook else { preconditionFailure("an end that is not near") }
     receiver.outlook = .delivered(reason)
     return .close(onClose, reason, released)
   }

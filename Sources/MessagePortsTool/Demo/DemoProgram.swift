@@ -11,7 +11,7 @@ enum DemoProgram: String, CaseIterable, Sendable, ExpressibleByArgument {
     switch self {
     case .twoWorkers: "a host connects two workers, and is then not needed"
     case .workerWithClients: "clients share a worker, which dies and is replaced"
-    case .replyStream: "a request carries the port for a stream of answers"
+    case .replyStream: "a question is answered by a stream, whatever becomes of the server"
     case .confinedPlugin: "a plug-in that can reach nothing gets a port to the host"
     }
   }

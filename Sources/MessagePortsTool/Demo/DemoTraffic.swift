@@ -10,6 +10,14 @@ struct DemoTraffic: Codable, Hashable, Sendable {
     bytes += message.byteCount
   }
 
+  init() {}
+
+  /// Elements of a stream.
+  init(elements: [Int]) {
+    messages = elements.count
+    bytes = elements.count * MemoryLayout<Int>.size
+  }
+
   static func += (total: inout DemoTraffic, part: DemoTraffic) {
     total.messages += part.messages
     total.bytes += part.bytes

@@ -1,103 +1,99 @@
 import Foundation
 import MessagePorts
-import Synchronization
 
-/// A request carries the port for its answers, however many there are; the stream ends when the channel does. Whatever
-/// becomes of the server, the client hears of the end.
+/// A question is answered by a stream. Whatever becomes of the server, the client hears how the stream has ended.
 ///
-///     client ── give-me-a-stream {element, count}, with a port ──► server
-///     client ◄──── element, element, …, close ──────────────────── server
+///     client ── give-me-a-stream {element, count} ──► server
+///     client ◄──── element, element, …, the end ───── server
 enum ReplyStream {
   // MARK: Messages
 
   struct Request: Codable {
     let element: Int
     let count: Int
-    var ending = Ending.closes
+    var ending = Ending.finishes
   }
 
   /// What the server does after the last element.
   enum Ending: String, Codable {
-    case closes
-    case dropsThePort
+    case finishes
+    case fails
     case exits
     case isKilled
-    /// Sends nothing until it is told to begin, then on all its streams in turn.
+    /// Sends nothing until it is told to begin, then on all its streams at once.
     case waitsForOthers
+  }
+
+  /// Arrives as itself: both sides have registered it.
+  struct SoldOut: Error, Codable, Equatable {
+    let element: Int
   }
 
   // MARK: The client
 
   static func play(_ run: DemoRun) async throws {
+    RemoteError.register(SoldOut.self)
     let server = try run.spawn(.streamServer, as: "server")
 
     run.step("a stream of ten")
-    let port = try request(Request(element: 42, count: 10), from: server)
-    let elements = try await collect(port, run) { run.output.line("got response data: \($0)") }
+    let ten = await collect(Request(element: 42, count: 10), from: server, run) { element in
+      run.output.line("got response data: \(element)")
+    }
     run.output.line("stream ended")
-    run.verify("a stream has as many elements as were asked for, and ends", elements, tenElements)
+    run.verify("a stream has as many elements as were asked for, and ends", ten.elements, tenElements)
+    run.verify("its end is no error", ten.end, "finished")
 
-    run.step("servers that do not close the stream")
-    let dropped = try request(Request(element: 42, count: 10, ending: .dropsThePort), from: server)
-    run.verify("it ends when the server lets go of the port", try await collect(dropped, run), tenElements)
+    run.step("streams that end otherwise")
+    let failing = await collect(Request(element: 42, count: 10, ending: .fails), from: server, run)
+    run.verify("a server's error comes after the last element", failing.elements, tenElements)
+    run.verify("it is the error that the server has thrown", failing.end, "\(SoldOut(element: 42))")
 
     let leaving = try run.spawn(.streamServer, as: "server that exits")
-    let left = try request(Request(element: 42, count: 10, ending: .exits), from: leaving)
-    run.verify("it ends, complete, when the server exits", try await collect(left, run), tenElements)
-    run.verify("the server had exited", try await leaving.exitStatus(within: .seconds(5)), .exited(0))
+    let left = await collect(Request(element: 42, count: 10, ending: .exits), from: leaving, run)
+    run.verify("what a server has sent before it exits is delivered", left.elements, tenElements)
+    run.verify("and then, how it has exited", left.end, "\(PortError.peerClosed(.peerExited(.exited(0))))")
 
     let dying = try run.spawn(.streamServer, as: "server that is killed")
-    let cut = try request(Request(element: 42, count: 5, ending: .isKilled), from: dying)
-    let five = Array(repeating: 42, count: 5)
-    run.verify("it ends after five when the server is killed after five", try await collect(cut, run), five)
-    run.verify("the server was killed", try await dying.exitStatus(within: .seconds(5)), .signalled(SIGKILL))
+    let cut = await collect(Request(element: 42, count: 5, ending: .isKilled), from: dying, run)
+    run.verify("there are five when the server is killed after five", cut.elements, Array(repeating: 42, count: 5))
+    run.verify("and then, what killed it", cut.end, "\(PortError.peerClosed(.peerExited(.signalled(SIGKILL))))")
 
-    let channel = try MessageChannel()
-    try server.connection.postMessage("give-me-a-film", Request(element: 42, count: 10), transfer: [channel.port2])
-    run.verify("it ends, empty, when nobody handles the request", try await collect(channel.port1, run), [])
+    var nobody = "finished"
+    do { for try await _ in server.connection.stream("give-me-a-film", 42, of: Int.self) {} } catch {
+      nobody = "\(error)"
+    }
+    run.verify("nobody handles what is not known", nobody, "\(RequestError.noHandler(name: "give-me-a-film"))")
 
     try await playManyStreams(run, server)
   }
 
   private static let tenElements = Array(repeating: 42, count: 10)
 
-  /// Sends a request, and returns the port on which the stream comes.
-  private static func request(_ request: Request, from server: WorkerProcess) throws -> MessagePort {
-    let channel = try MessageChannel()
-    try server.connection.postMessage("give-me-a-stream", request, transfer: [channel.port2])
-    return channel.port1
-  }
-
-  /// Everything that comes until the stream ends.
+  /// Everything that comes until the stream ends, and how it ends.
   private static func collect(
-    _ port: MessagePort, _ run: DemoRun, onElement: @escaping @Sendable (Int) -> Void = { _ in }
-  ) async throws -> [Int] {
-    let (elements, traffic) = try await within(.seconds(10), "the end of a stream") {
-      var elements: [Int] = []
-      var traffic = DemoTraffic()
-      for try await event in port.messages {
-        let element = try event.decode(Int.self)
-        onElement(element)
-        elements.append(element)
-        traffic.add(event)
+    _ request: Request, from server: WorkerProcess, _ run: DemoRun,
+    onElement: @escaping @Sendable (Int) -> Void = { _ in }
+  ) async -> (elements: [Int], end: String) {
+    let elements = SharedState<[Int]>([])
+    let end: String
+    do {
+      try await within(.seconds(10), "the end of a stream") {
+        for try await element in server.connection.stream("give-me-a-stream", request, of: Int.self) {
+          onElement(element)
+          elements.withLock { $0.append(element) }
+        }
       }
-      return (elements, traffic)
-    }
-    run.count(traffic)
-    return elements
+      end = "finished"
+    } catch { end = "\(error)" }
+    let all = elements.withLock { $0 }
+    run.count(DemoTraffic(elements: all))
+    return (all, end)
   }
 
   // MARK: Many streams at once
 
   static let streamCount = 1_000
   static let elementsPerStream = 20
-
-  private struct Many {
-    var elements = Array(repeating: 0, count: streamCount)
-    var wrongElements = 0
-    var closes = 0
-    var traffic = DemoTraffic()
-  }
 
   private static func playManyStreams(_ run: DemoRun, _ server: WorkerProcess) async throws {
     run.step("\(streamCount.grouped) streams at once")
@@ -106,75 +102,61 @@ enum ReplyStream {
     guard DescriptorLimit.raise() >= 2 * streamCount + 100 else {
       return run.notVerified(claim, because: "this process may have only \(DescriptorLimit.raise()) descriptors")
     }
-    let state = SharedState(Many())
-    for element in 0..<streamCount {
-      let channel = try MessageChannel()
-      channel.port1.onMessage(of: Int.self) { received, event in
-        state.withLock { state in
-          state.elements[element] += 1
-          if received != element { state.wrongElements += 1 }
-          state.traffic.add(event)
+    let connection = server.connection
+    let asking = Task {
+      try await withThrowingTaskGroup(of: [Int].self) { group in
+        for element in 0..<streamCount {
+          group.addTask {
+            let request = Request(element: element, count: elementsPerStream, ending: .waitsForOthers)
+            var elements: [Int] = []
+            for try await next in connection.stream("give-me-a-stream", request, of: Int.self) { elements.append(next) }
+            let areRight = elements == Array(repeating: element, count: elementsPerStream)
+            return areRight ? elements : []
+          }
         }
+        return try await group.reduce(into: []) { $0.append($1) }
       }
-      channel.port1.onClose = { _ in state.withLock { $0.closes += 1 } }
-      let request = Request(element: element, count: elementsPerStream, ending: .waitsForOthers)
-      try await post(request, to: server, with: channel.port2)
-      run.progress("\(element + 1) requests")
     }
-    try server.connection.postMessage("begin")
-    let open = try await within(.seconds(10), "how many streams the server has") {
-      try await server.connection.next("open-streams").decode(Int.self)
+    let open = try await within(.seconds(20), "how many streams the server has") {
+      while true {
+        let open = try await connection.request("open-streams", as: Int.self)
+        run.progress("\(open) streams")
+        if open == streamCount { return open }
+        try await Task.sleep(for: .milliseconds(5))
+      }
     }
     run.verify("the server had \(streamCount.grouped) streams open at once", open, streamCount)
-    try await eventually(.seconds(20), "the end of \(streamCount) streams") {
-      state.withLock { $0.closes } == streamCount
-    }
-    let result = state.withLock { $0 }
-    run.count(result.traffic)
-    let isRight = result.elements.allSatisfy { $0 == elementsPerStream } && result.wrongElements == 0
-    let extremes = "\(result.elements.min() ?? 0) to \(result.elements.max() ?? 0) elements"
-    run.verify(claim, isRight, otherwise: "\(extremes), \(result.wrongElements) of them another stream's")
-  }
-
-  /// The kernel limits how many ports may be under way: beyond that, waits for the server to take some.
-  private static func post(_ request: Request, to server: WorkerProcess, with port: MessagePort) async throws {
-    try await within(.seconds(10), "room for another port") {
-      while true {
-        do throws(PortError) {
-          return try server.connection.postMessage("give-me-a-stream", request, transfer: [port])
-        } catch .transferQueueFull {
-          try await Task.sleep(for: .milliseconds(1))
-        }
-      }
-    }
+    try connection.postMessage("begin")
+    let streams = try await within(.seconds(20), "the end of \(streamCount) streams") { try await asking.value }
+    for elements in streams { run.count(DemoTraffic(elements: elements)) }
+    let right = streams.count { !$0.isEmpty }
+    run.verify(claim, right == streamCount, otherwise: "\(right) of \(streams.count) were right")
   }
 
   // MARK: The server
 
   static func playServer(_ parent: Connection) async throws {
     DescriptorLimit.raise()
-    let waiting = SharedState<[(request: Request, port: MessagePort)]>([])
-    parent.on("give-me-a-stream", of: Request.self) { request, event in
-      guard let port = event.ports.first else { return }
-      if request.ending == .waitsForOthers { return waiting.withLock { $0.append((request, port)) } }
-      for _ in 0..<request.count { try? port.postMessage(request.element) }
-      switch request.ending {
-      case .closes: port.close()
-      case .exits: exit(0)
-      case .isKilled: kill(getpid(), SIGKILL)
-      case .dropsThePort, .waitsForOthers: break
+    RemoteError.register(SoldOut.self)
+    let (begun, beginning) = AsyncStream.makeStream(of: Never.self)
+    let waiting = SharedState(0)
+    parent.handle {
+      $0.onStream("give-me-a-stream", of: Request.self) { request, writer in
+        if request.ending == .waitsForOthers {
+          waiting.withLock { $0 += 1 }
+          // Ends for all at once.
+          for await _ in begun {}
+        }
+        for _ in 0..<request.count { try await writer.send(request.element) }
+        switch request.ending {
+        case .fails: throw SoldOut(element: request.element)
+        case .exits: exit(0)
+        case .isKilled: kill(getpid(), SIGKILL)
+        case .finishes, .waitsForOthers: break
+        }
       }
-    }
-    parent.on("begin") { event in
-      let streams = waiting.withLock { waiting in
-        defer { waiting = [] }
-        return waiting
-      }
-      try? event.connection.postMessage("open-streams", streams.count)
-      for turn in 0..<(streams.map(\.request.count).max() ?? 0) {
-        for (request, port) in streams where turn < request.count { try? port.postMessage(request.element) }
-      }
-      for (_, port) in streams { port.close() }
+      $0.onRequest("open-streams") { _ in waiting.withLock { $0 } }
+      $0.on("begin") { _ in beginning.finish() }
     }
     await parent.closed()
   }

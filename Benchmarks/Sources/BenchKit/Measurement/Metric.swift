@@ -6,6 +6,8 @@ public enum Metric: String, Codable, Sendable, CaseIterable {
   case messages = "oneway_msgs_per_s"
   case bytes = "oneway_bytes_per_s"
   case codable = "codable_msgs_per_s"
+  case requests = "requests_per_s"
+  case stream = "stream_bytes_per_s"
   case creation = "create_per_s"
   case transfer = "transfer_reply_per_s"
   case pipelinedTransfer = "transfer_pipelined_per_s"
@@ -18,9 +20,9 @@ public enum Metric: String, Codable, Sendable, CaseIterable {
   public var unit: String {
     switch self {
     case .pollingRoundTrip, .sleepingRoundTrip, .sleepingRoundTripOnOneCore: "ns"
-    case .messages, .codable, .creation, .transfer, .pipelinedTransfer, .descriptor, .pipelinedDescriptor:
+    case .messages, .codable, .requests, .creation, .transfer, .pipelinedTransfer, .descriptor, .pipelinedDescriptor:
       "1/s"
-    case .bytes: "B/s"
+    case .bytes, .stream: "B/s"
     case .memory: "B"
     case .manyPorts: "1"
     case .instructions: "instructions"

@@ -65,6 +65,16 @@ public struct Bar: Sendable {
         reached: ratio(.port, .sleepingRoundTripOnOneCore, size: 8, variant: "handlers"), target: 1.15, isMinimum: false
       ),
       Bar(
+        title: "request / handlers' round trip, polling",
+        reached: over(
+          value(.port, .pollingRoundTrip, size: 8, variant: "request"), value(.port, .pollingRoundTrip, size: 8)),
+        target: 1.3, isMinimum: false),
+      Bar(
+        title: "request / handlers' round trip, sleeping",
+        reached: over(
+          value(.port, .sleepingRoundTrip, size: 8, variant: "request"),
+          value(.port, .sleepingRoundTrip, size: 8, variant: "handlers")), target: 1.3, isMinimum: false),
+      Bar(
         title: "local channels made and closed", reached: value(.port, .creation).map { $0 / 1e3 }, target: 500,
         isMinimum: true, unit: "k/s"),
       Bar(
@@ -87,6 +97,11 @@ public struct Bar: Sendable {
         reached: value(.port, .manyPorts, size: Plan.mostPorts, variant: ManyPorts.busyOne), target: 1.2,
         isMinimum: false),
     ]
+  }
+
+  private static func over(_ value: Double?, _ other: Double?) -> Double? {
+    guard let value, let other, other > 0 else { return nil }
+    return value / other
   }
 
   /// Of the process that needs more.

@@ -3,8 +3,8 @@ public enum Plan {
   /// - Parameter only: a metric's name, or nothing.
   public static func cells(peers: Bool, only: String?) -> [Cell] {
     let all =
-      oneWaySizes.map(oneWay) + roundTripSizes.map(pollingRoundTrip) + sleeping + [codable, creation] + transfers
-      + descriptors + [manyPorts] + memory
+      oneWaySizes.map(oneWay) + roundTripSizes.map(pollingRoundTrip) + sleeping + [codable, requests, stream, creation]
+      + transfers + descriptors + [manyPorts] + memory
     return all.filter { cell in
       guard let only else { return true }
       let name =
@@ -105,6 +105,10 @@ public enum Plan {
           OurCase(
             tier: .port, variant: "unpinned", job: handlers.with { $0.placement = .unpinned },
             note: "handlers on both sides; the scheduler places the threads")),
+        .ours(
+          OurCase(
+            tier: .port, variant: "request", job: Job("request-round-trip"),
+            note: "a task on the loop here, a handler of requests there; with fences")),
       ]
     }
     return Cell(
@@ -149,6 +153,7 @@ public enum Plan {
       ours(.fast, "", "fast-sleeping"), ours(.port, "", "port-round-trip"),
       ours(.port, "handlers", "port-round-trip-handlers"),
       ours(.port, "handlers on epoll", "port-round-trip-handlers", driver: "epoll"),
+      ours(.port, "request", "request-round-trip"),
     ]
     if let program {
       contenders += [
@@ -172,6 +177,28 @@ public enum Plan {
           tier: .port, job: Job("codable"),
           note: "an object of five fields, one nested; encoded, posted, decoded, handler")),
     ],
+    limit: .measured(["memcpy"]))
+
+  private static let requests = Cell(
+    metric: .requests, size: nil, title: "requests",
+    contenders: [limit(Metric.bytes.rawValue, "memcpy", size: 64, variant: "ring256k")]
+      + [1, 64].map { count in
+        .ours(
+          OurCase(
+            tier: .port, variant: "\(count) under way", job: Job("requests").with { $0.batch = count },
+            note: "8 bytes there and back; so many tasks on the loop here, handlers of requests there"))
+      },
+    limit: .measured(["memcpy"]))
+
+  private static let stream = Cell(
+    metric: .stream, size: nil, title: "streams",
+    contenders: [limit(Metric.bytes.rawValue, "memcpy", size: 65536, variant: "ring1024k")]
+      + [1024, 65000].map { size in
+        .ours(
+          OurCase(
+            tier: .port, variant: "elements of \(size) bytes", job: Job("stream").with { $0.size = size },
+            note: "[UInt8], encoded and decoded; the writer waits when the reader lags"))
+      },
     limit: .measured(["memcpy"]))
 
   private static let creation = Cell(

@@ -19,7 +19,8 @@ struct Scenario: Sendable {
   let far: (@Sendable (Job, FarSide) throws -> Void)?
 
   static let all: [Scenario] =
-    fastTier + portTier + [.codable, .creation, .transfer, .descriptors, .manyPorts, .localMemory, .crossingMemory]
+    fastTier + portTier + requests
+    + [.codable, .creation, .transfer, .descriptors, .manyPorts, .localMemory, .crossingMemory]
 
   static func find(_ name: String) throws -> Scenario {
     guard let scenario = all.first(where: { $0.name == name }) else {
