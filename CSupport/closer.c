@@ -22,8 +22,8 @@
 /// keeps those that come later waiting, and nothing else.
 enum { MOST_THREADS = 4, IDLE_SECONDS = 2, GROUPS = TRACKED_DESCRIPTORS / 64 };
 
-/// A tenth of what a thread of the program's gets where all want a processor.
-enum { CLOSER_NICENESS = 10 };
+/// A third of what a thread of the program's gets where all want a processor.
+enum { CLOSER_NICENESS = 5 };
 
 /// As many as come with two packets. If more wait, nobody should take in others that have to be closed.
 enum { MANY = 512 };

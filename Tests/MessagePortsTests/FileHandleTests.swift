@@ -12,7 +12,8 @@ struct FileHandleTests {
     let path = freshPath(".txt")
     try #require(FileManager.default.createFile(atPath: path, contents: Data("hello".utf8)))
     defer { try? FileManager.default.removeItem(atPath: path) }
-    let handle = try #require(FileHandle(forReadingAtPath: path))
+    // Foundation would leave it open in every process that another test starts.
+    let handle = FileHandle(fileDescriptor: unsafe open(path, O_RDONLY | O_CLOEXEC), closeOnDealloc: true)
     try near.postMessage(bytes: Data([1]), descriptors: [Descriptor(duplicating: handle)])
     let event = try await onThread { try near.receiveSoon() }
     let received = try #require(event.descriptors.first)

@@ -186,7 +186,7 @@ struct HostileRequestTests {
     var arrivals: [Bool] = []
     for number in 0..<6 as Range<UInt64> {
       let envelope = NamedEnvelope(
-        kind: .request, number: number, name: "a", body: MessageEvent(payload: bytes, ports: []))
+        kind: .request, number: number, name: "a", body: MessageEvent(payload: bytes, cargo: nil))
       let arrival = table.arrive(RequestContext(envelope, over: connection)) { _ in [] }
       if case .violation = arrival { arrivals.append(false) } else { arrivals.append(true) }
     }
@@ -272,7 +272,7 @@ struct HostileRequestTests {
       let zeros = [UInt8](repeating: 1, count: count)
       let record = unsafe StreamRecord.make(.part, element: element, zeros.span.bytes)
       guard let payload = unsafe MessagePayload(copying: record.span.bytes),
-        let opened = StreamRecord.open(MessageEvent(payload: payload, ports: []))
+        let opened = StreamRecord.open(MessageEvent(payload: payload, cargo: nil))
       else { return false }
       return parts.add(opened)
     }
