@@ -52,7 +52,8 @@
   /// What comes in a packet, if the record is the end of a message.
   package var cargo: CargoCount {
     CargoCount(
-      ports: Int(truncatingIfNeeded: rawValue >> 40 & 0xff), descriptors: Int(truncatingIfNeeded: rawValue >> 48 & 0xff))
+      ports: Int(truncatingIfNeeded: rawValue >> 40 & 0xff), descriptors: Int(truncatingIfNeeded: rawValue >> 48 & 0xff)
+    )
   }
 
   /// The one form of a withdrawal.

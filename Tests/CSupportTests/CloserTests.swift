@@ -38,7 +38,9 @@ struct CloserTests {
     }
   }
 
-  @Test("11.1 A socket that another process has by now goes on to linger, also while others take long", arguments: [true, false])
+  @Test(
+    "11.1 A socket that another process has by now goes on to linger, also while others take long",
+    arguments: [true, false])
   func sentSocketsLinger(_ isSent: Bool) async {
     await #expect(processExitsWith: .success) { [isSent] in
       await recordErrors {

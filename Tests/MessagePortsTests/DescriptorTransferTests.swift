@@ -93,7 +93,8 @@ struct DescriptorTransferTests {
     #expect(try all.flatMap(\.descriptors).map { try $0.readNumber() } == [0, 1, 2, 3, 4])
     // What is wrong with the list is found before the value is encoded.
     let encodings = Mutex(0)
-    #expect { try near.postMessage("value", Counted { encodings.withLock { $0 += 1 } }, descriptors: [files[0]])
+    #expect {
+      try near.postMessage("value", Counted { encodings.withLock { $0 += 1 } }, descriptors: [files[0]])
     } throws: { isInvalid($0, 0, .isPosted) }
     #expect(encodings.withLock { $0 } == 0)
     listener.close()
@@ -124,7 +125,8 @@ struct DescriptorTransferTests {
     _ = try await onThread { try near.receiveSoon() }
     let encodings = Mutex(0)
     let cases: [([Descriptor], Int, DescriptorProblem)] = [
-      ([closed], 0, .isClosed), ([good.reader, taken], 1, .isTaken), ([good.reader, good.writer, posted], 2, .isPosted),
+      ([closed], 0, .isClosed), ([good.reader, taken], 1, .isTaken),
+      ([good.reader, good.writer, posted], 2, .isPosted),
       ([good.reader, good.reader], 1, .isListedTwice),
     ]
     for (list, index, problem) in cases {
@@ -141,7 +143,9 @@ struct DescriptorTransferTests {
     // Nor do good descriptors go when something else is wrong.
     let detached = try MessageChannel().port1
     detached.close()
-    #expect(portError { try near.postMessage(transfer: [detached], descriptors: [good.reader]) } == "invalidTransfer.isClosed")
+    #expect(
+      portError { try near.postMessage(transfer: [detached], descriptors: [good.reader]) } == "invalidTransfer.isClosed"
+    )
     #expect(portError { try detached.postMessage(descriptors: [good.reader]) } == "closed")
     struct Unencodable: Encodable { func encode(to encoder: any Encoder) throws { throw CancellationError() } }
     #expect(portError { try near.postMessage(Unencodable(), descriptors: [good.reader]) } == "encodingFailed")
@@ -242,7 +246,8 @@ struct DescriptorTransferTests {
     try await pipe.expectReadersClosed()
   }
 
-  @Test("6.7, 11.1 So does one whose receiver is killed, and so do descriptors that it holds", arguments: [false, true])
+  @Test(
+    "6.7, 11.1 So does one whose receiver is killed, and so do descriptors that it holds", arguments: [false, true])
   func killed(_ isReceived: Bool) async throws {
     let agent = try Agent(.anotherProcess)
     let link = try MessageChannel()
@@ -255,13 +260,17 @@ struct DescriptorTransferTests {
     try await pipe.expectReadersClosed()
   }
 
-  @Test("6.8, 11.1 A message with descriptors outlives the normal exit, and the death, of its sender", arguments: [false, true])
+  @Test(
+    "6.8, 11.1 A message with descriptors outlives the normal exit, and the death, of its sender",
+    arguments: [false, true])
   func outlivesSender(_ isKilled: Bool) async throws {
     let agent = try Agent(.anotherProcess)
     let link = try MessageChannel()
     try await agent.call(.keep, 0, transfer: [link.port2])
     try await agent.call(.postDescriptors, 0, 3)
-    if isKilled { try await agent.kill() } else {
+    if isKilled {
+      try await agent.kill()
+    } else {
       try agent.begin(.exit, 0)
       _ = await agent.worker?.exitStatus
     }
@@ -272,7 +281,8 @@ struct DescriptorTransferTests {
 
   // MARK: - Those who receive them
 
-  @Test("11.2 What nobody takes from an event is closed with its last copy; what somebody keeps or takes is not",
+  @Test(
+    "11.2 What nobody takes from an event is closed with its last copy; what somebody keeps or takes is not",
     arguments: Place.allCases)
   func lastCopy(_ place: Place) async throws {
     let near = try place.open(.echo)
@@ -379,7 +389,9 @@ struct DescriptorTransferTests {
 
   // MARK: - The kernel's limits
 
-  @Test("11.1 More descriptors than the system carries are a typed error that changed nothing; once some were taken, more go")
+  @Test(
+    "11.1 More descriptors than the system carries are a typed error that changed nothing; once some were taken, more go"
+  )
   func tooManyInFlight() async throws {
     await #expect(processExitsWith: .success) {
       await recordErrors {

@@ -82,7 +82,9 @@ struct ForkedChildTests {
     }
   }
 
-  @Test("13.2 In the child, a descriptor is closed, in hand or in a message, and keeps nothing open; in the parent, it goes on")
+  @Test(
+    "13.2 In the child, a descriptor is closed, in hand or in a message, and keeps nothing open; in the parent, it goes on"
+  )
   func descriptors() async {
     await #expect(processExitsWith: .success) {
       let pipe = try TestPipe(), local = try MessageChannel()

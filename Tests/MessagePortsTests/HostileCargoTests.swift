@@ -168,7 +168,9 @@ struct HostileCargoTests {
     withExtendedLifetime(port) {}
   }
 
-  @Test("2.2, 11.4 A message whose descriptors are withdrawn is never seen, and the next has its own", arguments: Style.allCases)
+  @Test(
+    "2.2, 11.4 A message whose descriptors are withdrawn is never seen, and the next has its own",
+    arguments: Style.allCases)
   func withdrawn(_ style: Style) async throws {
     let scene = try await Scene()
     let (port, far) = try await scene.makePort()

@@ -128,7 +128,9 @@ struct ResourceLimitTests {
         try await agent.call(.take, 0, 1, 1)
         Issue.record("received without descriptors")
       } catch let failure as Agent.Failure {
-        #expect(failure.description.contains("\(EMFILE)") || failure.description.contains("Too many open files"), "\(failure)")
+        #expect(
+          failure.description.contains("\(EMFILE)") || failure.description.contains("Too many open files"), "\(failure)"
+        )
       }
     }
     try await agent.call(.giveDescriptors)

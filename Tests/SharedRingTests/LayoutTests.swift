@@ -55,7 +55,10 @@ struct LayoutTests {
   func headers() {
     for kind in (1...9).compactMap({ RecordHeader.Kind(rawValue: $0) }) {
       for byteCount in [0, 1, 8, 376, 1 << 20, Int(UInt32.max)] {
-        for cargo in [CargoCount(ports: 0), .init(ports: 126), .init(ports: 1, descriptors: 253), .init(ports: 255, descriptors: 255)] {
+        for cargo in [
+          CargoCount(ports: 0), .init(ports: 126), .init(ports: 1, descriptors: 253),
+          .init(ports: 255, descriptors: 255),
+        ] {
           let header = RecordHeader(kind: kind, byteCount: byteCount).carrying(cargo)
           #expect(header.kind == kind && header.byteCount == byteCount && header.cargo == cargo)
           #expect(header.carrying(CargoCount(ports: 0)) == RecordHeader(kind: kind, byteCount: byteCount))

@@ -50,7 +50,9 @@ extension Descriptor {
   /// What `/proc` says that it is.
   public func target() throws -> String {
     try withDescriptor { number in
-      guard let target = linkTarget("/proc/self/fd/\(number)") else { throw SystemError(call: "readlink", errno: errno) }
+      guard let target = linkTarget("/proc/self/fd/\(number)") else {
+        throw SystemError(call: "readlink", errno: errno)
+      }
       return target
     }
   }

@@ -24,7 +24,8 @@
   // Splitting and joining.
   case splitDetached, splitTaken, joined, joinHandedOver
   // Receiving.
-  case receiveFound, receiveConsumed, receivePacketCopied, receivePacketTaken, receivePortsMade, released, linkMapped, linkFollowed
+  case receiveFound, receiveConsumed, receivePacketCopied, receivePacketTaken, receivePortsMade, released, linkMapped,
+    linkFollowed
   case sleepAnnounced
   // Closing.
   case closeDecided, closeSaid, closeHungUp

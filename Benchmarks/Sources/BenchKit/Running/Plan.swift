@@ -252,7 +252,8 @@ public enum Plan {
 
   /// Beside the same sockets passed by bare calls.
   private static let descriptors: [Cell] = [
-    descriptorCell(.descriptor, "transfer_reply_per_s"), descriptorCell(.pipelinedDescriptor, "transfer_pipelined_per_s"),
+    descriptorCell(.descriptor, "transfer_reply_per_s"),
+    descriptorCell(.pipelinedDescriptor, "transfer_pipelined_per_s"),
   ]
 
   private static func descriptorCell(_ metric: Metric, _ program: String) -> Cell {
