@@ -2,13 +2,22 @@ extension EventLoop: SerialExecutor, TaskExecutor {
   /// Runs a task's next step on this loop, or, once the loop was stopped, on the thread that all stopped loops share.
   ///
   /// Thread-safe; one system call, and only if the loop sleeps.
-  public func enqueue(_ job: consuming ExecutorJob) {
-    let job = UnownedJob(job)
-    if add({ $0.jobs.append(.job(job)) }) { return }
+  public func enqueue(_ job: consuming ExecutorJob) { enqueue(.job(UnownedJob(job))) }
+
+  /// The same for a task that prefers this executor and is no actor's.
+  ///
+  /// Told apart, because such a task would otherwise be taken for one of an actor that this loop runs. At each resumption it
+  /// would leave the actor that it is not in, which takes two more turns in the queue. There is no other way to
+  /// implement a requirement that two protocols have in common twice.
+  @_implements(TaskExecutor,enqueue(_:))
+  public func enqueueTask(_ job: consuming ExecutorJob) { enqueue(.task(UnownedJob(job))) }
+
+  private func enqueue(_ job: LoopJob) {
+    if add({ $0.jobs.append(job) }) { return }
     let isOver = state.withLock { state in
       if case .stopped = state.life { return true }
       // The thread may be at another step of the same actor: it passes this on last of all.
-      state.jobs.append(.job(job))
+      state.jobs.append(job)
       return false
     }
     if isOver { passOn(job) }
@@ -25,7 +34,7 @@ extension EventLoop: SerialExecutor, TaskExecutor {
   /// Runs the tasks of stopped loops. Nobody can stop it.
   private static let heir = EventLoop(name: "stopped loops")
 
-  func passOn(_ job: UnownedJob) { Self.heir.run { self.perform(.job(job)) } }
+  func passOn(_ job: LoopJob) { Self.heir.run { self.perform(job) } }
 
   func perform(_ job: LoopJob) {
     let process = ProcessMark.current
@@ -35,6 +44,7 @@ extension EventLoop: SerialExecutor, TaskExecutor {
     case .job(let job):
       unsafe job.runSynchronously(
         isolatedTo: asUnownedSerialExecutor(), taskExecutor: asUnownedTaskExecutor())
+    case .task(let job): unsafe job.runSynchronously(on: asUnownedTaskExecutor())
     }
   }
 }

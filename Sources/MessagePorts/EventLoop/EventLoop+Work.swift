@@ -142,7 +142,12 @@ extension EventLoop {
       return (state.scheduled, state.jobs, state.timers, state.kept, state.driver, Array(state.watches.values))
     }
     hasEnded.store(true, ordering: .relaxed)
-    for case .job(let job) in jobs { passOn(job) }
+    for job in jobs {
+      switch job {
+      case .job, .task: passOn(job)
+      case .closure: break
+      }
+    }
     // They hold ports, which hold the loop; released here, without the lock.
     withExtendedLifetime((scheduled, jobs, timers, driver)) {}
     for client in kept.values { client.letGo(of: self) }

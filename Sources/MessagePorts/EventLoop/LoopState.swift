@@ -83,5 +83,8 @@ struct LoopWatch: Sendable {
 /// Work on a loop that is not a port's turn.
 enum LoopJob: Sendable {
   case closure(@Sendable () -> Void)
+  /// Of an actor whose executor is the loop.
   case job(UnownedJob)
+  /// Of a task that prefers the loop.
+  case task(UnownedJob)
 }

@@ -1,5 +1,7 @@
-/// Makes the bytes of a reply.
-typealias RequestHandler = @Sendable (RequestContext) async throws -> [UInt8]
+import Synchronization
+
+/// Makes the bytes of a reply, wherever its caller runs.
+typealias RequestHandler = nonisolated(nonsending) @Sendable (RequestContext) async throws -> [UInt8]
 
 /// What a request's handler is given besides the question.
 ///
@@ -16,6 +18,8 @@ public struct RequestContext: Sendable {
   private final class Request: Sendable {
     let envelope: NamedEnvelope
     let connection: Connection
+    let hasPorts = Atomic<Bool>(false)
+    let isAnswered = Atomic<Bool>(false)
 
     init(_ envelope: NamedEnvelope, _ connection: Connection) {
       (self.envelope, self.connection) = (envelope, connection)
@@ -23,6 +27,12 @@ public struct RequestContext: Sendable {
   }
   private let request: Request
   private var firstPort = 0
+
+  /// The reply takes ports along. Relaxed, as the next: it saves a look at the table, and concerns the handler's task alone.
+  var hasPorts: Bool { request.hasPorts.load(ordering: .relaxed) }
+  /// Relaxed: whoever does not see it looks into the table.
+  var isAnswered: Bool { request.isAnswered.load(ordering: .relaxed) }
+  func noteAnswered() { request.isAnswered.store(true, ordering: .relaxed) }
 
   var message: MessageEvent { request.envelope.body }
   var number: UInt64 { request.envelope.number }
@@ -52,6 +62,7 @@ public struct RequestContext: Sendable {
     // What is too late is released without the lock.
     withExtendedLifetime(ports) {
       _ = connection.requests.state.withLock { $0.served.addPorts(ports, to: number) }
+      request.hasPorts.store(true, ordering: .relaxed)
     }
   }
 }

@@ -20,10 +20,11 @@ extension RequestEngine {
     let task =
       atOnce
       ? Task.immediate(executorPreference: loop, operation: body) : Task(executorPreference: loop, operation: body)
+    if work.context.isAnswered { return }
     if state.withLock({ $0.served.started(work.context.number, task) }) { task.cancel() }
   }
 
-  private func handle(_ work: ServingTable.Work) async {
+  nonisolated(nonsending) private func handle(_ work: ServingTable.Work) async {
     // While the process ends, no handler begins any more.
     guard !ProcessEnd.hasCome else { return }
     let (number, port) = (work.context.number, work.context.connection.port)
@@ -32,16 +33,29 @@ extension RequestEngine {
     do {
       let reply = try await work.handler(work.context)
       envelope = unsafe NamedEnvelope.make(.reply, number, reply.span.bytes)
-      ports = state.withLock { $0.served.takePorts(of: number) }
+      if work.context.hasPorts { ports = state.withLock { $0.served.takePorts(of: number) } }
     } catch {
       envelope = RequestFailure(thrown: error).envelope(number)
     }
+    if let envelope { await post(envelope, ports, number, on: port) }
+    work.context.noteAnswered()
+    answered(number)
+  }
+
+  nonisolated(nonsending) private func post(
+    _ envelope: [UInt8], _ ports: [MessagePort], _ number: UInt64, on port: MessagePort
+  ) async {
     do throws(PortError) {
-      if let envelope { try await port.postPatiently(envelope, transfer: ports) }
+      // Nearly always there is room.
+      do throws(PortError) { return try port.postMessage(bytes: envelope, transfer: ports) } catch {
+        switch error {
+        case .queueFull, .transferQueueFull: try await port.postPatiently(envelope, transfer: ports)
+        default: throw error
+        }
+      }
     } catch {
       await postInstead(error, number, on: port)
     }
-    answered(number)
   }
 
   /// What was to be posted cannot be: too large, or with ports that may not travel. So much can be said in any case.
@@ -80,11 +94,7 @@ extension RequestEngine {
       answered(number)
     } catch {
       Task(executorPreference: connection.eventLoop) {
-        do throws(PortError) {
-          try await connection.port.postPatiently(envelope)
-        } catch {
-          await self.postInstead(error, number, on: connection.port)
-        }
+        await self.post(envelope, [], number, on: connection.port)
         self.answered(number)
       }
     }
