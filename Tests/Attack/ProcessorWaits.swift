@@ -10,7 +10,8 @@ struct ProcessorWaits: Sendable {
 
   /// Those of this thread, and of the loops of this process and of another one.
   init(of process: Int32) {
-    files = ["/proc/thread-self/schedstat"]
+    files =
+      ["/proc/thread-self/schedstat"]
       + [getpid(), process].flatMap { process in
         entries(of: "/proc/\(process)/task").filter { task in
           text(of: "/proc/\(process)/task/\(task)/comm") == "messageports\n"

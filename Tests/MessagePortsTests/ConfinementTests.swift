@@ -32,7 +32,9 @@ struct ConfinementTests {
     return try WorkerProcess.spawn(PeerProcess.executable, arguments: [role] + arguments, process: process)
   }
 
-  @Test("13.12 A confined worker has its connection and the files that were named, and nothing else", .enabled(if: obstacle == nil))
+  @Test(
+    "13.12 A confined worker has its connection and the files that were named, and nothing else",
+    .enabled(if: obstacle == nil))
   func world() async throws {
     let worker = try Self.spawn("surroundings", ["/", "/etc", "/tmp", "/dev"])
     let seen = try await Seen.by(worker)
@@ -150,7 +152,8 @@ struct ConfinementTests {
         unsafe mkdir(place, 0o700)
         defer { ProgramRun.remove(place) }
         var process = WorkerOptions()
-        process.confinement = Confinement(readablePaths: ["/usr", "/bin", "/lib", "/lib64"].filter { unsafe access($0, F_OK) == 0 })
+        process.confinement = Confinement(
+          readablePaths: ["/usr", "/bin", "/lib", "/lib64"].filter { unsafe access($0, F_OK) == 0 })
         unsafe setenv("PATH", place, 1)
         #expect(throws: ConnectionError.confinementUnavailable("bubblewrap (bwrap) is not installed")) {
           try WorkerProcess.spawn("/bin/sh", arguments: ["-c", "exit 0"], process: process)

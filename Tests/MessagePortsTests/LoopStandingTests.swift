@@ -6,7 +6,9 @@ import Testing
 
 @Suite("Who is served first", .timeLimit(.minutes(3)))
 struct LoopStandingTests {
-  @Test("5.3 Whoever was greedy is fair again after two turns that were not", arguments: [TurnResult.wait, .more, .idle, .blocked])
+  @Test(
+    "5.3 Whoever was greedy is fair again after two turns that were not",
+    arguments: [TurnResult.wait, .more, .idle, .blocked])
   func table(_ cheap: TurnResult) {
     #expect(LoopStanding.fair.after(cheap) == .fair)
     #expect(LoopStanding.greedy.after(cheap) == .paroled)
@@ -26,7 +28,9 @@ struct LoopStandingTests {
     #expect(LoopStanding(note: 0, of: one) == .fair)
   }
 
-  @Test("5.3 However many ports end at once, a message is delivered after a small part of them", arguments: EventLoop.Driver.allCases)
+  @Test(
+    "5.3 However many ports end at once, a message is delivered after a small part of them",
+    arguments: EventLoop.Driver.allCases)
   func manyEnds(_ driver: EventLoop.Driver) async throws {
     let scene = try await Scene(driver: driver)
     let (honest, far) = try await scene.makePort()

@@ -67,7 +67,9 @@ struct WorkerOptionsTests {
   func files() throws {
     let path = freshPath()
     defer { unsafe unlink(path) }
-    #expect(try said(by: "cat; readlink /proc/self/fd/2") { ($0.standardInput, $0.standardError) = (.null, .null) } == "/dev/null\n")
+    #expect(
+      try said(by: "cat; readlink /proc/self/fd/2") { ($0.standardInput, $0.standardError) = (.null, .null) }
+        == "/dev/null\n")
     for (append, expected) in [(false, "one\n"), (true, "one\ntwo\n"), (false, "three\n")] {
       let word = expected.split(separator: "\n").last!
       let worker = try shell("echo \(word)") { $0.standardOutput = .file(path, append: append) }

@@ -267,7 +267,11 @@ struct LoopRunner {
         case .client(let client):
           client.ready(events)
           // An end is not urgent, and there may be very many at once.
-          if events & UInt32(CSUPPORT_EVENT_HUP | CSUPPORT_EVENT_ERR) == 0 { wake(client) } else { ready.append(client) }
+          if events & UInt32(CSUPPORT_EVENT_HUP | CSUPPORT_EVENT_ERR) == 0 {
+            wake(client)
+          } else {
+            ready.append(client)
+          }
         case .watcher(let watcher): watcher.ready(events)
         case nil: break
         }

@@ -18,7 +18,8 @@ struct Bubblewrap: ~Copyable {
   ///   - program: what is to be executed in the end.
   ///   - surroundings: get bubblewrap's ends of the sockets.
   init(
-    _ confinement: Confinement, _ program: Program, directory: String?, diesWithParent: Bool, _ surroundings: Surroundings
+    _ confinement: Confinement, _ program: Program, directory: String?, diesWithParent: Bool,
+    _ surroundings: Surroundings
   ) throws(ConnectionError) {
     let executable = try program.absolutePath
     var options = ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]

@@ -40,7 +40,9 @@ final class ChildProcess: LoopWatcher {
   deinit { _ = csupport_close(pidfd) }
 
   /// Starts `program`.
-  static func start(_ program: Program, _ surroundings: Surroundings, loop: EventLoop) throws(ConnectionError) -> ChildProcess {
+  static func start(
+    _ program: Program, _ surroundings: Surroundings, loop: EventLoop
+  ) throws(ConnectionError) -> ChildProcess {
     let newborn = try execute(program, surroundings)
     return watch(ChildProcess(processIdentifier: newborn.pid, pidfd: newborn.pidfd, sandbox: nil, loop: loop))
   }

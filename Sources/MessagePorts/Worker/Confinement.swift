@@ -38,7 +38,9 @@ public struct Confinement: Sendable, Hashable {
     unsafe withUnsafeMutablePointer(to: &names) { names in
       unsafe csupport_loaded_files(
         { names, name in
-          guard let names = unsafe names?.assumingMemoryBound(to: Set<String>.self), let name = unsafe name else { return }
+          guard let names = unsafe names?.assumingMemoryBound(to: Set<String>.self), let name = unsafe name else {
+            return
+          }
           unsafe names.pointee.insert(String(cString: name))
         }, names)
     }

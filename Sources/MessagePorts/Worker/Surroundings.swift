@@ -32,7 +32,9 @@ final class Surroundings {
     hasNothingElse = options.confinement != nil
     limits = options.limits.map { csupport_limit(resource: $0.key.number, value: $0.value) }
     for (number, descriptor) in options.descriptors {
-      guard number > STDERR_FILENO else { throw .invalidOption("descriptors: \(number) is a standard descriptor's number") }
+      guard number > STDERR_FILENO else {
+        throw .invalidOption("descriptors: \(number) is a standard descriptor's number")
+      }
       try add(descriptor, as: number, "descriptors: \(number)")
     }
     try open(options.standardInput, as: .input)
@@ -80,7 +82,8 @@ final class Surroundings {
           let path = unsafe directory == nil ? nil : path.baseAddress?.assumingMemoryBound(to: CChar.self)
           var surroundings = unsafe csupport_surroundings(
             fds: inherited.baseAddress, fd_count: inherited.count, directory: path, session: session,
-            parent_death_signal: parentDeathSignal, limits: limits.baseAddress, limit_count: limits.count, has_nothing_else: hasNothingElse)
+            parent_death_signal: parentDeathSignal, limits: limits.baseAddress, limit_count: limits.count,
+            has_nothing_else: hasNothingElse)
           return unsafe body(&surroundings)
         }
       }
