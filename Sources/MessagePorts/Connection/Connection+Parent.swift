@@ -3,7 +3,8 @@ import Glibc
 import SharedRing
 
 extension Connection {
-  /// The connection to the process that has started this one with ``WorkerProcess/spawn(_:arguments:environment:options:loop:)-(String,_,_,_,_)``.
+  /// The connection to the process that has started this one with
+  /// ``WorkerProcess/spawn(_:arguments:environment:process:options:loop:)-(String,_,_,_,_,_)``.
   ///
   /// The same object each time; the library keeps it for the life of the process.
   ///

@@ -11,8 +11,8 @@ extension LoopWatcher {
   func loopHasEnded() {}
 }
 
-/// Whoever gets turns on a loop, and sleeps on doorbells in between. All that a loop knows of a port. After ``ready(_:)``, it
-/// has a turn.
+/// Whoever gets turns on a loop, and sleeps on doorbells in between. All that a loop knows of a port. Whenever it
+/// is ready, it has a turn next.
 protocol LoopClient: LoopWatcher {
   /// The loop that it belongs to now.
   var loop: EventLoop { get }
