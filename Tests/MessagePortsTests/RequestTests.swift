@@ -556,6 +556,29 @@ struct RequestTests {
     #expect(event.ports.count == 3)
   }
 
+  @Test("11.1, 12.1 Descriptors travel with questions and replies, or stay with who was refused", arguments: Place.allCases)
+  func descriptors(_ place: Place) async throws {
+    let connection = try service(place)
+    let pipe = try TestPipe()
+    let echo = try await connection.request("echo", bytes: [1], descriptors: [pipe.reader, pipe.writer])
+    #expect(throws: DescriptorError.self) { try pipe.reader.target() }
+    #expect(try echo.descriptors.map { try $0.target() } == [pipe.name, pipe.name])
+    try echo.descriptors[1].write(17)
+    #expect(try echo.descriptors[0].readNumber() == 17)
+
+    let other = try TestPipe()
+    let refused = await #expect(throws: PortError.self) {
+      try await connection.request(String(repeating: "n", count: 1025), bytes: [], descriptors: [other.writer])
+    }
+    #expect(refused?.code == .invalidOption)
+    #expect(try other.writer.target() == other.name)
+    // A handler that takes none, or is not there, has them closed.
+    await #expect(throws: RequestError.noHandler(name: "nobody")) {
+      try await connection.request("nobody", bytes: [], descriptors: [other.writer])
+    }
+    try await other.expectWritersClosed()
+  }
+
   @Test("8.2 Whoever receives by hand serves and hears requests as well")
   func byHand() async throws {
     let channel = try MessageChannel()

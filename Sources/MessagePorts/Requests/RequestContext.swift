@@ -14,11 +14,14 @@ public struct RequestContext: Sendable {
   /// The ports that came with it, in the order of the asker's list. Whatever the handler does not keep closes.
   public var ports: [MessagePort] { firstPort == 0 ? message.ports : Array(message.ports.dropFirst(firstPort)) }
 
+  /// The descriptors that came with it. Whatever the handler does not keep closes.
+  public var descriptors: [Descriptor] { message.descriptors }
+
   /// What is passed on several times over costs one reference.
   private final class Request: Sendable {
     let envelope: NamedEnvelope
     let connection: Connection
-    let hasPorts = Atomic<Bool>(false)
+    let hasCargo = Atomic<Bool>(false)
     let isAnswered = Atomic<Bool>(false)
 
     init(_ envelope: NamedEnvelope, _ connection: Connection) {
@@ -28,8 +31,8 @@ public struct RequestContext: Sendable {
   private let request: Request
   private var firstPort = 0
 
-  /// The reply takes ports along. Relaxed, as the next: it saves a look at the table, and concerns the handler's task alone.
-  var hasPorts: Bool { request.hasPorts.load(ordering: .relaxed) }
+  /// The reply takes ports or descriptors along. Relaxed, as the next: it saves a look at the table, and concerns the handler's task alone.
+  var hasCargo: Bool { request.hasCargo.load(ordering: .relaxed) }
   /// Relaxed: whoever does not see it looks into the table.
   var isAnswered: Bool { request.isAnswered.load(ordering: .relaxed) }
   func noteAnswered() { request.isAnswered.store(true, ordering: .relaxed) }
@@ -54,15 +57,15 @@ public struct RequestContext: Sendable {
     _ body: (RawSpan) throws(Failure) -> Result
   ) throws(Failure) -> Result { try message.withBytes(body) }
 
-  /// Sends ports along with the reply, behind those of earlier calls.
+  /// Sends ports and descriptors along with the reply, behind those of earlier calls.
   ///
-  /// They are detached once the reply is posted. If they cannot travel, or the handler throws, there is no reply, and they
+  /// They have gone once the reply is posted. If they cannot travel, or the handler throws, there is no reply, and they
   /// stay here; the asker is told. Without effect after the handler has returned.
-  public func transfer(_ ports: [MessagePort]) {
+  public func transfer(_ ports: [MessagePort] = [], descriptors: [Descriptor] = []) {
     // What is too late is released without the lock.
-    withExtendedLifetime(ports) {
-      _ = connection.requests.state.withLock { $0.served.addPorts(ports, to: number) }
-      request.hasPorts.store(true, ordering: .relaxed)
+    withExtendedLifetime((ports, descriptors)) {
+      _ = connection.requests.state.withLock { $0.served.add(ports, descriptors, to: number) }
+      request.hasCargo.store(true, ordering: .relaxed)
     }
   }
 }

@@ -4,18 +4,18 @@ import SharedRing
 extension RequestEngine {
   /// Asks, and waits for the outcome.
   nonisolated(nonsending) func ask(
-    _ name: String, _ bytes: [UInt8], _ ports: [MessagePort], timeout: Duration?, over connection: Connection
+    _ name: String, _ bytes: [UInt8], _ cargo: MessageCargo?, timeout: Duration?, over connection: Connection
   ) async throws -> MessageEvent {
     let number = nextNumber()
     guard let envelope = unsafe NamedEnvelope.make(.request, number, name: name, bytes.span.bytes) else {
       throw PortError.invalidOption(
         "a request's name has at most \(Connection.maximumNameBytes) bytes, not \(name.utf8.count)")
     }
-    return try await ask(number, envelope, ports, timeout: timeout, over: connection)
+    return try await ask(number, envelope, cargo, timeout: timeout, over: connection)
   }
 
   nonisolated(nonsending) private func ask(
-    _ number: UInt64, _ envelope: [UInt8], _ ports: [MessagePort], timeout: Duration?, over connection: Connection
+    _ number: UInt64, _ envelope: [UInt8], _ cargo: MessageCargo?, timeout: Duration?, over connection: Connection
   ) async throws -> MessageEvent {
     connection.startForAnswers()
     let clock = RequestClock(timeout)
@@ -28,7 +28,7 @@ extension RequestEngine {
     while true {
       let word = await withTaskCancellationHandler {
         await Resumption<RequestTable.Word>.suspend { waiter in
-          begin(number, envelope, ports, waiter, clock, over: connection)
+          begin(number, envelope, cargo, waiter, clock, over: connection)
         }
       } onCancel: {
         giveUp(number, .cancelled, over: connection)
@@ -46,7 +46,7 @@ extension RequestEngine {
 
   /// Posts the request if it may be posted now; sees to it that the waiter is resumed, now or later.
   private func begin(
-    _ number: UInt64, _ envelope: [UInt8], _ ports: [MessagePort], _ waiter: RequestTable.Waiter,
+    _ number: UInt64, _ envelope: [UInt8], _ cargo: MessageCargo?, _ waiter: RequestTable.Waiter,
     _ clock: RequestClock?,
     over connection: Connection
   ) {
@@ -62,7 +62,7 @@ extension RequestEngine {
     case .post: break
     }
     do throws(PortError) {
-      try connection.port.postMessage(bytes: envelope, transfer: ports)
+      try connection.port.postMessage(bytes: envelope, with: cargo)
     } catch {
       let (own, others) = state.withLock { $0.asked.refused(number) }
       letBegin(others)

@@ -29,27 +29,27 @@ extension RequestEngine {
     guard !ProcessEnd.hasCome else { return }
     let (number, port) = (work.context.number, work.context.connection.port)
     var envelope: [UInt8]?
-    var ports: [MessagePort] = []
+    var cargo: MessageCargo?
     do {
       let reply = try await work.handler(work.context)
       envelope = unsafe NamedEnvelope.make(.reply, number, reply.span.bytes)
-      if work.context.hasPorts { ports = state.withLock { $0.served.takePorts(of: number) } }
+      if work.context.hasCargo { cargo = state.withLock { $0.served.takeCargo(of: number) } }
     } catch {
       envelope = RequestFailure(thrown: error).envelope(number)
     }
-    if let envelope { await post(envelope, ports, number, on: port) }
+    if let envelope { await post(envelope, cargo, number, on: port) }
     work.context.noteAnswered()
     answered(number)
   }
 
   nonisolated(nonsending) private func post(
-    _ envelope: [UInt8], _ ports: [MessagePort], _ number: UInt64, on port: MessagePort
+    _ envelope: [UInt8], _ cargo: MessageCargo?, _ number: UInt64, on port: MessagePort
   ) async {
     do throws(PortError) {
       // Nearly always there is room.
-      do throws(PortError) { return try port.postMessage(bytes: envelope, transfer: ports) } catch {
+      do throws(PortError) { return try port.postMessage(bytes: envelope, with: cargo) } catch {
         switch error {
-        case .queueFull, .transferQueueFull: try await port.postPatiently(envelope, transfer: ports)
+        case .queueFull, .transferQueueFull: try await port.postPatiently(envelope, with: cargo)
         default: throw error
         }
       }
@@ -94,7 +94,7 @@ extension RequestEngine {
       answered(number)
     } catch {
       Task(executorPreference: connection.eventLoop) {
-        await self.post(envelope, [], number, on: connection.port)
+        await self.post(envelope, nil, number, on: connection.port)
         self.answered(number)
       }
     }

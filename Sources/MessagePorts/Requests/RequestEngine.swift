@@ -47,12 +47,17 @@ struct RequestViolation: Error, CustomStringConvertible {
 }
 
 extension MessagePort {
+  func postMessage(bytes: [UInt8], with cargo: MessageCargo?) throws(PortError) {
+    guard let cargo else { return try postMessage(bytes: bytes) }
+    try postMessage(bytes: bytes, transfer: cargo.ports, descriptors: cargo.descriptors)
+  }
+
   /// Posts what has to get there, and waits for room if need be, whoever has been cancelled meanwhile. Gives up if the port
   /// closes, or the message cannot be posted at all.
-  func postPatiently(_ bytes: [UInt8], transfer ports: [MessagePort] = []) async throws(PortError) {
+  func postPatiently(_ bytes: [UInt8], with cargo: MessageCargo? = nil) async throws(PortError) {
     while true {
       do throws(PortError) {
-        return try postMessage(bytes: bytes, transfer: ports)
+        return try postMessage(bytes: bytes, with: cargo)
       } catch {
         switch error {
         case .queueFull:

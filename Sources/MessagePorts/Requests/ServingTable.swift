@@ -23,6 +23,7 @@ struct ServingTable: Sendable {
     var phase: Phase
     let byteCount: Int
     var ports: [MessagePort] = []
+    var descriptors: [Descriptor] = []
   }
 
   private var entries: [UInt64: Entry] = [:]
@@ -94,17 +95,19 @@ struct ServingTable: Sendable {
     }
   }
 
-  /// Ports that go with the reply, behind those that do already. `false`: it is over.
-  mutating func addPorts(_ ports: [MessagePort], to number: UInt64) -> Bool {
+  /// What goes with the reply, behind what does already. `false`: it is over.
+  mutating func add(_ ports: [MessagePort], _ descriptors: [Descriptor], to number: UInt64) -> Bool {
     guard case .running = entries[number]?.phase else { return false }
     entries[number]?.ports += ports
+    entries[number]?.descriptors += descriptors
     return true
   }
 
-  mutating func takePorts(of number: UInt64) -> [MessagePort] {
-    guard let ports = entries[number]?.ports, !ports.isEmpty else { return [] }
+  mutating func takeCargo(of number: UInt64) -> MessageCargo? {
+    guard let entry = entries[number] else { return nil }
     entries[number]?.ports = []
-    return ports
+    entries[number]?.descriptors = []
+    return .of(entry.ports, entry.descriptors)
   }
 
   /// The outcome was posted. Returns what may run now, and what is to be released without the lock.
