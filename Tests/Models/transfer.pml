@@ -160,7 +160,7 @@ proctype Host(byte end; byte host) {
   :: host == 0 -> hasEnd = true
   :: host > 0 ->
      if
-     :: IS_THERE(way[ME - 1]) -> /* receivePorts, arrive: RingProducer.resume, RingConsumer.resume */
+     :: IS_THERE(way[ME - 1]) -> /* SharedChannel.receive, arrive: RingProducer.resume, RingConsumer.resume */
         d_step {
           assert(HAS_PACKET(way[ME - 1])); /* else: ports announced and not yet sent */
           write = wayWrite[ME - 1];

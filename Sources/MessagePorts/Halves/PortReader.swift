@@ -266,7 +266,8 @@ public struct PortReader: ~Copyable, Sendable {
     .decodingFailed(BitwiseSizeMismatch(expectedByteCount: expected, actualByteCount: actual))
   }
 
-  /// After a message was read: signals a writer that waits for room, and sees to what nobody has taken of what came with others.
+  /// After a message was read: signals a writer that waits for room, and sees to what came with others and nobody has
+  /// taken.
   @usableFromInline @inline(never)
   mutating func runErrands() {
     payOwedSignal()

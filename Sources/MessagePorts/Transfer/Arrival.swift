@@ -101,6 +101,9 @@ extension SharedChannel {
       fds.closeAll()
       waste.note()
       try checkFree(2 * cargo.ports + cargo.descriptors + (hasPart ? 1 : 0))
+    // Or a kernel that has no memory for copies, and says nothing of it: the packet itself will tell.
+    case .packet(let packet) where !packet.lacksDescriptors && fds.left < 2 * cargo.ports + cargo.descriptors:
+      fds.closeAll()
     case .packet(let packet):
       crashPoint(.receivePacketCopied)
       socket.drop()

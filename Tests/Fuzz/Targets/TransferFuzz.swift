@@ -137,7 +137,7 @@ enum TransferFuzz {
       }
       if input.below(8) == 7 { fds.removeLast() }
       let missing = input.below(8) == 7 ? 1 + input.below(16) : 0
-      carrier.sockets.send(words: words, byteCount: words.count * 8 - missing, fds)
+      carrier.sockets.send(words: words, byteCount: max(1, words.count * 8 - missing), fds)
     }
   }
 
