@@ -556,7 +556,8 @@ struct RequestTests {
     #expect(event.ports.count == 3)
   }
 
-  @Test("11.1, 12.1 Descriptors travel with questions and replies, or stay with who was refused", arguments: Place.allCases)
+  @Test(
+    "11.1, 12.1 Descriptors travel with questions and replies, or stay with who was refused", arguments: Place.allCases)
   func descriptors(_ place: Place) async throws {
     let connection = try service(place)
     let pipe = try TestPipe()

@@ -14,6 +14,7 @@ struct AfterLock: Sendable {
   private enum Deed: Sendable {
     case resumeReceiver(MessageWaiter, MessageEvent?)
     case resumePoster(SpaceWaiter, Result<Void, PortError>)
+    case resumeEndWaiter(EndWaiter, Result<CloseReason, PortError>)
     case ring(PrivateWord)
     case release(PortHandlers)
     case releaseKept(KeptPort)
@@ -29,6 +30,9 @@ struct AfterLock: Sendable {
   mutating func resumeAll(_ waiters: SpaceWaiters, _ result: Result<Void, PortError>) {
     for waiter in waiters.inOrder { resume(waiter, result) }
   }
+  mutating func resumeAll(_ waiters: [EndWaiter], _ result: Result<CloseReason, PortError>) {
+    for waiter in waiters { rest.append(.resumeEndWaiter(waiter, result)) }
+  }
   mutating func release(_ handlers: PortHandlers) { if !handlers.isEmpty { rest.append(.release(handlers)) } }
   /// Tells those who wait for answers; see ``PortHandlers/onEnd``.
   mutating func end(_ handlers: PortHandlers, _ reason: PortError) {
@@ -42,6 +46,7 @@ struct AfterLock: Sendable {
     release(receiver.handlers)
     release(receiver.retained)
     for waiter in receiver.waiters { resume(waiter, nil) }
+    resumeAll(receiver.endWaiters, .failure(reason))
     // Several receivers may be dismissed at once.
     if let word = receiver.threads.ring() { rest.append(.ring(word)) }
   }
@@ -63,6 +68,7 @@ struct AfterLock: Sendable {
       case .resumePoster(let waiter, let result):
         waiter.resume(result)
         crashPoint(.spaceResumed)
+      case .resumeEndWaiter(let waiter, let result): waiter.resumption.resume(result)
       case .ring(let word): word.ring()
       case .end(let onEnd, let reason): onEnd(reason)
       case .release, .releaseKept: break

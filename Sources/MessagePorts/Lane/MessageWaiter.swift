@@ -3,3 +3,9 @@ struct MessageWaiter: Sendable {
   let id: UInt64
   let resumption: Resumption<MessageEvent?>
 }
+
+/// A task that waits until the other end is closed and everything was received.
+struct EndWaiter: Sendable {
+  let id: UInt64
+  let resumption: Resumption<Result<CloseReason, PortError>>
+}

@@ -1,6 +1,8 @@
 /// The handlers of a port. Each is called on the port's event loop, one at a time.
 struct PortHandlers: Sendable {
   var onMessage: (@Sendable (MessageEvent) -> Void)?
+  /// The message handler is for one message.
+  var isOnce = false
   var onMessageError: (@Sendable (MessageError) -> Void)?
   var onClose: (@Sendable (CloseReason) -> Void)?
   /// Is told once that nothing will come any more, and why: the library's own, for those who wait for answers. On any thread,
@@ -23,6 +25,8 @@ struct Receiver: Sendable {
   var configuration: UInt32 = 0
   /// Tasks that wait for the next message, in the order they came.
   var waiters: [MessageWaiter] = []
+  /// Tasks that wait for the end, in the order they came.
+  var endWaiters: [EndWaiter] = []
   /// Threads that wait for the next message.
   var threads = SleepingThreads()
   /// On the loop's run queue.
@@ -53,7 +57,7 @@ struct Receiver: Sendable {
   var hasTaker: Bool { (isStarted && handlers.onMessage != nil) || !waiters.isEmpty }
 
   /// Whether anybody wants to hear from the event loop at all.
-  var wantsEvents: Bool { !handlers.isEmpty || !waiters.isEmpty }
+  var wantsEvents: Bool { !handlers.isEmpty || !waiters.isEmpty || !endWaiters.isEmpty }
 
   /// A started port with a message handler lives as long as both ends are open.
   var shouldBeRetained: Bool {
@@ -72,7 +76,20 @@ struct Receiver: Sendable {
 
 extension Receiver {
   /// Whom every message goes to, as long as no task waits for one.
-  var plainHandler: (@Sendable (MessageEvent) -> Void)? { isStarted && waiters.isEmpty ? handlers.onMessage : nil }
+  var plainHandler: (@Sendable (MessageEvent) -> Void)? {
+    isStarted && waiters.isEmpty && !handlers.isOnce ? handlers.onMessage : nil
+  }
+
+  /// The handler for a message that is about to be delivered. One that is for one message has no further part in the port;
+  /// what goes with it is added to `after`.
+  mutating func handlerForMessage(_ after: inout AfterLock) -> (@Sendable (MessageEvent) -> Void)? {
+    guard let handler = handlers.onMessage, handlers.isOnce else { return handlers.onMessage }
+    handlers.onMessage = nil
+    handlers.isOnce = false
+    configuration &+= 1
+    if !shouldBeRetained { after.release(retained.take()) }
+    return handler
+  }
 
   mutating func addWaiter(_ waiter: MessageWaiter) {
     waiters.append(waiter)

@@ -183,10 +183,15 @@ public final class MessagePort: Sendable {
     set { setMessageHandler(keeping: self, newValue) }
   }
 
-  /// - Parameter owner: what the library keeps alive as long as messages can come.
-  func setMessageHandler(keeping owner: any AnyObject & Sendable, _ handler: (@Sendable (MessageEvent) -> Void)?) {
+  /// - Parameters:
+  ///   - owner: what the library keeps alive as long as messages can come.
+  ///   - isOnce: it is for one message.
+  func setMessageHandler(
+    keeping owner: any AnyObject & Sendable, isOnce: Bool = false, _ handler: (@Sendable (MessageEvent) -> Void)?
+  ) {
     core.configure(owner) { receiver in
       receiver.handlers.onMessage = handler
+      receiver.handlers.isOnce = isOnce
       receiver.isForAnswersOnly = false
       if handler != nil { receiver.isStarted = true }
     }
@@ -218,7 +223,7 @@ public final class MessagePort: Sendable {
   /// Is called once, after the last message, when the other end is closed or gone; not when this one is. Setting it
   /// does not start the port: if messages wait, it is called after they were received. It may also be set afterwards.
   ///
-  /// It does not keep the port alive. A port to which nobody refers closes, and in an optimised build a local variable's
+  /// It does not keep the port alive (``untilClosed()`` does, as long as it waits). A port to which nobody refers closes, and in an optimised build a local variable's
   /// reference may end with its last use: keep a port that you only listen to in a property, or with
   /// `withExtendedLifetime`, or set ``onMessage`` as well.
   public var onClose: (@Sendable (CloseReason) -> Void)? {

@@ -218,7 +218,7 @@ extension ReceivingHalf {
     case .take, .lookAhead: preconditionFailure("a look that leads to another")
     case .deliver(let event, .task): return .resume(receiver.waiters.removeFirst(), event)
     case .deliver(let event, _):
-      guard let handler = receiver.handlers.onMessage else { preconditionFailure("a message without a taker") }
+      guard let handler = receiver.handlerForMessage(&after) else { preconditionFailure("a message without a taker") }
       return .message(handler, event)
     case .report(let error): return .messageError(receiver.handlers.onMessageError, error)
     case .hangUp(let what):
@@ -243,6 +243,8 @@ extension ReceivingHalf {
     guard case .gone(let reason) = receiver.outlook else { preconditionFailure("an end that is not near") }
     var released = AfterLock.none
     released.end(receiver.handlers, .peerClosed(reason))
+    released.resumeAll(receiver.endWaiters, .success(reason))
+    receiver.endWaiters = []
     released.release(receiver.handlers)
     released.release(receiver.retained.take())
     let onClose = receiver.handlers.onClose
