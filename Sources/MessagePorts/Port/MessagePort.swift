@@ -267,7 +267,7 @@ public final class MessagePort: Sendable {
   /// with, or the one that received the port.
   public func setEventLoop(_ loop: EventLoop) { setLoop(loop, keeping: self) }
 
-  /// - Parameter owner: see ``setMessageHandler(keeping:_:)``.
+  /// - Parameter owner: see ``setMessageHandler(keeping:isOnce:_:)``.
   func setLoop(_ loop: EventLoop, keeping owner: any AnyObject & Sendable) { core.setLoop(loop, owner) }
 
   /// Which loop runs the handlers.
