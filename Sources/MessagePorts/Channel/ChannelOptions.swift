@@ -5,7 +5,8 @@ public struct ChannelOptions: Sendable, Hashable {
   /// What each direction can hold once the channel is shared, in bytes; rounded up to fill whole pages. Ports grow
   /// beyond it as needed; ``PortWriter`` does not.
   ///
-  /// With the default, 0, an idle channel takes one page of memory.
+  /// The default, 0, stands for the least that there can be: an idle channel takes one page of memory for everything, of which
+  /// each direction has some 1,500 bytes until it grows. Set it for halves: a ``PortWriter`` has no more than this.
   public var laneCapacityBytes: Int
 
   /// The most that may wait unread in one direction, in bytes: each message counts with eight more than its size,
