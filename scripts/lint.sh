@@ -10,6 +10,7 @@ source scripts/modules.sh
 
 failed=0
 for check in rules orderings models links; do python3 "scripts/lint/$check.py" || failed=1; done
+python3 scripts/mutants.py --check || failed=1
 python3 scripts/lint/snippets.py "$build/Modules" "${clang_modules[@]}" || failed=1
 scripts/docs.sh "$build" || failed=1
 [ $failed -eq 0 ] || { echo "lint: see above" >&2; exit 1; }
