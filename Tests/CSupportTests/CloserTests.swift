@@ -44,10 +44,10 @@ struct CloserTests {
   func sentSocketsLinger(_ isSent: Bool) async {
     await #expect(processExitsWith: .success) { [isSent] in
       await recordErrors {
-        let slow = LingeringSocket()
-        slow.letGo()
-        let sent = LingeringSocket()
+        // All numbers are given out before one comes free.
+        let (slow, sent) = (LingeringSocket(), LingeringSocket())
         let theirs = fcntl(sent.descriptor, F_DUPFD_CLOEXEC, 100)
+        slow.letGo()
         try waitUntil("the first to be in the closer's hands") { !isOpen(slow.descriptor) }
         if isSent { csupport_close_sent_elsewhere(sent.descriptor) } else { csupport_close_elsewhere(sent.descriptor) }
         try waitUntil("the close") { !isOpen(sent.descriptor) }
