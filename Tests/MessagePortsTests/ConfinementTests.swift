@@ -102,6 +102,22 @@ struct ConfinementTests {
     #expect(await killed.terminate(grace: patience) == .signalled(SIGTERM))
   }
 
+  @Test("13.4, 13.12 A program that ends at once has run, and its status is known", .enabled(if: obstacle == nil))
+  func quick() throws {
+    var process = WorkerOptions()
+    process.confinement = Confinement(
+      readablePaths: ["/usr", "/bin", "/lib", "/lib64"].filter { unsafe access($0, F_OK) == 0 })
+    for code in 0..<20 as Range<CInt> {
+      let worker = try WorkerProcess.spawn("/bin/sh", arguments: ["-c", "exit \(code)"], process: process)
+      #expect(try worker.wait(timeout: patience) == .exited(code))
+      #expect(!worker.hasOpenedConnection && worker.confinement != nil)
+    }
+    // What cannot be executed there was never confined in vain.
+    process.confinement?.readablePaths = []
+    let worker = try WorkerProcess.spawn("/bin/sh", arguments: ["-c", "exit 0"], process: process)
+    #expect(try worker.wait(timeout: patience) == .exited(1), "bubblewrap says that it cannot be executed")
+  }
+
   @Test("13.12 When bubblewrap is killed, what it has confined ends", .enabled(if: obstacle == nil))
   func orphan() async throws {
     let worker = try Self.spawn("surroundings")

@@ -73,18 +73,33 @@ struct Bubblewrap: ~Copyable {
 
   /// Lets bubblewrap go on, which has just been started, and waits until the world is complete, or cannot be.
   ///
-  /// - Parameter pid: bubblewrap's.
-  consuming func finish(_ pid: pid_t) throws(ConnectionError) -> Sandbox {
+  /// - Parameter process: bubblewrap. Nobody reaps it meanwhile.
+  consuming func finish(_ process: csupport_newborn) throws(ConnectionError) -> Sandbox {
+    guard let first = firstProcess else { throw Self.givenUp }
+    let pidfd = csupport_pidfd_open(first)
+    if pidfd < 0 {
+      _ = kill(first, SIGKILL)
+      throw .system(SystemError(call: "pidfd_open", errno: -pidfd))
+    }
+    // Its namespaces are there from its birth on; the rest is done by the time the gate closes. Looked at before: a program that
+    // does little may have ended a moment after.
+    let namespaces = Self.namespaces(of: first)
     var byte: UInt8 = 1
     _ = unsafe withUnsafeBytes(of: &byte) { unsafe gate.send($0, []) }
     // Readable without anything to read: everybody has closed the other end.
     while csupport_wait_readable(gate.descriptor, -1) != 1 { continue }
-    guard let first = firstProcess, csupport_process_is_ending(first) == 0 else {
-      throw .confinementUnavailable("bubblewrap has given up; it says why on the worker's standard error")
+    let rights = Self.rights(of: first)
+    if csupport_process_is_ending(first) != 0 {
+      // Either it never came to the program, or that has ended already. Bubblewrap says which, at its own end.
+      while csupport_wait_readable(process.pidfd, -1) != 1 { continue }
+      guard saysExitCode else {
+        _ = csupport_close(pidfd)
+        throw Self.givenUp
+      }
     }
-    let pidfd = csupport_pidfd_open(first)
-    if pidfd < 0 { throw .system(SystemError(call: "pidfd_open", errno: -pidfd)) }
-    let granted = Self.look(at: first, asked: confinement)
+    let granted = GrantedConfinement(
+      asked: confinement, namespaces: namespaces, hasNoNewPrivileges: rights?.hasNoNew ?? true,
+      capabilities: rights?.capabilities ?? 0)
     let sandbox = Sandbox(firstProcess: first, pidfd: pidfd, status: status, granted: granted)
     if let shortcoming = granted.shortcoming {
       sandbox.signal(SIGKILL)
@@ -93,29 +108,47 @@ struct Bubblewrap: ~Copyable {
     return sandbox
   }
 
-  /// What bubblewrap has said: JSON, a number of which is wanted.
+  private static var givenUp: ConnectionError {
+    .confinementUnavailable("bubblewrap has given up; it says why on the worker's standard error")
+  }
+
+  /// The first process of the new world, once bubblewrap has said which it is; `nil`: it has ended before that.
   private var firstProcess: pid_t? {
-    var text = [UInt8](repeating: 0, count: 1024)
-    var none = ReceivedDescriptors(capacity: 0)
-    let receipt = unsafe text.withUnsafeMutableBytes { unsafe status.receive(into: $0, &none) }
-    guard case .packet(let packet) = receipt else { return nil }
-    let said = String(decoding: text.prefix(packet.byteCount), as: UTF8.self)
-    guard let name = said.firstRange(of: "\"child-pid\":") else { return nil }
+    while csupport_wait_readable(status.descriptor, -1) != 1 { continue }
+    guard let said = nextStatus, let name = said.firstRange(of: "\"child-pid\":") else { return nil }
     let digits = said[name.upperBound...].drop { $0 == " " }.prefix { $0.isNumber }
     return pid_t(digits)
   }
 
-  private static func look(at process: pid_t, asked: Confinement) -> GrantedConfinement {
-    func field(_ name: String, _ base: CInt) -> UInt64? {
-      var value: UInt64 = 0
-      return unsafe csupport_process_field(process, name, base, &value) < 0 ? nil : value
-    }
-    let own = GrantedConfinement.Namespace.allCases.filter {
-      unsafe csupport_process_has_own_namespace(process, $0.rawValue) == 1
-    }
+  /// Whether the program was executed, and has ended.
+  private var saysExitCode: Bool {
+    while let said = nextStatus { if said.contains("\"exit-code\"") { return true } }
+    return false
+  }
+
+  /// A line of JSON that bubblewrap has written, if there is one.
+  private var nextStatus: String? {
+    var text = [UInt8](repeating: 0, count: 1024)
+    var none = ReceivedDescriptors(capacity: 0)
+    let receipt = unsafe text.withUnsafeMutableBytes { unsafe status.receive(into: $0, &none) }
+    guard case .packet(let packet) = receipt else { return nil }
+    return String(decoding: text.prefix(packet.byteCount), as: UTF8.self)
+  }
+
+  private static func namespaces(of process: pid_t) -> Set<GrantedConfinement.Namespace> {
+    Set(
+      GrantedConfinement.Namespace.allCases.filter {
+        unsafe csupport_process_has_own_namespace(process, $0.rawValue) == 1
+      })
+  }
+
+  /// `nil`: it is over.
+  private static func rights(of process: pid_t) -> (hasNoNew: Bool, capabilities: UInt64)? {
+    var (noNew, capabilities): (UInt64, UInt64) = (0, 0)
     // What cannot be had by executing anything is all that the program can have.
-    return GrantedConfinement(
-      asked: asked, namespaces: Set(own), hasNoNewPrivileges: field("NoNewPrivs", 10) == 1,
-      capabilities: field("CapBnd", 16) ?? .max)
+    guard unsafe csupport_process_field(process, "NoNewPrivs", 10, &noNew) == 0,
+      unsafe csupport_process_field(process, "CapBnd", 16, &capabilities) == 0
+    else { return nil }
+    return (noNew == 1, capabilities)
   }
 }

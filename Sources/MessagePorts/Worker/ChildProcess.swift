@@ -60,7 +60,7 @@ final class ChildProcess: LoopWatcher {
     }
     surroundings.closeOwned()
     do throws(ConnectionError) {
-      let sandbox = try bubblewrap.finish(newborn.pid)
+      let sandbox = try bubblewrap.finish(newborn)
       return watch(ChildProcess(processIdentifier: newborn.pid, pidfd: newborn.pidfd, sandbox: sandbox, loop: loop))
     } catch {
       end(newborn)
