@@ -6,6 +6,7 @@ public struct Resources: Sendable, Hashable {
   public var descriptors: Int
   /// Of shared memory: those of the heap and of libraries come and go as they like.
   public var mappings: Int
+  /// But for those that close for others: there are a few of them, and they stay for two seconds after the last.
   public var threads: Int
 
   public static func now(of process: Int32? = nil) -> Resources {
@@ -13,7 +14,14 @@ public struct Resources: Sendable, Hashable {
     return Resources(
       descriptors: entries(of: directory + "/fd").count,
       mappings: lines(of: directory + "/maps").count { $0.contains("/memfd:") || $0.contains("/dev/shm/") },
-      threads: entries(of: directory + "/task").count)
+      threads: entries(of: directory + "/task").count - closers(of: directory))
+  }
+
+  /// The threads of this process that close for others.
+  public static var closers: Int { closers(of: "/proc/self") }
+
+  private static func closers(of directory: String) -> Int {
+    entries(of: directory + "/task").count { text(of: "\(directory)/task/\($0)/comm") == "messageports-cl\n" }
   }
 
   /// Nothing is more than it was.
