@@ -41,7 +41,7 @@ static _Atomic uint32_t calls;
 static atomic_int threads, idle, busy;
 /// How many descriptors are to be closed.
 static atomic_int waiting;
-/// No thread could be started for something that may take long.
+/// A thread could not be started, though something may take long.
 static atomic_bool is_stranded;
 
 // All of it sequentially consistent: a thread that leaves says so before it looks for the last time, and whoever hands
@@ -200,8 +200,10 @@ static bool summon(void) {
     syscall(SYS_futex, &calls, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0);
     return true;
   }
-  if (atomic_fetch_add(&threads, 1) < MOST_THREADS && csupport_thread_start("messageports-cl", run, NULL) >= 0) {
-    return true;
+  if (atomic_fetch_add(&threads, 1) < MOST_THREADS) {
+    if (csupport_thread_start("messageports-cl", run, NULL) >= 0) return true;
+    // Those that there are may all be held up: whoever closes something next, or asks how far it has come, tries again.
+    atomic_store(&is_stranded, true);
   }
   return atomic_fetch_sub(&threads, 1) > 1;
 }
@@ -269,7 +271,10 @@ void csupport_close_sent_elsewhere(int fd) {
   nanosleep(&(struct timespec){.tv_nsec = 50 * 1000}, NULL);
 }
 
-bool csupport_closing_is_behind(void) { return atomic_load_explicit(&waiting, memory_order_relaxed) > MANY; }
+bool csupport_closing_is_behind(void) {
+  close_what_is_stranded();
+  return atomic_load_explicit(&waiting, memory_order_relaxed) > MANY;
+}
 
 int csupport_socket_drain_elsewhere(int fd) {
   int copy = new_descriptor(fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
