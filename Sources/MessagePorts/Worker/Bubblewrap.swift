@@ -67,6 +67,8 @@ struct Bubblewrap: ~Copyable {
     } catch {
       throw .system(error)
     }
+    // Bubblewrap waits at the gate by reading: a socket that says "not yet" would be no gate.
+    _ = fcntl(theirs, F_SETFL, 0)
     command += [Array(option.utf8), Array("\(surroundings.add(owning: theirs))".utf8)]
     return PacketSocket(owning: ours)
   }
@@ -88,8 +90,16 @@ struct Bubblewrap: ~Copyable {
     _ = unsafe withUnsafeBytes(of: &byte) { unsafe gate.send($0, []) }
     // Readable without anything to read: everybody has closed the other end.
     while csupport_wait_readable(gate.descriptor, -1) != 1 { continue }
-    let rights = Self.rights(of: first)
-    if csupport_process_is_ending(first) != 0 {
+    let rights: Rights?
+    do throws(SystemError) {
+      rights = try Self.rights(of: first)
+    } catch {
+      // It lives, and this process lacks what it takes to see how: nothing is taken on trust.
+      _ = csupport_pidfd_signal(pidfd, SIGKILL)
+      _ = csupport_close(pidfd)
+      throw .system(error)
+    }
+    if rights == nil {
       // Either it never came to the program, or that has ended already. Bubblewrap says which, at its own end.
       while csupport_wait_readable(process.pidfd, -1) != 1 { continue }
       guard saysExitCode else {
@@ -142,13 +152,23 @@ struct Bubblewrap: ~Copyable {
       })
   }
 
-  /// `nil`: it is over.
-  private static func rights(of process: pid_t) -> (hasNoNew: Bool, capabilities: UInt64)? {
+  private struct Rights {
+    var hasNoNew: Bool
+    var capabilities: UInt64
+  }
+
+  /// `nil`: it is over. What cannot be had by executing anything is all that the program can have.
+  private static func rights(of process: pid_t) throws(SystemError) -> Rights? {
+    func isOver(_ result: CInt) throws(SystemError) -> Bool {
+      if result == -ENOENT || result == -ESRCH { return true }
+      try checkOnce("open", result)
+      return false
+    }
+    let ending = csupport_process_is_ending(process)
+    if try isOver(ending) || ending == 1 { return nil }
     var (noNew, capabilities): (UInt64, UInt64) = (0, 0)
-    // What cannot be had by executing anything is all that the program can have.
-    guard unsafe csupport_process_field(process, "NoNewPrivs", 10, &noNew) == 0,
-      unsafe csupport_process_field(process, "CapBnd", 16, &capabilities) == 0
-    else { return nil }
-    return (noNew == 1, capabilities)
+    if try isOver(unsafe csupport_process_field(process, "NoNewPrivs", 10, &noNew)) { return nil }
+    if try isOver(unsafe csupport_process_field(process, "CapBnd", 16, &capabilities)) { return nil }
+    return Rights(hasNoNew: noNew == 1, capabilities: capabilities)
   }
 }
