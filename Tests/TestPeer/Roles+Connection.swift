@@ -56,8 +56,9 @@ let connectionRoles: [String: Role] = [
     try? parent.postMessage("last words")
     exit(3)
   }
+  // Before that, the signal is ignored.
+  asked.setRegistrationHandler { try? parent.postMessage("ready") }
   asked.resume()
-  try parent.postMessage("ready")
   dispatchMain()
 }
 
