@@ -106,7 +106,7 @@ enum ConfinedPlugin {
       PluginStarted(
         processIdentifier: plugin.processIdentifier, cage: cage, complaints: complaints,
         files: PluginCage.files, portWasUnopened: wasUnopened, probe: await attempts.carryOut()))
-    await parent.closed()
+    _ = try await parent.untilClosed()
   }
 
   /// Starts the plug-in in the first cage that works, and waits until it is ready.

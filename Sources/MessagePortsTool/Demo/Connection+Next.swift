@@ -9,11 +9,4 @@ extension Connection {
     for await event in events { return event }
     throw DemoClosed(what: "the message “\(name)”")
   }
-
-  /// Returns when the other process has ended or disconnected, after its last message.
-  func closed() async {
-    let (events, continuation) = AsyncStream.makeStream(of: Never.self)
-    onClose = { _ in continuation.finish() }
-    for await _ in events {}
-  }
 }

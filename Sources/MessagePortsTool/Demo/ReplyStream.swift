@@ -158,6 +158,6 @@ enum ReplyStream {
       $0.onRequest("open-streams") { _ in waiting.withLock { $0 } }
       $0.on("begin") { _ in beginning.finish() }
     }
-    await parent.closed()
+    _ = try await parent.untilClosed()
   }
 }

@@ -124,7 +124,7 @@ enum TwoWorkers {
     let b = try DemoRole.twoWorkersB.spawn()
     try b.connection.postMessage("ports", transfer: [channel.port2, lineB])
     try line.postMessage(Started(name: "B", processIdentifier: b.processIdentifier, at: beforeB))
-    await parent.closed()
+    _ = try await parent.untilClosed()
   }
 
   // MARK: A and B

@@ -88,7 +88,7 @@ final class WorkerHost: Sendable {
     guard let old = state.withLock({ $0.clients[name]?.process }) else { return }
     old.kill()
     // Everything it had said comes before the close.
-    try await within(.seconds(5), "the close of \(name)") { await old.connection.closed() }
+    try await within(.seconds(5), "the close of \(name)") { _ = try await old.connection.untilClosed() }
     let new = try run.spawn(.fileClient, as: name + " again")
     let unanswered = state.withLock { state in
       state.clients[name]?.process = new

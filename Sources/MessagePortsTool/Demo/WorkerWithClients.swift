@@ -81,7 +81,7 @@ enum WorkerWithClients {
         }
       }
     }
-    await parent.closed()
+    _ = try await parent.untilClosed()
   }
 
   // MARK: A client
@@ -91,7 +91,7 @@ enum WorkerWithClients {
     parent.on("batch", of: Batch.self) { batch, _ in client.ask(for: batch.files) }
     parent.on("worker-channel") { event in event.ports.first.map(client.use) }
     try parent.postMessage("request-worker-channel")
-    await parent.closed()
+    _ = try await parent.untilClosed()
   }
 }
 
