@@ -169,9 +169,11 @@ struct HostileSocketsTests {
     csupport_close_elsewhere(slow.descriptor)
     let fds = [CInt](repeating: far.memory.fd, count: Int(CSUPPORT_MAX_PACKET_FDS))
     far.put(word(.message, 1, ports: 1), [7])
+    // Not so many that the kernel looks for cycles among all that are in flight, here and in other tests: see
+    // `Tests/Attack/PlainEcho.swift`.
     var count = 0
-    while count < 20, far.send([1], fds) > 0 { count += 1 }
-    try #require(count == 20)
+    while count < 6, far.send([1], fds) > 0 { count += 1 }
+    try #require(count == 6)
     return slow
   }
 
@@ -219,12 +221,19 @@ struct HostileSocketsTests {
     }
   }
 
-  @Test("9.5 What a peer sends to be closed takes up few descriptors, though closing takes its time")
-  func slowClosing() async {
-    await #expect(processExitsWith: .success) {
+  /// With few descriptors, there is none left for the one that another thread closes: what could not be started has to be
+  /// tried again by whoever waits for it.
+  @Test(
+    "9.5, 13.6 What a peer sends to be closed takes up few descriptors, though closing takes its time",
+    arguments: [nil, 600] as [Int?])
+  func slowClosing(_ limit: Int?) async {
+    await #expect(processExitsWith: .success) { [limit] in
       await recordErrors {
         let scene = try await Scene()
         let (port, far) = try await scene.makePort()
+        // Dispatch ends the process if it has no descriptor left for its first timer.
+        try await Task.sleep(for: .milliseconds(1))
+        setLimit(RLIMIT_NOFILE, limit)
         let before = Resources.now().descriptors
         let slow = try HostileSocketsTests().fillWithDescriptors(port, far)
         let sent = try HandMadePort()
