@@ -35,6 +35,8 @@ extension PortError {
     case invalidOption
     /// See ``PortError/halvesDiffer``.
     case halvesDiffer
+    /// See ``PortError/notWaitable(_:)``.
+    case notWaitable
   }
 
   /// Which error it is.
@@ -57,6 +59,7 @@ extension PortError {
     case .peerClosed: .peerClosed
     case .invalidOption: .invalidOption
     case .halvesDiffer: .halvesDiffer
+    case .notWaitable: .notWaitable
     }
   }
 }

@@ -64,6 +64,18 @@ public enum PortError: Error, Sendable {
   case invalidOption(String)
   /// The halves given to ``MessagePort/init(joining:_:)`` are not of one port.
   case halvesDiffer
+  /// A port cannot be in a set, or a set be waited for, as things are.
+  case notWaitable(WaitProblem)
+}
+
+/// Why a port cannot be in a ``PortSet``, or a set be waited for.
+public enum WaitProblem: Sendable, Hashable {
+  /// The port is in a set already: this one, or another.
+  case isInSet
+  /// The port has a message handler, which takes its messages. A connection has one from its first request on.
+  case hasMessageHandler
+  /// The thread is that of an event loop that listens for one of the ports: if it blocked, nobody would listen.
+  case isOnItsLoop
 }
 
 /// Why a port may not travel with a message.

@@ -110,6 +110,7 @@ extension PortError {
     case .peerClosed(let reason): "peerClosed.\(reason)"
     case .invalidOption: "invalidOption"
     case .halvesDiffer: "halvesDiffer"
+    case .notWaitable(let problem): "notWaitable.\(problem)"
     }
   }
 }

@@ -122,6 +122,7 @@ enum Style: String, CaseIterable, Sendable, CustomStringConvertible {
   case handler
   case blocking = "blocking receive"
   case reader = "split reader"
+  case set = "set"
   var description: String { rawValue }
 }
 
@@ -165,6 +166,23 @@ func listen(_ port: MessagePort, _ style: Style, on loop: EventLoop? = nil) thro
         }
       } catch PortError.peerClosed(let reason) {
         told.append(.close(reason))
+      } catch {
+        told.append(.failure("\(error)"))
+      }
+    }
+  case .set:
+    port.onMessageError = { told.append(.error("\($0)")) }
+    startThread {
+      do {
+        let set = try PortSet([port])
+        while set.count > 0 {
+          _ = try patiently("something", { try set.firstReady(timeout: $0) })
+          switch try port.tryReceive() {
+          case .message(let event): told.append(.message(event.bytes, ports: event.ports.count))
+          case .closed(let reason): told.append(.close(reason))
+          case .empty: break
+          }
+        }
       } catch {
         told.append(.failure("\(error)"))
       }

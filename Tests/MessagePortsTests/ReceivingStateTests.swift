@@ -59,6 +59,7 @@ struct ReceivingStateTests {
     case .take: "take"
     case .lookAhead: "look ahead"
     case .deliver(_, to: let taker): "deliver to \(taker)"
+    case .announce: "announce"
     case .report(let error): "report \(error)"
     case .hangUp(let what): "hang up: \(what)"
     case .dismissTask: "dismiss task"
@@ -90,6 +91,8 @@ struct ReceivingStateTests {
   func first() {
     let rows: [Row<Bool>] = [
       Row(takers: [.handler, .task], finding: true, step: "take"),
+      Row(takers: [.set], phases: [.open, .gone], finding: true, step: "look ahead"),
+      Row(takers: [.set], phases: [.over], finding: true, step: "rest, idle"),
       Row(takers: [.nobody], phases: [.open], packetsMayWait: [false], finding: true, step: "rest, idle"),
       Row(takers: [.nobody], phases: [.open], packetsMayWait: [true], finding: true, step: "look ahead"),
       Row(takers: [.nobody], phases: [.over], finding: true, step: "rest, idle"),
@@ -112,7 +115,7 @@ struct ReceivingStateTests {
       Row(phases: [.gone], finding: .nothing, step: "look ahead"),
       Row(phases: [.over], finding: .nothing, step: "rest, idle"),
     ]
-    check(rows, in: Self.allStates.filter { $0.taker != .nobody }) { $0.afterTaking($1) }
+    check(rows, in: Self.allStates.filter { $0.taker == .handler || $0.taker == .task }) { $0.afterTaking($1) }
   }
 
   @Test(
@@ -121,14 +124,15 @@ struct ReceivingStateTests {
   func afterLooking() {
     let rows: [Row<ReceivingHalf.Sighting>] = [
       Row(takers: [.nobody], finding: .message, step: "rest, idle"),
+      Row(takers: [.set], finding: .message, step: "announce"),
       Row(takers: [.handler, .task], finding: .message, step: "yield"),
       Row(finding: .violation("lie"), step: "hang up: lie"),
       Row(finding: .blocked, step: "rest, blocked"),
       Row(finding: .doorbells, step: "yield"),
       Row(finding: .unfinished, step: "yield"),
       Row(takers: [.task], finding: .nothing, step: "dismiss task"),
-      Row(takers: [.nobody, .handler], hasCloseHandler: [true], finding: .nothing, step: "close"),
-      Row(takers: [.nobody, .handler], hasCloseHandler: [false], finding: .nothing, step: "finish"),
+      Row(takers: [.nobody, .handler, .set], hasCloseHandler: [true], finding: .nothing, step: "close"),
+      Row(takers: [.nobody, .handler, .set], hasCloseHandler: [false], finding: .nothing, step: "finish"),
     ]
     check(rows, in: Self.allStates.filter { $0.phase == .gone }) { $0.afterLooking($1) }
   }
@@ -144,5 +148,19 @@ struct ReceivingStateTests {
       Row(finding: .nothing, step: "rest, idle"),
     ]
     check(rows, in: Self.allStates.filter { $0.phase == .open && $0.taker == .nobody }) { $0.afterLooking($1) }
+  }
+
+  @Test("14.1 As long as a set waits, the loop listens, and tells it of a message that it leaves where it is")
+  func forSet() {
+    let rows: [Row<ReceivingHalf.Sighting>] = [
+      Row(finding: .message, step: "announce"),
+      Row(finding: .violation("lie"), step: "hang up: lie"),
+      Row(finding: .blocked, step: "rest, blocked"),
+      Row(finding: .doorbells, step: "yield"),
+      Row(finding: .unfinished, step: "yield"),
+      Row(isOnRing: [true], finding: .nothing, step: "rest, wait"),
+      Row(isOnRing: [false], finding: .nothing, step: "rest, idle"),
+    ]
+    check(rows, in: Self.allStates.filter { $0.phase == .open && $0.taker == .set }) { $0.afterLooking($1) }
   }
 }

@@ -4,7 +4,7 @@ import Glibc
 /// A system call that the kernel is to refuse, and the error.
 public struct Refusal: Sendable, CustomStringConvertible {
   public enum Call: String, Sendable {
-    case chmod, clone, clone3, epoll_ctl, epoll_pwait2, fallocate, ftruncate, futex_waitv
+    case chmod, clone, clone3, epoll_ctl, epoll_pwait2, eventfd2, fallocate, ftruncate, futex_waitv
     case io_uring_enter, io_uring_register, io_uring_setup
     case membarrier, memfd_create, mmap, pidfd_open, recvmsg, sendmsg, setsockopt, socket, socketpair
 
@@ -16,6 +16,7 @@ public struct Refusal: Sendable, CustomStringConvertible {
         case .clone3: CTEST_CLONE3
         case .epoll_ctl: CTEST_EPOLL_CTL
         case .epoll_pwait2: CTEST_EPOLL_PWAIT2
+        case .eventfd2: CTEST_EVENTFD2
         case .fallocate: CTEST_FALLOCATE
         case .ftruncate: CTEST_FTRUNCATE
         case .futex_waitv: CTEST_FUTEX_WAITV

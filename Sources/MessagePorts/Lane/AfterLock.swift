@@ -16,6 +16,7 @@ struct AfterLock: Sendable {
     case resumePoster(SpaceWaiter, Result<Void, PortError>)
     case resumeEndWaiter(EndWaiter, Result<CloseReason, PortError>)
     case ring(PrivateWord)
+    case list(SetMember)
     case release(PortHandlers)
     case releaseKept(KeptPort)
     case end(@Sendable (PortError) -> Void, PortError)
@@ -38,6 +39,8 @@ struct AfterLock: Sendable {
   mutating func end(_ handlers: PortHandlers, _ reason: PortError) {
     if let onEnd = handlers.onEnd { rest.append(.end(onEnd, reason)) }
   }
+  /// A set looks at its member.
+  mutating func list(_ member: SetMember) { rest.append(.list(member)) }
   mutating func release(_ kept: KeptPort?) { if let kept { rest.append(.releaseKept(kept)) } }
 
   /// All that a receiver has is given up; those who wait for a message hear that there will be none.
@@ -47,6 +50,7 @@ struct AfterLock: Sendable {
     release(receiver.retained)
     for waiter in receiver.waiters { resume(waiter, nil) }
     resumeAll(receiver.endWaiters, .failure(reason))
+    if let place = receiver.awaitedAt { list(place.member) }
     // Several receivers may be dismissed at once.
     if let word = receiver.threads.ring() { rest.append(.ring(word)) }
   }
@@ -70,6 +74,7 @@ struct AfterLock: Sendable {
         crashPoint(.spaceResumed)
       case .resumeEndWaiter(let waiter, let result): waiter.resumption.resume(result)
       case .ring(let word): word.ring()
+      case .list(let member): member.set.list(member)
       case .end(let onEnd, let reason): onEnd(reason)
       case .release, .releaseKept: break
       }

@@ -27,6 +27,8 @@ struct Receiver: Sendable {
   var waiters: [MessageWaiter] = []
   /// Tasks that wait for the end, in the order they came.
   var endWaiters: [EndWaiter] = []
+  /// The set that the port is in, if it is in one.
+  var awaitedAt: AwaitedPlace?
   /// Threads that wait for the next message.
   var threads = SleepingThreads()
   /// On the loop's run queue.
@@ -54,10 +56,16 @@ struct Receiver: Sendable {
   var outlook = Outlook.open
 
   /// Whether a message that waits would be taken now.
-  var hasTaker: Bool { (isStarted && handlers.onMessage != nil) || !waiters.isEmpty }
+  var takesMessages: Bool { (isStarted && handlers.onMessage != nil) || !waiters.isEmpty }
+
+  /// Whether the loop is to listen for messages: somebody takes them, or is to be told of the next one.
+  var hasTaker: Bool { takesMessages || isAwaited }
+
+  /// Whether a set is to be told.
+  private var isAwaited: Bool { awaitedAt?.isArmed ?? false }
 
   /// Whether anybody wants to hear from the event loop at all.
-  var wantsEvents: Bool { !handlers.isEmpty || !waiters.isEmpty || !endWaiters.isEmpty }
+  var wantsEvents: Bool { !handlers.isEmpty || !waiters.isEmpty || !endWaiters.isEmpty || isAwaited }
 
   /// A started port with a message handler lives as long as both ends are open.
   var shouldBeRetained: Bool {
@@ -103,6 +111,8 @@ extension Receiver {
   /// Something has come, or nothing more will: who has to look. Under the lane's lock.
   mutating func notify() -> AfterLock {
     var after = AfterLock.none
+    // A set needs no loop to find that out.
+    if awaitedAt != nil, !takesMessages, let member = announce() { after.list(member) }
     after.scheduled = schedule()
     after.rung = threads.ring()
     return after

@@ -6,6 +6,8 @@ struct ReceivingState: Sendable {
     case handler
     /// Tasks that wait for a message come before the handler.
     case task
+    /// Nobody takes messages, but a set is to be told of the next one.
+    case set
   }
 
   enum Phase: Sendable, CaseIterable {
@@ -30,6 +32,8 @@ struct ReceivingState: Sendable {
     /// Look whether a message is left, without taking it; then ask ``afterLooking(_:)``.
     case lookAhead
     case deliver(MessageEvent, to: Taker)
+    /// Tell the set that there is something.
+    case announce
     case report(MessageError)
     /// The peer broke the format: read nothing more, and hang up.
     case hangUp(String)
@@ -44,7 +48,9 @@ struct ReceivingState: Sendable {
     case rest(TurnResult)
   }
 
-  var first: Step { taker == .nobody ? withoutMessage : .take }
+  var first: Step { takesMessages ? .take : withoutMessage }
+
+  private var takesMessages: Bool { taker == .handler || taker == .task }
 
   /// Whether a handler that finds the ring empty has nothing to do but wait. Says no more than ``afterTaking(_:)`` does, and
   /// of less: what most turns end with is found without making a state.
@@ -67,11 +73,11 @@ struct ReceivingState: Sendable {
   func afterLooking(_ sighting: ReceivingHalf.Sighting) -> Step {
     switch sighting {
     // A message that came in many fragments, so that others had their turn first; or one that nobody takes.
-    case .message: taker == .nobody ? .rest(.idle) : .yield
+    case .message: takesMessages ? .yield : taker == .set ? .announce : .rest(.idle)
     case .violation(let what): .hangUp(what)
     case .blocked: .rest(.blocked)
     case .unfinished, .doorbells: .yield
-    case .nothing where phase == .open: .rest(.idle)
+    case .nothing where phase == .open: .rest(taker == .set && isOnRing ? .wait : .idle)
     case .nothing: taker == .task ? .dismissTask : hasCloseHandler ? .close : .finish
     }
   }
@@ -80,6 +86,7 @@ struct ReceivingState: Sendable {
   private var withoutMessage: Step {
     switch phase {
     case .open where taker == .nobody: packetsMayWait ? .lookAhead : .rest(.idle)
+    case .open where taker == .set: .lookAhead
     case .open: .rest(isOnRing ? .wait : .idle)
     case .gone: .lookAhead
     case .over: .rest(.idle)

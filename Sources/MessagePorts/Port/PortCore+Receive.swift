@@ -181,7 +181,7 @@ extension PortCore {
   }
 
   /// Sees to it that the loop hears the other end die: nobody who waits here does.
-  private func listen() { if !isWatched.load(ordering: .relaxed) { watchIfShared() } }
+  func listen() { if !isWatched.load(ordering: .relaxed) { watchIfShared() } }
 
   /// On a loop's own thread, and where the loop was stopped, nobody listens but who waits. Whether it is so.
   @discardableResult

@@ -208,7 +208,8 @@ extension ReceivingHalf {
 
   fileprivate var state: ReceivingState {
     ReceivingState(
-      taker: !receiver.waiters.isEmpty ? .task : receiver.hasTaker ? .handler : .nobody, phase: receiver.outlook.phase,
+      taker: !receiver.waiters.isEmpty ? .task : !receiver.hasTaker ? .nobody : receiver.takesMessages ? .handler : .set,
+      phase: receiver.outlook.phase,
       hasCloseHandler: receiver.handlers.onClose != nil, isOnRing: records.consumer.isAttached,
       packetsMayWait: records.packetsMayWait)
   }
@@ -220,6 +221,9 @@ extension ReceivingHalf {
     case .deliver(let event, _):
       guard let handler = receiver.handlerForMessage(&after) else { preconditionFailure("a message without a taker") }
       return .message(handler, event)
+    case .announce:
+      if let member = receiver.announce() { after.list(member) }
+      return perform(.rest(.idle), &after)
     case .report(let error): return .messageError(receiver.handlers.onMessageError, error)
     case .hangUp(let what):
       defer { after.rung = receiver.threads.ring() }
@@ -244,6 +248,7 @@ extension ReceivingHalf {
     var released = AfterLock.none
     released.end(receiver.handlers, .peerClosed(reason))
     released.resumeAll(receiver.endWaiters, .success(reason))
+    if let member = receiver.announce() { released.list(member) }
     receiver.endWaiters = []
     released.release(receiver.handlers)
     released.release(receiver.retained.take())

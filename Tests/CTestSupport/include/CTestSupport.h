@@ -33,6 +33,7 @@ enum {
   CTEST_CLONE3 = SYS_clone3,
   CTEST_DUP2 = CTEST_SYS_DUP2,
   CTEST_EPOLL_CTL = SYS_epoll_ctl,
+  CTEST_EVENTFD2 = SYS_eventfd2,
   CTEST_EXECVE = SYS_execve,
   CTEST_EPOLL_PWAIT2 = SYS_epoll_pwait2,
   CTEST_FALLOCATE = SYS_fallocate,
