@@ -82,6 +82,44 @@ struct ForkedChildTests {
     }
   }
 
+  @Test("13.2 In the child, a set that existed before is closed, and a new one works; in the parent, it goes on")
+  func sets() async {
+    await #expect(processExitsWith: .success) {
+      let far = FarProcess()
+      let shared = try far.open(.echo)
+      let local = try MessageChannel()
+      let set = try PortSet([shared, local.port1])
+      let descriptor = try set.descriptor
+      try local.port2.postMessage(bitwise: 5)
+      let child = try ForkedChild { checks in
+        checks.expectClosed("tell") { () throws(PortError) in _ = try set.nextReady() }
+        checks.expectClosed("wait") { () throws(PortError) in _ = try set.firstReady(timeout: .milliseconds(1)) }
+        checks.expectClosed("wait for ever") { () throws(PortError) in _ = try set.firstReady() }
+        checks.expectClosed("ask for its descriptor") { () throws(PortError) in _ = try set.descriptor }
+        let fresh = try MessageChannel()
+        checks.expectClosed("put a port into it") { () throws(PortError) in try set.add(fresh.port1) }
+        checks.expect(!set.remove(local.port1) && set.count == 0, "an empty set")
+        let new = try PortSet([fresh.port1])
+        checks.expectClosed("put one of before into a new one") { () throws(PortError) in try new.add(local.port1) }
+        try fresh.port2.postMessage(bitwise: 1)
+        var ready = pollfd(fd: try new.descriptor, events: Int16(POLLIN), revents: 0)
+        checks.expect(unsafe poll(&ready, 1, 0) == 1, "a new descriptor")
+        guard case .port(let port) = try new.firstReady(timeout: patience), port === fresh.port1 else {
+          throw DeadlineExceeded(what: "the port of a new set")
+        }
+      }
+      child.expectSuccess()
+      guard case .port(let port) = try set.firstReady(timeout: patience) else { return }
+      #expect(try port === local.port1 && local.port1.receiveNumber() == 5)
+      #expect(try set.nextReady() == nil)
+      try shared.postMessage(bitwise: 3)
+      var ready = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+      #expect(unsafe poll(&ready, 1, CInt(patience.inSeconds * 1000)) == 1)
+      guard case .port(let other)? = try set.nextReady() else { throw DeadlineExceeded(what: "the shared port") }
+      #expect(try other === shared && shared.receiveNumber() == 3)
+    }
+  }
+
   @Test(
     "13.2 In the child, a descriptor is closed, in hand or in a message, and keeps nothing open; in the parent, it goes on"
   )

@@ -179,7 +179,10 @@ func listen(_ port: MessagePort, _ style: Style, on loop: EventLoop? = nil) thro
           _ = try patiently("something", { try set.firstReady(timeout: $0) })
           switch try port.tryReceive() {
           case .message(let event): told.append(.message(event.bytes, ports: event.ports.count))
-          case .closed(let reason): told.append(.close(reason))
+          case .closed(let reason):
+            told.append(.close(reason))
+            // It may have been told of for a message that turned out to be none.
+            set.remove(port)
           case .empty: break
           }
         }

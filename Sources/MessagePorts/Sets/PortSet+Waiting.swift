@@ -5,7 +5,9 @@ import SharedRing
 extension PortSet {
   /// The next port or connection of the set that has something, if there is one. Never blocks.
   ///
-  /// It has a message, or has come to its end: its `tryReceive()` says which. (Another thread may be faster.)
+  /// It has a message, or has come to its end: its `tryReceive()` says which. That may find nothing, if another thread is
+  /// faster, or the message turns out to be none. If it finds the end instead of a message, the set tells of that once more,
+  /// unless the port is taken out.
   ///
   /// - Throws: ``PortError/closed`` in a process that was forked off after the set was made.
   /// - Complexity: O(ports that have had something since they were last told of, and have nothing now).

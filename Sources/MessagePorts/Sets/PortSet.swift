@@ -9,7 +9,9 @@ import SharedRing
 ///     guard case .port(let port) = try set.firstReady() else { continue }
 ///     switch try port.tryReceive() {
 ///     case .message(let event): print(event.byteCount)
-///     case .closed(let reason): print("gone: \(reason)")
+///     case .closed(let reason):
+///       print("gone: \(reason)")
+///       set.remove(port)
 ///     case .empty: break
 ///     }
 ///   }

@@ -19,7 +19,7 @@ final class ReadySet: Sendable {
 
   var count: Int { state.withLock { $0.count } }
 
-  /// How often a lane was looked at.
+  /// How often a listed member was looked at.
   var lookCount: Int { state.withLock { $0.lookCount } }
 
   func add(_ source: PortSet.Member) throws(PortError) {
@@ -33,7 +33,7 @@ final class ReadySet: Sendable {
     }
     // Another thread may have taken it out before it was in.
     guard state.withLock({ $0.holds(member) }) else { return core.leave(member) }
-    if look(at: ReadySetState.Entry(member: member, source: source)) != .nothing { list(member) }
+    if core.look(for: member) != .nothing { list(member) }
   }
 
   func remove(_ id: ObjectIdentifier) -> Bool {
@@ -69,7 +69,7 @@ final class ReadySet: Sendable {
     // No more than there are now: a peer may see to it that there is always one.
     for _ in 0..<state.withLock({ $0.listed.count }) {
       guard let entry = state.withLock({ $0.takeFirst() }) else { break }
-      switch look(at: entry) {
+      switch entry.source.core.look(for: entry.member) {
       case .nothing: continue
       case .something:
         list(entry.member)
@@ -81,11 +81,6 @@ final class ReadySet: Sendable {
     }
     state.withLock { $0.settle() }
     return nil
-  }
-
-  private func look(at entry: ReadySetState.Entry) -> SetFinding {
-    state.withLock { $0.lookCount &+= 1 }
-    return entry.source.core.look(for: entry.member)
   }
 
   // MARK: Waiting

@@ -23,8 +23,8 @@ struct ReadySetState: Sendable {
   private(set) var descriptor: CInt?
   /// The descriptor was signalled, and not drained since; never without one.
   private var isSignalled = false
-  /// How often a lane was looked at.
-  var lookCount = 0
+  /// How often a listed member was looked at.
+  private(set) var lookCount = 0
 
   /// Whom to wake once the lock is released.
   struct Woken: Sendable {
@@ -85,7 +85,11 @@ struct ReadySetState: Sendable {
   }
 
   /// The next one that is to be looked at.
-  mutating func takeFirst() -> Entry? { listed.popFirst().flatMap { entries[$0] } }
+  mutating func takeFirst() -> Entry? {
+    guard let place = listed.popFirst() else { return nil }
+    lookCount &+= 1
+    return entries[place]
+  }
 
   // MARK: The descriptor
 
