@@ -137,11 +137,14 @@ public enum Plan {
     // Two processors that may be used by both sides mean that a loop looks around, unpinned: no way to say otherwise.
     let looksAround = placement == .unpinned
     let suffix = name == "two cores" || placement == .oneCore ? "" : name
-    func ours(_ tier: Tier, _ variant: String, _ scenario: String, driver: String? = nil) -> Contender {
+    func ours(
+      _ tier: Tier, _ variant: String, _ scenario: String, driver: String? = nil, ports: Int = 1
+    ) -> Contender {
       let job = Job(scenario).with {
         $0.placement = placement
         $0.looksAround = looksAround
         $0.receive = .blocking
+        $0.ports = ports
         $0.driver = driver
       }
       let label = [variant, suffix].filter { !$0.isEmpty }.joined(separator: ", ")
@@ -153,7 +156,8 @@ public enum Plan {
       ours(.fast, "", "fast-sleeping"), ours(.port, "", "port-round-trip"),
       ours(.port, "handlers", "port-round-trip-handlers"),
       ours(.port, "handlers on epoll", "port-round-trip-handlers", driver: "epoll"),
-      ours(.port, "request", "request-round-trip"),
+      ours(.port, "request", "request-round-trip"), ours(.port, "set of one", "port-round-trip-set"),
+      ours(.port, "set of 10,000", "port-round-trip-set", ports: 10_000),
     ]
     if let program {
       contenders += [

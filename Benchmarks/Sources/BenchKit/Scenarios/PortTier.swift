@@ -5,6 +5,7 @@ import MessagePorts
 extension Scenario {
   static let portTier: [Scenario] = [
     Scenario(name: "port-round-trip", near: PortTier.ask, far: PortTier.answer),
+    Scenario(name: "port-round-trip-set", near: PortTier.askThroughSet, far: PortTier.answer),
     Scenario(name: "port-round-trip-handlers", near: PortTier.askByHandler, far: PortTier.answerByHandler),
     Scenario(name: "port-one-way", near: PortTier.produce, far: PortTier.consume),
   ]
@@ -17,12 +18,33 @@ enum PortTier {
   static func ask(_ job: Job, _ near: NearSide) throws -> Outcome {
     let port = try near.openChannel(ChannelOptions(spinPolicy: job.receive == .polling ? .always : .never))
     try near.waitUntilReady()
+    return try ask(job, on: port) { (port) throws(PortError) in try port.receive() }
+  }
+
+  /// The same, but the thread waits for a set: of the port, and as many idle ones as the job wants.
+  static func askThroughSet(_ job: Job, _ near: NearSide) throws -> Outcome {
+    let port = try near.openChannel(ChannelOptions(spinPolicy: .never))
+    try near.waitUntilReady()
+    let idle = try (1..<job.ports).map { _ in try MessageChannel() }
+    let set = try PortSet(idle.map(\.port1))
+    try set.add(port)
+    return try ask(job, on: port) { (port) throws(PortError) in
+      while true {
+        _ = try set.firstReady()
+        if case .message(let event) = try port.tryReceive() { return event }
+      }
+    }
+  }
+
+  private static func ask(
+    _ job: Job, on port: MessagePort, _ receive: (MessagePort) throws(PortError) -> MessageEvent
+  ) throws -> Outcome {
     let samples = LatencySamples()
     samples.start(job)
     var sequence: UInt64 = 0
     repeat {
       try port.postMessage(bitwise: sequence)
-      let answer = try port.receive().load(as: UInt64.self)
+      let answer = try receive(port).load(as: UInt64.self)
       guard answer == sequence else { throw Message.Damaged(description: "answer \(answer) to \(sequence)") }
       sequence &+= 1
     } while samples.lap()
