@@ -230,7 +230,8 @@ struct PortSetTests {
   enum Leaving: String, CaseIterable, Sendable { case closing, transfer, transferAway, splitting }
 
   @Test(
-    "14.2 A port that leaves here is told of once, and is in the set no more", arguments: Leaving.allCases, Wait.allCases)
+    "14.2 A port that leaves here is told of once, and is in the set no more", arguments: Leaving.allCases,
+    Wait.allCases)
   func leaves(_ leaving: Leaving, _ wait: Wait) async throws {
     let port = try MessageChannel().port1
     let set = try PortSet([port])
@@ -339,7 +340,8 @@ struct PortSetTests {
     #expect(try !isReadable(set))
   }
 
-  @Test("14.5 A descriptor that is asked for late says what there is; a loop may read it, if it takes all there is then")
+  @Test(
+    "14.5 A descriptor that is asked for late says what there is; a loop may read it, if it takes all there is then")
   func lateDescriptor() throws {
     let channel = try MessageChannel()
     let set = try PortSet([channel.port1])
@@ -433,6 +435,46 @@ struct PortSetTests {
     #expect(try await first(set, .task) === port)
   }
 
+  @Test("14.6 While a handler has the messages, the set tells of nothing but the end", arguments: Place.allCases)
+  func endBehindHandler(_ place: Place) async throws {
+    let far: FarProcess? = place == .anotherProcess ? FarProcess() : nil
+    let channel = try MessageChannel()
+    let port = try far?.open(.echo) ?? channel.port1
+    let set = try PortSet([port])
+    let received = Received()
+    port.onMessage = received.messageHandler
+    try (far == nil ? channel.port2 : port).postMessage(bitwise: 1)
+    try received.wait(for: 1)
+    #expect(try set.nextReady() == nil)
+    if let far { try far.kill() } else { channel.port2.close() }
+    #expect(try await first(set, .blocking) === port)
+    guard case .closed = try port.tryReceive() else {
+      Issue.record("not closed")
+      return
+    }
+  }
+
+  @Test("14.6 A message that a handler has not had yet is its own, and none of the set's")
+  func behindHandler() throws {
+    let loop = EventLoop(name: "held"), channel = try MessageChannel()
+    channel.port1.setEventLoop(loop)
+    let set = try PortSet([channel.port1])
+    try channel.port2.postMessage(bitwise: 1)
+    let isHeld = Promise<Void>(), goesOn = Promise<Void>()
+    loop.run {
+      isHeld.fulfil()
+      try? goesOn.wait()
+    }
+    try isHeld.wait()
+    let received = Received()
+    channel.port1.onMessage = received.messageHandler
+    #expect(try set.nextReady() == nil)
+    goesOn.fulfil()
+    #expect(try received.wait(for: 1) == [1])
+    #expect(try set.nextReady() == nil)
+    loop.stop()
+  }
+
   // MARK: 14.7
 
   @Test("14.7 A wait ends when its time is over, or its task is cancelled; several may wait, and each is told")
@@ -469,7 +511,8 @@ struct PortSetTests {
     for task in told { #expect(try await task.value === channel.port1) }
   }
 
-  @Test("14.7 A list of ports is waited for without making a set, and they are free afterwards", arguments: Place.allCases)
+  @Test(
+    "14.7 A list of ports is waited for without making a set, and they are free afterwards", arguments: Place.allCases)
   func list(_ place: Place) async throws {
     let ports = try (0..<3).map { _ in try place.open(.echo) }
     for number in 0..<6 {
@@ -487,7 +530,8 @@ struct PortSetTests {
 
   // MARK: 14.8
 
-  @Test("14.8 A set keeps its ports; once it is released they are free, and have what they had", arguments: Place.allCases)
+  @Test(
+    "14.8 A set keeps its ports; once it is released they are free, and have what they had", arguments: Place.allCases)
   func keeps(_ place: Place) async throws {
     var port: MessagePort? = try place.open(.echo)
     weak let seen = port
@@ -566,7 +610,9 @@ struct PortSetTests {
 
   // MARK: All together
 
-  @Test("14.1 Whatever several threads do with a set, each message is received, and each end told of", arguments: Place.allCases)
+  @Test(
+    "14.1 Whatever several threads do with a set, each message is received, and each end told of",
+    arguments: Place.allCases)
   func storm(_ place: Place) async throws {
     let ports = try (0..<24).map { _ in try place.open(.pour, [200]) }
     let set = try PortSet(ports)
