@@ -6,6 +6,7 @@
 # make model  checks the models of the lock-free protocols
 # make crash  kills a process at each step of the library
 # make soak   tortures ports for a minute: 16 processes, 1,000 ports, random kills
+# make examples  builds and runs ports in event loops of others: poll, SwiftNIO
 # make fuzz   feeds everything that reads what a peer wrote
 # make attack  lets processes attack another in each way; make attack MODE=requeue SECONDS=60, MODE=random SECONDS=600
 # make mutants   puts small faults in, and sees that a test notices each; make mutants SAMPLE=5 for some of them
@@ -19,7 +20,7 @@ SHELL := /bin/bash
 
 .PHONY: help setup build run doctor torture test model model-quick soak soak-others soak-quick soak-planted crash \
 	crash-random fuzz fuzz-quick attack sanitize sanitize-quick mutants bench bench-peers \
-	check-instructions lint docs format check-format clean
+	check-instructions examples lint docs format check-format clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^$$/q'
@@ -75,6 +76,12 @@ bench: setup
 bench-peers: setup
 	@scripts/setup.sh make gcc g++ binutils valgrind python3-venv
 	Benchmarks/run.sh --peers
+
+## Ports in event loops that are not the library's.
+examples: setup
+	swift build --package-path Examples
+	Examples/.build/debug/PollLoop
+	Examples/.build/debug/NIOLoop
 
 ## The instructions that a message costs: repeatable where a time is not.
 check-instructions: setup

@@ -13,6 +13,10 @@ A block that leaves something out says what in a comment right before it, which 
     }
     -->
 
+A block that needs more than the library says which file has it, word for word, that is compiled elsewhere:
+
+    <!-- from Examples/Sources/NIOLoop/main.swift -->
+
 Errors are reported at the lines of the document. A block that begins with `// swift-tools-version` is a manifest.
 """
 
@@ -30,7 +34,7 @@ work = pathlib.Path(modules).parent / "snippets"
 shutil.rmtree(work, ignore_errors=True)
 tools = pathlib.Path(shutil.which("swiftc")).resolve().parent.parent
 
-BLOCK = re.compile(r"(?:<!-- with\n(?P<context>.*?)-->\n)?^```swift\n(?P<code>.*?)^```$", re.S | re.M)
+BLOCK = re.compile(r"(?:<!-- with\n(?P<context>.*?)-->\n|<!-- from (?P<source>\S+) -->\n)?^```swift\n(?P<code>.*?)^```$", re.S | re.M)
 
 
 def blocks(path):
@@ -42,6 +46,10 @@ def blocks(path):
         lines = (re.match(r" *///? ?(.*)", line) for line in text.split("\n"))
         text = "\n".join(line[1] if line else "" for line in lines)
     for match in BLOCK.finditer(text):
+        if match["source"]:
+            if match["code"] not in (ROOT / match["source"]).read_text():
+                complain(path, text.count("\n", 0, match.start("code")) + 1, f"this is not in {match['source']}")
+            continue
         yield text.count("\n", 0, match.start("code")) + 1, match["code"], match["context"] or otherwise
 
 

@@ -208,7 +208,8 @@ extension ReceivingHalf {
 
   fileprivate var state: ReceivingState {
     ReceivingState(
-      taker: !receiver.waiters.isEmpty ? .task : !receiver.hasTaker ? .nobody : receiver.takesMessages ? .handler : .set,
+      taker: !receiver.waiters.isEmpty
+        ? .task : !receiver.hasTaker ? .nobody : receiver.takesMessages ? .handler : .set,
       phase: receiver.outlook.phase,
       hasCloseHandler: receiver.handlers.onClose != nil, isOnRing: records.consumer.isAttached,
       packetsMayWait: records.packetsMayWait)
