@@ -110,9 +110,17 @@ extension Receiver {
 
   /// Something has come, or nothing more will: who has to look. Under the lane's lock.
   mutating func notify() -> AfterLock {
-    var after = AfterLock.none
     // A set needs no loop to find that out.
-    if awaitedAt != nil, !takesMessages, let member = announce() { after.list(member) }
+    let member = awaitedAt == nil || takesMessages ? nil : announce()
+    var after = lookAgain()
+    if let member { after.list(member) }
+    return after
+  }
+
+  /// Something may have changed: the loop looks, and so do threads that wait. Resumes nobody, so that it may be performed under
+  /// the ``TransferLock``. Under the lane's lock.
+  mutating func lookAgain() -> AfterLock {
+    var after = AfterLock.none
     after.scheduled = schedule()
     after.rung = threads.ring()
     return after

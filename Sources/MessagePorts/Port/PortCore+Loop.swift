@@ -41,7 +41,7 @@ extension PortCore {
     }
     guard let needsWatch else { return }
     if needsWatch { watchIfShared() }
-    withReceiver { $0.awaitedAt?.member }?.set.isHeard(by: loop)
+    tellSetWhoListens()
     // The old loop ends a turn that it has begun. One that it has yet to begin it passes on, but it may be stopped.
     let after = withReceiver { receiver -> AfterLock in
       receiver.configuration &+= 1

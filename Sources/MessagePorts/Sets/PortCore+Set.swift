@@ -69,6 +69,14 @@ extension PortCore {
     return finding
   }
 
+  /// The loop listens from now on, if the channel is shared: whoever blocks that loop's thread has to know.
+  func tellSetWhoListens() {
+    let member = incoming.state.withLock { lane in
+      lane.receiving.records.consumer.isAttached ? lane.receiving.receiver.awaitedAt?.member : nil
+    }
+    member?.set.isHeard(by: loop)
+  }
+
   fileprivate enum NextStep: Sendable {
     case none
     /// Only the loop hears of what comes next: it is to watch, and to have a look first.

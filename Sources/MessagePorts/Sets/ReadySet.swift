@@ -48,12 +48,14 @@ final class ReadySet: Sendable {
     for entry in entries { entry.source.core.leave(entry.member) }
   }
 
-  /// `loop` hears of a member's messages.
+  /// `loop` listens for a member. Should one of those that wait be its thread, it must not sleep any longer.
   func isHeard(by loop: EventLoop) {
-    state.withLock { state in
-      if state.loops.contains(where: { $0 === loop }) { return }
+    let threads = state.withLock { state -> PrivateWord? in
+      if state.loops.contains(where: { $0 === loop }) { return nil }
       state.loops.append(loop)
+      return state.threads.ring()
     }
+    threads?.ring()
   }
 
   // MARK: Listing

@@ -94,7 +94,8 @@ extension PortCore {
       if waitsForSpace || lane.state.withLock({ $0.receiving.receiver.wantsEvents }) { core.watchIfShared() }
       // So far the receiver would have let a poster that waits go on. Now the loop has to announce it on the ring.
       if waitsForSpace { core.loop.schedule(core) }
-      lane.state.withLock { $0.receiving.receiver.notify() }.perform()
+      core.tellSetWhoListens()
+      lane.state.withLock { $0.receiving.receiver.lookAgain() }.perform()
       core.giveBackOverflowWhenRead()
     }
   }
