@@ -642,7 +642,9 @@ struct PortSetTests {
     }
   }
 
-  @Test("5.1 A task that waits for a set goes on without a lock, whatever its executor does then", arguments: Place.allCases)
+  @Test(
+    "5.1 A task that waits for a set goes on without a lock, whatever its executor does then", arguments: Place.allCases
+  )
   func foreignExecutor(_ place: Place) async throws {
     let carrier = try MessageChannel(), channel = try MessageChannel()
     let set = try PortSet([channel.port1])
@@ -653,6 +655,43 @@ struct PortSetTests {
       try channel.port1.postMessage(bitwise: 1)
     }
     #expect(self.port(try await told.value) === channel.port1)
+  }
+
+  @Test("14.1, 11.3, 13.6 What could not be received for lack of descriptors is told of again once there are enough")
+  func outOfDescriptors() async {
+    await #expect(processExitsWith: .success) {
+      await recordErrors {
+        let far = FarProcess()
+        let port = try far.open(.echo), other = try far.open(.echo)
+        let set = try PortSet([port, other])
+        let pipe = try TestPipe()
+        let copies = try (0..<4).map { _ in try pipe.reader.duplicate() }
+        let numbers = try copies.map { try $0.withDescriptor { $0 } }
+        // Dispatch ends the process if it has no descriptor left for its first timer.
+        try await Task.sleep(for: .milliseconds(1))
+        try port.postMessage(bitwise: 1, descriptors: copies)
+        try await eventually("that they are gone from here") {
+          numbers.allSatisfy { linkTarget("/proc/self/fd/\($0)") != pipe.name }
+        }
+        leaveDescriptors(2)
+        func first() throws -> MessagePort? {
+          guard case .port(let port) = try set.firstReady(timeout: patience) else { return nil }
+          return port
+        }
+        #expect(try first() === port)
+        #expect(portError { _ = try port.tryReceive() } == "system.\(EMFILE)")
+        #expect(portError { _ = try set.firstReady(timeout: .milliseconds(50)) } == "timedOut")
+        // Others go on.
+        try other.postMessage(bitwise: 2)
+        #expect(try first() === other)
+        #expect(try other.receiveNumber() == 2)
+        #expect(try set.nextReady() == nil)
+        setLimit(RLIMIT_NOFILE, nil)
+        #expect(try first() === port)
+        #expect(try port.receiveSoon().descriptors.count == 4)
+        #expect(try set.nextReady() == nil)
+      }
+    }
   }
 
   // MARK: All together

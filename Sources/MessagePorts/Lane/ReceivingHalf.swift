@@ -67,12 +67,16 @@ extension ReceivingHalf {
   }
 
   /// Looks for a whole message, once nothing more is posted, or a packet has come. Takes nothing out of the queue.
-  mutating func lookAhead() -> Sighting {
+  ///
+  /// - Parameter isToBeTaken: somebody is told of it, and takes it: of no use as long as that is known to fail.
+  mutating func lookAhead(isToBeTaken: Bool = false) -> Sighting {
     if !queue.isEmpty { return .message }
     let prospect = seekLast()
     if case .unfinished = prospect { looksInVain += 1 } else { looksInVain = 0 }
     switch prospect {
-    case .last: return .message
+    case .last(let record):
+      let isHeldUp = isToBeTaken && record.header.announcesPacket && transport.channel?.isHeldUp == true
+      return isHeldUp ? .blocked : .message
     case .nothing: return .nothing
     case .doorbells: return .doorbells
     case .blocked: return .blocked

@@ -176,7 +176,7 @@ extension LaneState {
     let state = receiving.state
     var step = state.first
     if case .take = step { step = state.afterTaking(take(&after, loop: loop())) }
-    if case .lookAhead = step { step = state.afterLooking(receiving.lookAhead()) }
+    if case .lookAhead = step { step = state.afterLooking(receiving.lookAhead(isToBeTaken: state.taker == .set)) }
     return receiving.perform(step, &after)
   }
 }

@@ -90,7 +90,7 @@ extension ReceivingHalf {
   fileprivate mutating func lookForSet() -> (SetFinding, PortCore.NextStep) {
     // They take the messages; the end is told of afterwards.
     if receiver.takesMessages { return armed(listening: false) }
-    switch lookAhead() {
+    switch lookAhead(isToBeTaken: true) {
     case .message: return (.something, .none)
     case .nothing:
       guard receiver.peerClosed != nil else { return armed(listening: records.consumer.isAttached) }

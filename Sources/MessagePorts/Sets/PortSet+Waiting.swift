@@ -7,7 +7,8 @@ extension PortSet {
   ///
   /// It has a message, or has come to its end: its `tryReceive()` says which. That may find nothing, if another thread is
   /// faster, or the message turns out to be none. If it finds the end instead of a message, the set tells of that once more,
-  /// unless the port is taken out.
+  /// unless the port is taken out. If it throws ``PortError/system(_:)`` because there are not enough descriptors, the set tells
+  /// of the message again once there are.
   ///
   /// - Throws: ``PortError/closed`` in a process that was forked off after the set was made.
   /// - Complexity: O(ports that have had something since they were last told of, and have nothing now).

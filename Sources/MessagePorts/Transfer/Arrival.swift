@@ -52,6 +52,14 @@ extension SharedChannel {
     }
   }
 
+  /// What comes with a message could not be received, and still cannot: not enough descriptors are free, or those of a peer
+  /// are to be closed first.
+  var isHeldUp: Bool {
+    if waste.isSet, csupport_closing_is_behind() { return true }
+    let lacked = lacking.load(ordering: .relaxed)
+    return lacked > 0 && csupport_descriptors_are_free(memory.fd, lacked) < 0
+  }
+
   private static func travellers(_ words: [UInt64], count: Int) throws(ArrivalError) -> [TravellingPort] {
     var travellers: [TravellingPort] = []
     for index in 0..<count {
