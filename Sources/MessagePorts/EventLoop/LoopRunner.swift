@@ -23,6 +23,8 @@ struct LoopRunner {
   /// Ports for which resources ran out, and when they try again.
   private var blocked: [ObjectIdentifier: any LoopClient] = [:]
   private var retryDeadline = UInt64.max
+  /// When a loop that is busy asks the kernel again.
+  private var nextVisit: UInt64 = 0
   /// How often there was more to do just before the loop would have slept.
   private var timesBusyAgain: UInt32 = 0
 
@@ -64,7 +66,7 @@ struct LoopRunner {
         }
       } else {
         lookAtHot()
-        collect(sleepingSince: nil)
+        collectIfDue()
       }
     }
   }
@@ -248,6 +250,14 @@ struct LoopRunner {
     guard let deadline = nextDeadline else { return -1 }
     let now = csupport_monotonic_ns()
     return deadline <= now ? 0 : Int64(clamping: deadline - now)
+  }
+
+  /// A busy loop does not ask the kernel in each round: most of them take less time than the question.
+  private mutating func collectIfDue() {
+    let now = csupport_monotonic_ns()
+    guard now >= nextVisit else { return }
+    nextVisit = now + Spin.deafNanoseconds
+    collect(sleepingSince: nil)
   }
 
   private mutating func collect(sleepingSince ticket: UInt32?) {

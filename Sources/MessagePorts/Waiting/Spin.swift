@@ -13,8 +13,8 @@ struct Spin {
   private static let least: UInt64 = 1_000
   /// What somebody begins with who has learned nothing yet.
   static let first: UInt64 = 20_000
-  /// How long a thread that spins may be deaf to what only the kernel tells: hang-ups, descriptors, armed doorbells.
-  private static let deafNanoseconds: UInt64 = 50_000
+  /// How long a thread that spins, or is busy, may be deaf to what only the kernel tells: hang-ups, descriptors, armed doorbells.
+  static let deafNanoseconds: UInt64 = 50_000
 
   /// How long a thread sleeps that has to look by itself whether there is something.
   static let napNanoseconds: Int64 = 1_000_000
