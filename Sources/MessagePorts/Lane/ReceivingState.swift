@@ -29,7 +29,8 @@ struct ReceivingState: Sendable {
     case take
     /// Look whether a message is left, without taking it; then ask ``afterLooking(_:)``.
     case lookAhead
-    case deliver(MessageEvent, to: Taker)
+    /// What was taken goes there.
+    case deliver(to: Taker)
     case report(MessageError)
     /// The peer broke the format: read nothing more, and hang up.
     case hangUp(String)
@@ -55,7 +56,7 @@ struct ReceivingState: Sendable {
 
   func afterTaking(_ taken: Taken) -> Step {
     switch taken {
-    case .message(let event): .deliver(event, to: taker)
+    case .message: .deliver(to: taker)
     case .failed(let error): .report(error)
     case .violation(let what): .hangUp(what)
     case .blocked: .rest(.blocked)

@@ -15,11 +15,28 @@ public enum ReceiveResult: Sendable {
 extension PortCore {
   /// Takes the next message if there is one. Does not start the port and never blocks.
   func tryReceive() throws(PortError) -> ReceiveResult {
+    var event = MessageEvent()
+    switch try tryReceive(into: &event) {
+    case .message: return .message(event)
+    case .closed(let reason): return .closed(reason)
+    case .empty: return .empty
+    }
+  }
+
+  /// What there is. A message itself is in the caller's event: it is some 150 bytes, and would otherwise be copied often.
+  enum Found {
+    case message
+    case closed(CloseReason)
+    case empty
+  }
+
+  /// Takes the next message if there is one into `event`, which is empty.
+  func tryReceive(into event: inout MessageEvent) throws(PortError) -> Found {
     var thread = ReceivingThread()
-    let result = try receiveOrPrepare(.toReturn, &thread).result
+    let found = try receiveOrPrepare(into: &event, .toReturn, &thread).found
     // Whoever only ever looks has to hear of the other end's death as well.
-    if case .empty = result { watchIfShared() }
-    return result
+    if case .empty = found { watchIfShared() }
+    return found
   }
 
   @safe
@@ -54,8 +71,8 @@ extension PortCore {
   ///
   /// One lock for all of it: a thread that was just woken finds nothing in the caches, and every line counts.
   private func receiveOrPrepare(
-    _ intent: Intent, _ thread: inout ReceivingThread
-  ) throws(PortError) -> (result: ReceiveResult, preparation: Preparation) {
+    into event: inout MessageEvent, _ intent: Intent, _ thread: inout ReceivingThread
+  ) throws(PortError) -> (found: Found, preparation: Preparation) {
     while true {
       var after = AfterLock.none
       let outcome: ReceiveOutcome = incoming.state.withLock { lane in
@@ -76,10 +93,10 @@ extension PortCore {
         case .closed: return .failed(.closed)
         case .detached: return .failed(.detached)
         }
-        switch lane.take(&after, loop: loop) {
-        case .message(let event):
+        switch lane.take(into: &event, &after, loop: loop) {
+        case .message:
           lane.receiving.noteTaken(&after, hasAnnounced: thread.hasAnnounced)
-          return .message(event)
+          return .message
         case .failed(let error):
           lane.receiving.noteTaken(&after, hasAnnounced: thread.hasAnnounced)
           return .messageError(lane.receiving.receiver.handlers.onMessageError, error)
@@ -97,7 +114,7 @@ extension PortCore {
       }
       after.perform()
       switch outcome {
-      case .message(let event): return (.message(event), .none)
+      case .message: return (.message, .none)
       case .messageError(let handler, let error):
         // Handlers of a port never overlap, so this one, too, is called on the loop.
         loop.run { [self] in if lifecycle.isOpen, !ProcessEnd.hasCome { handler?(error) } }
@@ -115,7 +132,7 @@ extension PortCore {
   }
 
   private enum ReceiveOutcome: Sendable {
-    case message(MessageEvent)
+    case message
     case messageError((@Sendable (MessageError) -> Void)?, MessageError)
     case hangUp(SharedChannel?)
     case closed(CloseReason)
@@ -157,14 +174,15 @@ extension PortCore {
   /// Waits for the next message, at most until `deadline`.
   func receive(deadline: ContinuousClock.Instant?) throws(PortError) -> MessageEvent {
     var thread = ReceivingThread()
+    var event = MessageEvent()
     do throws(PortError) {
-      if case .message(let event) = try receiveOrPrepare(.toSpin, &thread).result { return event }
+      if case .message = try receiveOrPrepare(into: &event, .toSpin, &thread).found { return event }
       var spin = Spin(options.spinPolicy, learned: learnedSpin.load(ordering: .relaxed))
       listen()
       while true {
-        let (result, preparation) = try receiveOrPrepare(spin.goesOn() ? .toSpin : .toSleep, &thread)
-        switch result {
-        case .message(let event):
+        let (found, preparation) = try receiveOrPrepare(into: &event, spin.goesOn() ? .toSpin : .toSleep, &thread)
+        switch found {
+        case .message:
           if let learned = spin.ended() { learnedSpin.store(learned, ordering: .relaxed) }
           return event
         case .closed(let reason): throw .peerClosed(reason)
