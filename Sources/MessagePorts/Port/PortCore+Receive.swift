@@ -32,11 +32,19 @@ extension PortCore {
 
   /// Takes the next message if there is one into `event`, which is empty.
   func tryReceive(into event: inout MessageEvent) throws(PortError) -> Found {
+    if takePlain(into: &event) { return .message }
     var thread = ReceivingThread()
     let found = try receiveOrPrepare(into: &event, .toReturn, &thread).found
     // Whoever only ever looks has to hear of the other end's death as well.
     if case .empty = found { watchIfShared() }
     return found
+  }
+
+  /// The common case of all that takes by hand, made short: a whole message without ports on a ring, and nobody to be told of
+  /// it. `false`: nothing was done.
+  @inline(__always)
+  func takePlain(into event: inout MessageEvent) -> Bool {
+    incoming.state.withLock { lane in lifecycle.isOpen && lane.receiving.takeUnnoticed(into: &event) }
   }
 
   @safe
@@ -247,6 +255,13 @@ extension PortCore {
 }
 
 extension ReceivingHalf {
+  /// What ``PortCore/takePlain(into:)`` does under the lock.
+  @inline(__always)
+  fileprivate mutating func takeUnnoticed(into event: inout MessageEvent) -> Bool {
+    guard case .open = receiver.outlook, !records.packetsMayWait, !hasOverflowed else { return false }
+    return takePlain(into: &event)
+  }
+
   /// A message was taken by hand; see ``Receiver/noteTaken(_:hasAnnounced:packetsMayWait:)``.
   @inline(__always)
   fileprivate mutating func noteTaken(_ after: inout AfterLock, hasAnnounced: Bool) {
