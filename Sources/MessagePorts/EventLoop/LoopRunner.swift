@@ -53,9 +53,9 @@ struct LoopRunner {
       process.endProcessIfInherited()
       guard takeFromInbox() else { return }
       runTurns()
-      takeJobs()
-      runJobs()
-      if !hasTurns && jobs.isEmpty && inboxIsEmpty {
+      let mayWait = takeJobs()
+      let hasRunJobs = runJobs()
+      if !hasTurns && jobs.isEmpty && (hasRunJobs ? inboxIsEmpty : mayWait) {
         spinOnHot()
         if !hasTurns { sleep() }
         if let learned = spin.take()?.ended() { learnedSpin = learned }
@@ -102,6 +102,8 @@ struct LoopRunner {
     let goesOn = loop.state.withLock { state in
       // What waits in the inbox is no longer the runner's.
       guard state.takesWork else { return false }
+      // As in most rounds of a loop that is busy with ports.
+      if state.isQuiet { return true }
       if state.timers.nextDeadline != nil { due = state.timers.takeDue(now: csupport_monotonic_ns()) }
       swap(&scheduled, &state.scheduled)
       swap(&added, &state.jobs)
@@ -120,12 +122,13 @@ struct LoopRunner {
     return goesOn
   }
 
-  /// Tasks that the turns have woken go on at once, and not only after a look at the kernel.
-  private mutating func takeJobs() {
+  /// Tasks that the turns have woken go on at once, and not only after a look at the kernel. Returns whether nothing is left.
+  private mutating func takeJobs() -> Bool {
     loop.state.withLock { state in
       // What waits when the loop is stopped is passed on.
-      guard !state.jobs.isEmpty, state.takesWork else { return }
+      guard !state.jobs.isEmpty, state.takesWork else { return state.mayWait }
       if jobs.isEmpty { swap(&jobs, &state.jobs) } else { while let job = state.jobs.popFirst() { jobs.append(job) } }
+      return state.mayWait
     }
   }
 
@@ -184,8 +187,11 @@ struct LoopRunner {
     blocked[ObjectIdentifier(client)] = client
   }
 
-  private mutating func runJobs() {
-    for _ in 0..<jobs.count { loop.perform(jobs.removeFirst()) }
+  /// Whether there were any.
+  private mutating func runJobs() -> Bool {
+    let count = jobs.count
+    for _ in 0..<count { loop.perform(jobs.removeFirst()) }
+    return count > 0
   }
 
   private mutating func prepareSpace(_ client: any LoopClient) {
