@@ -19,7 +19,8 @@ struct AsyncSequenceTests {
     #expect(try await iterator.next() == nil)
   }
 
-  @Test("3.3 Batches hold all messages in order, none empty or larger than promised, and end", arguments: Place.allCases)
+  @Test(
+    "3.3 Batches hold all messages in order, none empty or larger than promised, and end", arguments: Place.allCases)
   func batches(_ place: Place) async throws {
     let port = try place.open(.pour, [3000])
     var numbers: [Int] = []
@@ -32,7 +33,9 @@ struct AsyncSequenceTests {
     #expect(try await iterator.next() == nil)
   }
 
-  @Test("3.2 A batch has what is there when it is asked for, up to its limits; the rest stays queued", arguments: Place.allCases)
+  @Test(
+    "3.2 A batch has what is there when it is asked for, up to its limits; the rest stays queued",
+    arguments: Place.allCases)
   func batchLimits(_ place: Place) async throws {
     let puppet = try Puppet(place)
     let port = puppet.port
