@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Counts the instructions that a message of 8 bytes costs in four small loops, and compares with instructions.txt. A count
+# Counts the instructions that a message of 8 bytes costs in some small loops, and a request, and compares with instructions.txt. A count
 # is repeatable where a time is not: one more instruction per message than allowed is an error.
 #
 #     check-instructions.sh             prints the counts and the disassembly of the loops; status 1 if there are more
@@ -16,7 +16,7 @@ mode=${1:-}
 program=.build/release/instructions
 few=10000 many=30000
 architecture=$(uname -m)
-loops=(fast-write fast-read port-post port-deliver)
+loops=(fast-write fast-read port-post port-deliver port-receive port-sequence port-request)
 
 command -v valgrind >/dev/null || {
   echo "check-instructions: valgrind is missing: apt-get install valgrind" >&2
@@ -36,7 +36,8 @@ counted_function() {
     fast-write) echo fastWriteLoop ;;
     fast-read) echo fastReadLoop ;;
     port-post) echo portPostLoop ;;
-    port-deliver) echo LoopRunnerV3run ;;
+    port-receive) echo portReceiveLoop ;;
+    port-deliver | port-sequence | port-request) echo LoopRunnerV3run ;;
   esac
 }
 

@@ -19,6 +19,58 @@ struct AsyncSequenceTests {
     #expect(try await iterator.next() == nil)
   }
 
+  @Test(
+    "3.3 Batches hold all messages in order, none empty or larger than promised, and end", arguments: Place.allCases)
+  func batches(_ place: Place) async throws {
+    let port = try place.open(.pour, [3000])
+    var numbers: [Int] = []
+    for try await batch in port.messageBatches {
+      #expect(1...64 ~= batch.count)
+      for event in batch { numbers.append(try event.load(as: Int.self)) }
+    }
+    #expect(numbers == Array(0..<3000))
+    var iterator = port.messageBatches.makeAsyncIterator()
+    #expect(try await iterator.next() == nil)
+  }
+
+  @Test(
+    "3.2 A batch has what is there when it is asked for, up to its limits; the rest stays queued",
+    arguments: Place.allCases)
+  func batchLimits(_ place: Place) async throws {
+    let puppet = try Puppet(place)
+    let port = puppet.port
+    try puppet.post(0..<100)
+    try waitUntil("100 messages") { port.queuedByteCount >= 100 * 16 }
+    let batches = port.messageBatches
+    var iterator = batches.makeAsyncIterator()
+    #expect(try await iterator.next()?.map { try $0.load(as: Int.self) } == Array(0..<64))
+    #expect(try port.receive().load(as: Int.self) == 64)
+    #expect(try await iterator.next()?.map { try $0.load(as: Int.self) } == Array(65..<100))
+  }
+
+  @Test("3.2 A batch ends with the message that makes it large")
+  func largeBatch() async throws {
+    let channel = try MessageChannel()
+    for _ in 0..<4 { try channel.port1.postMessage(bytes: [UInt8](repeating: 1, count: 200_000)) }
+    var iterator = channel.port2.messageBatches.makeAsyncIterator()
+    #expect(try await iterator.next()?.count == 2)
+    #expect(try await iterator.next()?.count == 2)
+  }
+
+  @Test("13.7 A task that waits for a batch ends when it is cancelled, and nothing is lost", arguments: Place.allCases)
+  func cancelledBatch(_ place: Place) async throws {
+    let puppet = try Puppet(place)
+    let port = puppet.port
+    let task = Task {
+      var iterator = port.messageBatches.makeAsyncIterator()
+      return try await iterator.next()?.count
+    }
+    task.cancel()
+    #expect(try await task.value == nil)
+    try puppet.post(0..<1)
+    #expect(try port.receive(timeout: patience).load(as: Int.self) == 0)
+  }
+
   @Test("3.2 A task that waits is resumed by the next message, and by the end", arguments: Place.allCases)
   func waits(_ place: Place) async throws {
     let puppet = try Puppet(place)

@@ -167,6 +167,9 @@ struct HostileSocketsTests {
     port.setEventLoop(deaf)
     let slow = LingeringSocket()
     csupport_close_elsewhere(slow.descriptor)
+    // A thread that was still on its way would take the others first, which have lower numbers. The number of what is being
+    // closed is free right after that has begun.
+    try waitUntil("a thread to close") { fcntl(slow.descriptor, F_GETFD) < 0 }
     let fds = [CInt](repeating: far.memory.fd, count: Int(CSUPPORT_MAX_PACKET_FDS))
     far.put(word(.message, 1, ports: 1), [7])
     // Not so many that the kernel looks for cycles among all that are in flight, here and in other tests: see

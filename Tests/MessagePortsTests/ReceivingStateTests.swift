@@ -58,7 +58,7 @@ struct ReceivingStateTests {
     switch step {
     case .take: "take"
     case .lookAhead: "look ahead"
-    case .deliver(_, to: let taker): "deliver to \(taker)"
+    case .deliver(to: let taker): "deliver to \(taker)"
     case .announce: "announce"
     case .report(let error): "report \(error)"
     case .hangUp(let what): "hang up: \(what)"
@@ -70,7 +70,6 @@ struct ReceivingStateTests {
     }
   }
 
-  static let message = MessageEvent(payload: MessagePayload(), cargo: nil)
   static let shortage = SystemError(call: "mmap", errno: 12)
 
   @Test("3.4 The short cut to the end of a turn leads where the long way does")
@@ -104,8 +103,8 @@ struct ReceivingStateTests {
   @Test("4.4 A task that waits comes before the handler; without a message, the phase decides")
   func afterTaking() {
     let rows: [Row<Taken>] = [
-      Row(takers: [.handler], finding: .message(Self.message), step: "deliver to handler"),
-      Row(takers: [.task], finding: .message(Self.message), step: "deliver to task"),
+      Row(takers: [.handler], finding: .message, step: "deliver to handler"),
+      Row(takers: [.task], finding: .message, step: "deliver to task"),
       Row(finding: .failed(.outOfMemory), step: "report \(MessageError.outOfMemory)"),
       Row(finding: .violation("lie"), step: "hang up: lie"),
       Row(finding: .blocked(Self.shortage), step: "rest, blocked"),

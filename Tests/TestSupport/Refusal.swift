@@ -75,12 +75,15 @@ public struct Refusal: Sendable, CustomStringConvertible {
   /// From now on, in this process and those that it starts, for ever.
   public static func everywhere(_ refusals: [Refusal]) { install(refusals, inWholeProcess: true) }
 
+  /// From now on, on this thread, for ever.
+  public static func onThisThread(_ refusals: [Refusal]) { install(refusals, inWholeProcess: false) }
+
   /// Runs `body`, which may block, on a thread of its own, to which alone the calls are refused.
   public static func during<Result: Sendable>(
     _ refusals: [Refusal], _ body: @escaping @Sendable () throws -> Result
   ) async throws -> Result {
     try await onThread {
-      install(refusals, inWholeProcess: false)
+      onThisThread(refusals)
       return try body()
     }
   }

@@ -30,6 +30,13 @@ func portPostLoop(_ port: MessagePort, _ count: Int) throws {
   for value in 0..<count { try port.postMessage(bitwise: UInt64(truncatingIfNeeded: value)) }
 }
 
+@inline(never)
+func portReceiveLoop(_ port: MessagePort, _ count: Int) throws -> UInt64 {
+  var sum: UInt64 = 0
+  for _ in 0..<count { sum &+= try port.receive().load(as: UInt64.self) }
+  return sum
+}
+
 /// Handlers run on one loop, one at a time.
 final class Countdown: @unchecked Sendable {
   private var remaining: Int
@@ -41,6 +48,20 @@ final class Countdown: @unchecked Sendable {
     remaining -= 1
     if remaining == 0 { _exit(0) }
   }
+}
+
+/// Both ends on one loop, and in this process: what a request costs without the way there and back.
+func request(_ count: Int) throws {
+  let channel = try MessageChannel()
+  let server = Connection(over: channel.port2)
+  server.onRequest(bytes: "echo") { context in context.bytes }
+  let client = Connection(over: channel.port1)
+  Task(executorPreference: EventLoop.default) {
+    let question = [UInt8](repeating: 0, count: 8)
+    for _ in 0..<count { _ = try await client.request("echo", bytes: question) }
+    _exit(0)
+  }
+  DispatchSemaphore(value: 0).wait()
 }
 
 func run(_ loop: String, _ count: Int) throws {
@@ -59,13 +80,24 @@ func run(_ loop: String, _ count: Int) throws {
   default:
     let sender = try MessagePort(joining: writer, sending.takeReader())
     let receiver = try MessagePort(joining: receiving.takeWriter(), reader)
-    if loop == "port-post" {
-      try portPostLoop(sender, count)
-    } else if loop == "port-deliver" {
+    switch loop {
+    case "port-post": try portPostLoop(sender, count)
+    case "port-receive":
+      try portPostLoop(sender, prepared)
+      _ = try portReceiveLoop(receiver, count)
+    case "port-deliver":
       try portPostLoop(sender, prepared)
       let countdown = Countdown(count)
       receiver.onMessage = { event in countdown.take(event) }
       DispatchSemaphore(value: 0).wait()
+    case "port-sequence":
+      try portPostLoop(sender, prepared)
+      let countdown = Countdown(count)
+      Task(executorPreference: EventLoop.default) { for try await event in receiver.messages { countdown.take(event) } }
+      DispatchSemaphore(value: 0).wait()
+    case "port-request":
+      try request(count)
+    default: break
     }
     _exit(0)
   }

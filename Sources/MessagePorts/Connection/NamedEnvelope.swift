@@ -51,6 +51,15 @@ struct NamedEnvelope: Sendable {
     }
   }
 
+  /// `nil` if it is no UTF-8. Names are nearly always in ASCII, for which there is nothing to validate.
+  @unsafe private static func text(_ bytes: UnsafeRawBufferPointer) -> String? {
+    guard unsafe bytes.allSatisfy({ $0 < 0x80 }) else { return unsafe String(validating: bytes, as: UTF8.self) }
+    return unsafe String(unsafeUninitializedCapacity: bytes.count) { buffer in
+      unsafe UnsafeMutableRawBufferPointer(buffer).copyMemory(from: bytes)
+      return bytes.count
+    }
+  }
+
   /// Takes an envelope apart; `nil` if it is none.
   static func open(_ event: MessageEvent) -> NamedEnvelope? {
     let opened = event.withBytes { bytes -> (Kind, UInt64, String, Int)? in
@@ -68,9 +77,7 @@ struct NamedEnvelope: Sendable {
       let number =
         kind == .message ? 0 : unsafe bytes.unsafeLoadUnaligned(fromByteOffset: 2, as: UInt64.self).littleEndian
       let end = kind.headerBytes + nameBytes
-      let name = unsafe bytes.extracting(kind.headerBytes..<end).withUnsafeBytes {
-        unsafe String(validating: $0, as: UTF8.self)
-      }
+      let name = unsafe bytes.extracting(kind.headerBytes..<end).withUnsafeBytes { unsafe Self.text($0) }
       return name.map { (kind, number, $0, end) }
     }
     return opened.map { NamedEnvelope(kind: $0.0, number: $0.1, name: $0.2, body: event.droppingFirst($0.3)) }

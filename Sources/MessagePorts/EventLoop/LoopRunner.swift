@@ -23,6 +23,8 @@ struct LoopRunner {
   /// Ports for which resources ran out, and when they try again.
   private var blocked: [ObjectIdentifier: any LoopClient] = [:]
   private var retryDeadline = UInt64.max
+  /// When a loop that is busy asks the kernel again.
+  private var nextVisit: UInt64 = 0
   /// How often there was more to do just before the loop would have slept.
   private var timesBusyAgain: UInt32 = 0
 
@@ -51,9 +53,9 @@ struct LoopRunner {
       process.endProcessIfInherited()
       guard takeFromInbox() else { return }
       runTurns()
-      takeJobs()
-      runJobs()
-      if !hasTurns && jobs.isEmpty && inboxIsEmpty {
+      let mayWait = takeJobs()
+      let hasRunJobs = runJobs()
+      if !hasTurns && jobs.isEmpty && (hasRunJobs ? inboxIsEmpty : mayWait) {
         spinOnHot()
         if !hasTurns { sleep() }
         if let learned = spin.take()?.ended() { learnedSpin = learned }
@@ -64,7 +66,7 @@ struct LoopRunner {
         }
       } else {
         lookAtHot()
-        collect(sleepingSince: nil)
+        collectIfDue()
       }
     }
   }
@@ -100,6 +102,8 @@ struct LoopRunner {
     let goesOn = loop.state.withLock { state in
       // What waits in the inbox is no longer the runner's.
       guard state.takesWork else { return false }
+      // As in most rounds of a loop that is busy with ports.
+      if state.isQuiet { return true }
       if state.timers.nextDeadline != nil { due = state.timers.takeDue(now: csupport_monotonic_ns()) }
       swap(&scheduled, &state.scheduled)
       swap(&added, &state.jobs)
@@ -118,12 +122,13 @@ struct LoopRunner {
     return goesOn
   }
 
-  /// Tasks that the turns have woken go on at once, and not only after a look at the kernel.
-  private mutating func takeJobs() {
+  /// Tasks that the turns have woken go on at once, and not only after a look at the kernel. Returns whether nothing is left.
+  private mutating func takeJobs() -> Bool {
     loop.state.withLock { state in
       // What waits when the loop is stopped is passed on.
-      guard !state.jobs.isEmpty, state.takesWork else { return }
+      guard !state.jobs.isEmpty, state.takesWork else { return state.mayWait }
       if jobs.isEmpty { swap(&jobs, &state.jobs) } else { while let job = state.jobs.popFirst() { jobs.append(job) } }
+      return state.mayWait
     }
   }
 
@@ -182,8 +187,11 @@ struct LoopRunner {
     blocked[ObjectIdentifier(client)] = client
   }
 
-  private mutating func runJobs() {
-    for _ in 0..<jobs.count { loop.perform(jobs.removeFirst()) }
+  /// Whether there were any.
+  private mutating func runJobs() -> Bool {
+    let count = jobs.count
+    for _ in 0..<count { loop.perform(jobs.removeFirst()) }
+    return count > 0
   }
 
   private mutating func prepareSpace(_ client: any LoopClient) {
@@ -248,6 +256,14 @@ struct LoopRunner {
     guard let deadline = nextDeadline else { return -1 }
     let now = csupport_monotonic_ns()
     return deadline <= now ? 0 : Int64(clamping: deadline - now)
+  }
+
+  /// A busy loop does not ask the kernel in each round: most of them take less time than the question.
+  private mutating func collectIfDue() {
+    let now = csupport_monotonic_ns()
+    guard now >= nextVisit else { return }
+    nextVisit = now + Spin.deafNanoseconds
+    collect(sleepingSince: nil)
   }
 
   private mutating func collect(sleepingSince ticket: UInt32?) {

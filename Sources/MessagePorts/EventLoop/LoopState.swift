@@ -51,6 +51,9 @@ struct LoopState: Sendable {
   /// There is nothing to do at once, and the loop goes on.
   var mayWait: Bool { takesWork && scheduled.isEmpty && jobs.isEmpty && abandoned.isEmpty }
 
+  /// Nor can a timer be due.
+  var isQuiet: Bool { mayWait && timers.nextDeadline == nil }
+
   /// Ends the sleep of a thread that sleeps, or is about to. Returns what to wake, without the lock.
   mutating func endSleep() -> (any LoopDriver)? {
     guard case .asleep(let driver) = life else { return nil }

@@ -128,7 +128,8 @@ extension ReceivingHalf {
 
 // MARK: - Taking messages
 
-/// What a receiver finds.
+/// What a receiver finds. The message itself is where the receiver wants it: it is some 150 bytes, and would otherwise be
+/// copied from verdict to verdict.
 enum Taken {
   case nothing
   /// There may be something, but so much has come before it that others have their turn first.
@@ -136,35 +137,37 @@ enum Taken {
   /// There is something, and it cannot be taken now, because the system lacks what it takes. `nil`: it is only a matter of
   /// time.
   case blocked(SystemError?)
-  case message(MessageEvent)
+  case message
   case failed(MessageError)
   case violation(String)
 }
 
 extension LaneState {
-  /// Takes the next message, if there is a whole one.
-  mutating func take(_ after: inout AfterLock, loop: @autoclosure () -> EventLoop) -> Taken {
+  /// Takes the next message, if there is a whole one, into `event`, which is empty, and stays so otherwise.
+  mutating func take(
+    into event: inout MessageEvent, _ after: inout AfterLock, loop: @autoclosure () -> EventLoop
+  ) -> Taken {
     if let message = receiving.queue.popFirst() {
       resumeSpaceWaiters(&after)
       if let ports = message.cargo?.ports {
         for port in ports { port.core.isInMessage.store(false, ordering: .relaxed) }
       }
-      return .message(MessageEvent(payload: message.payload, cargo: message.cargo))
+      event = MessageEvent(payload: message.payload, cargo: message.cargo)
+      return .message
     }
-    return receiving.takeFromRing(loop: loop())
+    return receiving.takeFromRing(into: &event, loop: loop())
   }
 }
 
 extension ReceivingHalf {
-  fileprivate mutating func takeFromRing(loop: @autoclosure () -> EventLoop) -> Taken {
+  fileprivate mutating func takeFromRing(into event: inout MessageEvent, loop: @autoclosure () -> EventLoop) -> Taken {
     // What most turns of a port end with.
     if records.consumer.isEmpty, !records.packetsMayWait {
       if hasOverflowed { tellWhenAllIsRead() }
       if records.consumer.hasErrand { payOwedSignal() }
       return .nothing
     }
-    var event = MessageEvent(payload: MessagePayload(), cargo: nil)
-    let taken = takePlain(into: &event) ? .message(event) : takeUncommon(loop: loop())
+    let taken = takePlain(into: &event) ? .message : takeUncommon(into: &event, loop: loop())
     if hasOverflowed { tellWhenAllIsRead() }
     return taken
   }
@@ -190,7 +193,7 @@ extension ReceivingHalf {
     return true
   }
 
-  private mutating func takeUncommon(loop: EventLoop) -> Taken {
+  private mutating func takeUncommon(into event: inout MessageEvent, loop: EventLoop) -> Taken {
     defer { payOwedSignal() }
     switch seekLast() {
     case .nothing: return .nothing
@@ -212,8 +215,8 @@ extension ReceivingHalf {
       if options.queueLimitBytes != nil { records.consumer.release() }
       switch completion {
       case .violation(let what): return .violation(what)
-      case .refused: return Self.join(nil, cargo)
-      case .message(let payload): return Self.join(payload, cargo)
+      case .refused: return Self.join(nil, cargo, into: &event)
+      case .message(let payload): return Self.join(payload, cargo, into: &event)
       }
     }
   }
@@ -225,12 +228,17 @@ extension ReceivingHalf {
   }
 
   /// - Parameter payload: `nil`: there was no memory for it.
-  private static func join(_ payload: MessagePayload?, _ cargo: Result<MessageCargo?, ArrivalError>) -> Taken {
+  private static func join(
+    _ payload: MessagePayload?, _ cargo: Result<MessageCargo?, ArrivalError>, into event: inout MessageEvent
+  ) -> Taken {
     switch cargo {
-    case .failure(.violation(let what)): .violation(what)
-    case .failure(.message(let error)): .failed(error)
-    case .failure(.blocked(let error)): .blocked(error)
-    case .success(let cargo): payload.map { .message(MessageEvent(payload: $0, cargo: cargo)) } ?? .failed(.outOfMemory)
+    case .failure(.violation(let what)): return .violation(what)
+    case .failure(.message(let error)): return .failed(error)
+    case .failure(.blocked(let error)): return .blocked(error)
+    case .success(let cargo):
+      guard let payload else { return .failed(.outOfMemory) }
+      event = MessageEvent(payload: payload, cargo: cargo)
+      return .message
     }
   }
 }

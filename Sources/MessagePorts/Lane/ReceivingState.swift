@@ -31,7 +31,8 @@ struct ReceivingState: Sendable {
     case take
     /// Look whether a message is left, without taking it; then ask ``afterLooking(_:)``.
     case lookAhead
-    case deliver(MessageEvent, to: Taker)
+    /// What was taken goes there.
+    case deliver(to: Taker)
     /// Tell the set that there is something.
     case announce
     case report(MessageError)
@@ -61,7 +62,7 @@ struct ReceivingState: Sendable {
 
   func afterTaking(_ taken: Taken) -> Step {
     switch taken {
-    case .message(let event): .deliver(event, to: taker)
+    case .message: .deliver(to: taker)
     case .failed(let error): .report(error)
     case .violation(let what): .hangUp(what)
     case .blocked: .rest(.blocked)

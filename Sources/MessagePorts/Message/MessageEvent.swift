@@ -27,6 +27,10 @@ public struct MessageEvent: Sendable {
     self.cargo = cargo
   }
 
+  /// For a message to come, or an empty one.
+  @inline(__always)
+  init() { self.init(payload: MessagePayload(), cargo: nil) }
+
   /// Becomes a message of these bytes; `false`, and unchanged, if there is no memory. Nothing has come with it.
   @inline(__always)
   mutating func assign(_ bytes: RawSpan) -> Bool { payload.assign(bytes) }

@@ -9,9 +9,7 @@ extension MessagePort {
     public struct AsyncIterator: AsyncIteratorProtocol {
       fileprivate let port: MessagePort
 
-      public mutating func next() async throws(PortError) -> MessageEvent? {
-        try await port.core.nextMessage(for: port)
-      }
+      public mutating func next() async throws(PortError) -> MessageEvent? { try await next(isolation: nil) }
 
       public mutating func next(isolation actor: isolated (any Actor)?) async throws(PortError) -> MessageEvent? {
         try await port.core.nextMessage(for: port)
@@ -29,21 +27,28 @@ extension MessagePort {
 }
 
 extension PortCore {
-  func nextMessage(for port: MessagePort) async throws(PortError) -> MessageEvent? {
+  /// The next message, when it comes. `nil`: there will be none.
+  ///
+  /// Where the caller is: to switch executors takes longer than to take a message that is there.
+  nonisolated(nonsending) func nextMessage(for port: MessagePort) async throws(PortError) -> MessageEvent? {
+    var event = MessageEvent()
     do throws(PortError) {
-      switch try tryReceive() {
-      case .message(let event): return event
+      switch try tryReceive(into: &event) {
+      case .message: return event
       case .closed: return nil
-      case .empty: break
+      case .empty: return await waitForMessage()
       }
     } catch {
       switch error {
       case .closed, .detached: return nil
       // What the system lacks for the next message, it may have later: the port's turn tries again.
-      case .system: break
+      case .system: return await waitForMessage()
       default: throw error
       }
     }
+  }
+
+  nonisolated(nonsending) private func waitForMessage() async -> MessageEvent? {
     let id = WaiterID.next()
     return await withTaskCancellationHandler {
       await Resumption.suspend { resumption in

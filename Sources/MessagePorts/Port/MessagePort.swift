@@ -250,7 +250,9 @@ public final class MessagePort: Sendable {
   ///   ``PortError/detached``, also if that happens meanwhile; ``PortError/system(_:)``. Nothing is lost.
   /// - Complexity: O(bytes + ports) of the message.
   public func receive(timeout: Duration? = nil) throws(PortError) -> MessageEvent {
-    try core.receive(deadline: Deadline.after(timeout))
+    var event = MessageEvent()
+    if core.takePlain(into: &event) { return event }
+    return try core.receive(deadline: Deadline.after(timeout))
   }
 
   // MARK: Closing

@@ -15,11 +15,36 @@ public enum ReceiveResult: Sendable {
 extension PortCore {
   /// Takes the next message if there is one. Does not start the port and never blocks.
   func tryReceive() throws(PortError) -> ReceiveResult {
+    var event = MessageEvent()
+    switch try tryReceive(into: &event) {
+    case .message: return .message(event)
+    case .closed(let reason): return .closed(reason)
+    case .empty: return .empty
+    }
+  }
+
+  /// What there is. A message itself is in the caller's event: it is some 150 bytes, and would otherwise be copied often.
+  enum Found {
+    case message
+    case closed(CloseReason)
+    case empty
+  }
+
+  /// Takes the next message if there is one into `event`, which is empty.
+  func tryReceive(into event: inout MessageEvent) throws(PortError) -> Found {
+    if takePlain(into: &event) { return .message }
     var thread = ReceivingThread()
-    let result = try receiveOrPrepare(.toReturn, &thread).result
+    let found = try receiveOrPrepare(into: &event, .toReturn, &thread).found
     // Whoever only ever looks has to hear of the other end's death as well.
-    if case .empty = result { watchIfShared() }
-    return result
+    if case .empty = found { watchIfShared() }
+    return found
+  }
+
+  /// The common case of all that takes by hand, made short: a whole message without ports on a ring, and nobody to be told of
+  /// it. `false`: nothing was done.
+  @inline(__always)
+  func takePlain(into event: inout MessageEvent) -> Bool {
+    incoming.state.withLock { lane in lifecycle.isOpen && lane.receiving.takeUnnoticed(into: &event) }
   }
 
   @safe
@@ -54,8 +79,8 @@ extension PortCore {
   ///
   /// One lock for all of it: a thread that was just woken finds nothing in the caches, and every line counts.
   private func receiveOrPrepare(
-    _ intent: Intent, _ thread: inout ReceivingThread
-  ) throws(PortError) -> (result: ReceiveResult, preparation: Preparation) {
+    into event: inout MessageEvent, _ intent: Intent, _ thread: inout ReceivingThread
+  ) throws(PortError) -> (found: Found, preparation: Preparation) {
     while true {
       var after = AfterLock.none
       let outcome: ReceiveOutcome = incoming.state.withLock { lane in
@@ -76,10 +101,10 @@ extension PortCore {
         case .closed: return .failed(.closed)
         case .detached: return .failed(.detached)
         }
-        switch lane.take(&after, loop: loop) {
-        case .message(let event):
+        switch lane.take(into: &event, &after, loop: loop) {
+        case .message:
           lane.receiving.noteTaken(&after, hasAnnounced: thread.hasAnnounced)
-          return .message(event)
+          return .message
         case .failed(let error):
           lane.receiving.noteTaken(&after, hasAnnounced: thread.hasAnnounced)
           return .messageError(lane.receiving.receiver.handlers.onMessageError, error)
@@ -97,7 +122,7 @@ extension PortCore {
       }
       after.perform()
       switch outcome {
-      case .message(let event): return (.message(event), .none)
+      case .message: return (.message, .none)
       case .messageError(let handler, let error):
         // Handlers of a port never overlap, so this one, too, is called on the loop.
         loop.run { [self] in if lifecycle.isOpen, !ProcessEnd.hasCome { handler?(error) } }
@@ -115,7 +140,7 @@ extension PortCore {
   }
 
   private enum ReceiveOutcome: Sendable {
-    case message(MessageEvent)
+    case message
     case messageError((@Sendable (MessageError) -> Void)?, MessageError)
     case hangUp(SharedChannel?)
     case closed(CloseReason)
@@ -157,14 +182,15 @@ extension PortCore {
   /// Waits for the next message, at most until `deadline`.
   func receive(deadline: ContinuousClock.Instant?) throws(PortError) -> MessageEvent {
     var thread = ReceivingThread()
+    var event = MessageEvent()
     do throws(PortError) {
-      if case .message(let event) = try receiveOrPrepare(.toSpin, &thread).result { return event }
+      if case .message = try receiveOrPrepare(into: &event, .toSpin, &thread).found { return event }
       var spin = Spin(options.spinPolicy, learned: learnedSpin.load(ordering: .relaxed))
       listen()
       while true {
-        let (result, preparation) = try receiveOrPrepare(spin.goesOn() ? .toSpin : .toSleep, &thread)
-        switch result {
-        case .message(let event):
+        let (found, preparation) = try receiveOrPrepare(into: &event, spin.goesOn() ? .toSpin : .toSleep, &thread)
+        switch found {
+        case .message:
           if let learned = spin.ended() { learnedSpin.store(learned, ordering: .relaxed) }
           return event
         case .closed(let reason): throw .peerClosed(reason)
@@ -229,6 +255,13 @@ extension PortCore {
 }
 
 extension ReceivingHalf {
+  /// What ``PortCore/takePlain(into:)`` does under the lock.
+  @inline(__always)
+  fileprivate mutating func takeUnnoticed(into event: inout MessageEvent) -> Bool {
+    guard case .open = receiver.outlook, !records.packetsMayWait, !hasOverflowed else { return false }
+    return takePlain(into: &event)
+  }
+
   /// A message was taken by hand; see ``Receiver/noteTaken(_:hasAnnounced:packetsMayWait:)``.
   @inline(__always)
   fileprivate mutating func noteTaken(_ after: inout AfterLock, hasAnnounced: Bool) {

@@ -3,8 +3,11 @@ import SharedRing
 
 /// What the loop has to do for a port once its lane is unlocked again.
 private enum Delivery {
-  case message(@Sendable (MessageEvent) -> Void, MessageEvent)
-  case resume(MessageWaiter, MessageEvent?)
+  /// The message that was taken.
+  case message(@Sendable (MessageEvent) -> Void)
+  case resume(MessageWaiter)
+  /// There will be none.
+  case dismiss(MessageWaiter)
   case messageError((@Sendable (MessageError) -> Void)?, MessageError)
   case close(@Sendable (CloseReason) -> Void, CloseReason, AfterLock)
   /// The peer broke the format: hang up on it.
@@ -46,13 +49,15 @@ extension PortCore {
       var after = AfterLock.none
       // The clock is not for each message.
       if remaining % 8 == 0 { allowance.checkTime() }
-      let delivery = nextDelivery(&after, &allowance)
+      var event = MessageEvent()
+      let delivery = nextDelivery(into: &event, &after, &allowance)
       // [about-to-call] Release: pairs with the acquire in `waitForCallToBegin`; the call has begun.
       isAboutToCall.store(false, ordering: .releasing)
       after.perform()
       switch delivery {
-      case .message(let handler, let event): handler(event)
-      case .resume(let waiter, let event): waiter.resumption.resume(event)
+      case .message(let handler): handler(event)
+      case .resume(let waiter): waiter.resumption.resume(event)
+      case .dismiss(let waiter): waiter.resumption.resume(nil)
       case .messageError(let handler, let error): handler?(error)
       case .close(let handler, let reason, let released):
         stopWatching()
@@ -81,7 +86,7 @@ extension PortCore {
     let (handler, configuration) = withReceiver { ($0.plainHandler, $0.configuration) }
     // The process's end changes the configuration: if that comes after this look, no message is taken any more.
     guard let handler, !ProcessEnd.hasCome else { return (0, false) }
-    var event = MessageEvent(payload: MessagePayload(), cargo: nil)
+    var event = MessageEvent()
     let process = ProcessMark.current
     for delivered in 0..<limit {
       var hasRunDry = false
@@ -121,7 +126,9 @@ extension PortCore {
     waitForCallToBegin()
   }
 
-  private func nextDelivery(_ after: inout AfterLock, _ allowance: inout TurnAllowance) -> Delivery {
+  private func nextDelivery(
+    into event: inout MessageEvent, _ after: inout AfterLock, _ allowance: inout TurnAllowance
+  ) -> Delivery {
     incoming.state.withLock { lane -> Delivery in
       guard lifecycle.isOpen, !ProcessEnd.hasCome else {
         lane.receiving.receiver.isScheduled = false
@@ -130,7 +137,7 @@ extension PortCore {
       isAboutToCall.store(true, ordering: .relaxed)
       lane.receiving.records.allowance = allowance
       defer { allowance = lane.receiving.records.allowance.take() ?? allowance }
-      return lane.nextDelivery(&after, loop: loop)
+      return lane.nextDelivery(into: &event, &after, loop: loop)
     }
   }
 
@@ -172,10 +179,12 @@ extension PortCore {
 
 extension LaneState {
   /// Does what ``ReceivingState`` decides: what happens next, given what has come and who takes it.
-  fileprivate mutating func nextDelivery(_ after: inout AfterLock, loop: @autoclosure () -> EventLoop) -> Delivery {
+  fileprivate mutating func nextDelivery(
+    into event: inout MessageEvent, _ after: inout AfterLock, loop: @autoclosure () -> EventLoop
+  ) -> Delivery {
     let state = receiving.state
     var step = state.first
-    if case .take = step { step = state.afterTaking(take(&after, loop: loop())) }
+    if case .take = step { step = state.afterTaking(take(into: &event, &after, loop: loop())) }
     if case .lookAhead = step { step = state.afterLooking(receiving.lookAhead(isToBeTaken: state.taker == .set)) }
     return receiving.perform(step, &after)
   }
@@ -218,10 +227,10 @@ extension ReceivingHalf {
   fileprivate mutating func perform(_ step: ReceivingState.Step, _ after: inout AfterLock) -> Delivery {
     switch step {
     case .take, .lookAhead: preconditionFailure("a look that leads to another")
-    case .deliver(let event, .task): return .resume(receiver.waiters.removeFirst(), event)
-    case .deliver(let event, _):
+    case .deliver(.task): return .resume(receiver.waiters.removeFirst())
+    case .deliver:
       guard let handler = receiver.handlerForMessage(&after) else { preconditionFailure("a message without a taker") }
-      return .message(handler, event)
+      return .message(handler)
     case .announce:
       if let member = receiver.announce() { after.list(member) }
       return perform(.rest(.idle), &after)
@@ -231,7 +240,7 @@ extension ReceivingHalf {
       return .hangUp(endReading(what))
     case .dismissTask:
       transport.channel?.discardPackets()
-      return .resume(receiver.waiters.removeFirst(), nil)
+      return .dismiss(receiver.waiters.removeFirst())
     case .close, .finish:
       transport.channel?.discardPackets()
       return finish()

@@ -11,7 +11,7 @@ struct ServingTable: Sendable {
     let handler: RequestHandler
   }
 
-  private enum Phase: Sendable {
+  fileprivate enum Phase: Sendable {
     /// There are enough handlers already.
     case waiting(Work)
     /// The task comes a moment later than the entry.
@@ -19,11 +19,11 @@ struct ServingTable: Sendable {
     /// Without a handler: the outcome is about to be posted.
     case answering
   }
-  private struct Entry: Sendable {
-    var phase: Phase
-    let byteCount: Int
-    var ports: [MessagePort] = []
-    var descriptors: [Descriptor] = []
+  struct Entry: Sendable {
+    fileprivate var phase: Phase
+    fileprivate let byteCount: Int
+    fileprivate var ports: [MessagePort] = []
+    fileprivate var descriptors: [Descriptor] = []
   }
 
   private var entries: [UInt64: Entry] = [:]
@@ -111,8 +111,8 @@ struct ServingTable: Sendable {
   }
 
   /// The outcome was posted. Returns what may run now, and what is to be released without the lock.
-  mutating func answered(_ number: UInt64) -> (work: [Work], released: any Sendable) {
-    guard let entry = entries.removeValue(forKey: number) else { return ([], ()) }
+  mutating func answered(_ number: UInt64) -> (work: [Work], released: Entry?) {
+    guard let entry = entries.removeValue(forKey: number) else { return ([], nil) }
     window.leave(entry.byteCount)
     if case .running = entry.phase { runningCount -= 1 }
     return (takeRunnable(), entry)

@@ -13,8 +13,8 @@ struct Spin {
   private static let least: UInt64 = 1_000
   /// What somebody begins with who has learned nothing yet.
   static let first: UInt64 = 20_000
-  /// How long a thread that spins may be deaf to what only the kernel tells: hang-ups, descriptors, armed doorbells.
-  private static let deafNanoseconds: UInt64 = 50_000
+  /// How long a thread that spins, or is busy, may be deaf to what only the kernel tells: hang-ups, descriptors, armed doorbells.
+  static let deafNanoseconds: UInt64 = 50_000
 
   /// How long a thread sleeps that has to look by itself whether there is something.
   static let napNanoseconds: Int64 = 1_000_000
@@ -62,7 +62,9 @@ struct Spin {
       sched_yield()
       return
     }
-    for _ in 0..<8 { csupport_cpu_relax() }
+    // Each takes some 25 ns, and what comes meanwhile waits for the rest of it. Looking more often would not slow the other side
+    // down: between two looks at a line that has not changed, nothing is transferred.
+    for _ in 0..<2 { csupport_cpu_relax() }
   }
 
   /// Whether it is time to ask the kernel. Never during the short looks of ``SpinPolicy/adaptive``.

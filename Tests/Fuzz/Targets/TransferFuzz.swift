@@ -151,13 +151,14 @@ enum TransferFuzz {
     mutating func take() {
       for _ in 0..<16 where !isOver {
         var after = AfterLock.none
-        let taken = lane.state.withLock { $0.take(&after, loop: loop) }
+        var event = MessageEvent()
+        let taken = lane.state.withLock { $0.take(into: &event, &after, loop: loop) }
         after.perform()
         switch taken {
         case .nothing, .unfinished, .blocked: return
         case .failed: break
         case .violation: isOver = true
-        case .message(let event):
+        case .message:
           blackHole(event.bytes.reduce(0, &+))
           for port in event.ports { check(port) }
           ports += event.ports.prefix(16)
