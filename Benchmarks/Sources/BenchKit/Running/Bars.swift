@@ -41,7 +41,27 @@ public struct Bar: Sendable {
         title: "port, 8 B post to handler", reached: value(.port, .messages, size: 8).map { $0 / 1e6 }, target: 20,
         isMinimum: true, unit: "M/s"),
       Bar(
-        title: "port, Codable values", reached: value(.port, .codable).map { $0 / 1e6 }, target: 2, isMinimum: true,
+        title: "port, 8 B post to receive() in a loop",
+        reached: value(.port, .messages, size: 8, variant: "blocking receive").map { $0 / 1e6 }, target: 20,
+        isMinimum: true, unit: "M/s"),
+      Bar(
+        title: "port, 8 B post to async sequence",
+        reached: value(.port, .messages, size: 8, variant: "async sequence").map { $0 / 1e6 }, target: 15,
+        isMinimum: true, unit: "M/s"),
+      Bar(
+        title: "port, 8 B post to async sequence on the loop",
+        reached: value(.port, .messages, size: 8, variant: "async sequence on the loop").map { $0 / 1e6 }, target: 15,
+        isMinimum: true, unit: "M/s"),
+      Bar(
+        title: "port, 8 B post to async batches",
+        reached: value(.port, .messages, size: 8, variant: "async batches").map { $0 / 1e6 }, target: 15,
+        isMinimum: true, unit: "M/s"),
+      Bar(
+        title: "port, 8 B round trip, polling receive",
+        reached: value(.port, .pollingRoundTrip, size: 8, variant: "polling receive"), target: 250, isMinimum: false,
+        unit: "ns"),
+      Bar(
+        title: "port, Codable values", reached: value(.port, .codable).map { $0 / 1e6 }, target: 4, isMinimum: true,
         unit: "M/s"),
       Bar(title: "port, 64 KiB owned copy", reached: bytes(65536), target: 20, isMinimum: true, unit: "GB/s"),
       Bar(title: "port, 1 MiB owned copy", reached: bytes(1 << 20), target: 20, isMinimum: true, unit: "GB/s"),

@@ -64,6 +64,7 @@ public enum Plan {
     if size == 8 {
       contenders += [
         receiving(.sequence, "async sequence"), receiving(.sequenceOnLoop, "async sequence on the loop"),
+        receiving(.batches, "async batches"), receiving(.batchesOnLoop, "async batches on the loop"),
         receiving(.blocking, "blocking receive"),
         .ours(OurCase(tier: .port, variant: "epoll", job: port.with { $0.driver = "epoll" }, note: portNote)),
         .ours(

@@ -155,6 +155,12 @@ enum PortTier {
         for try await event in port.messages where sink.take(event) { break }
       }
       try far.sayReady()
+    case .batches:
+      Task { try await sink.takeBatches() }
+      try far.sayReady()
+    case .batchesOnLoop:
+      Task(executorPreference: EventLoop.default) { try await sink.takeBatches() }
+      try far.sayReady()
     case .blocking:
       try far.sayReady()
       while sink.take(try port.receive()) == false {}
@@ -172,6 +178,12 @@ enum PortTier {
     private let mask: UInt64
     private var window: ArrivalWindow
     let result = Mailbox<Result<Report, any Error>>()
+
+    nonisolated(nonsending) func takeBatches() async throws {
+      for try await batch in port.messageBatches {
+        for event in batch where take(event) { return }
+      }
+    }
 
     init(_ job: Job, _ port: MessagePort) {
       self.port = port
