@@ -76,6 +76,8 @@ int ctest_make_small_shm(size_t bytes);
 
 /// Forks a child that does nothing until it is killed. Its number, or -errno.
 pid_t ctest_fork_and_pause(void);
+/// A child that has not come to any of the handlers for a fork yet, and never will. Its pid, or -errno.
+pid_t ctest_fork_unnoticed(void);
 /// Forks a child that calls `exit`, exit handlers and all. Its number, or -errno.
 pid_t ctest_fork_and_exit(int status);
 /// fork(), which Swift does not offer. Returns twice: 0 in the child, which SIGALRM ends after half a minute; in the parent, its

@@ -1,0 +1,23 @@
+import SharedRing
+
+/// A buffer's memory in this process, and the one mapping of it, made when somebody first looks. Freed with the last reference:
+/// a buffer that is its copy, a message, whoever looks at its bytes.
+final class BufferMemory: Sendable {
+  let file: BufferFile
+  private let bytes = Lock<BufferBytes?>(nil)
+
+  init(_ file: BufferFile) { self.file = file }
+
+  func map() throws(BufferError) -> BufferBytes {
+    try bytes.withLock { (bytes) throws(BufferError) in
+      if let bytes { return bytes }
+      do throws(SystemError) {
+        let mapped = try file.map()
+        bytes = mapped
+        return mapped
+      } catch {
+        throw .system(error)
+      }
+    }
+  }
+}
