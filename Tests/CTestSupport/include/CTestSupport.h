@@ -74,6 +74,9 @@ int ctest_leave_the_world(void);
 /// Gives this thread, and what it starts, a /dev/shm of its own that holds `bytes`. Returns 0 or -errno.
 int ctest_make_small_shm(size_t bytes);
 
+/// Takes memory behind a file's end, whose size stays. 0 or -errno.
+int ctest_reserve_behind_end(int fd, uint64_t offset, uint64_t bytes);
+
 /// Forks a child that does nothing until it is killed. Its number, or -errno.
 pid_t ctest_fork_and_pause(void);
 /// A child that has not come to any of the handlers for a fork yet, and never will. Its pid, or -errno.
