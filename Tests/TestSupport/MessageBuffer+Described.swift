@@ -18,12 +18,12 @@ public func checksum(_ bytes: some RandomAccessCollection<UInt8>) -> UInt64 {
 }
 
 /// What this process has open.
-public enum OpenBuffers {
-  /// Descriptors of buffers of a size that no other test has.
+public enum OpenMemory {
+  /// Descriptors of memory files of a size that no other test has.
   public static func descriptors(byteCount: Int) -> [CInt] {
     entries(of: "/proc/self/fd").compactMap { CInt($0) }
       .filter { number in
-        linkTarget("/proc/self/fd/\(number)")?.hasPrefix("/memfd:message-buffer ") == true
+        linkTarget("/proc/self/fd/\(number)")?.hasPrefix("/memfd:") == true
           && lseek(number, 0, SEEK_END) == byteCount
       }
   }

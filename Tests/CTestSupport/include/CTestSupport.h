@@ -76,6 +76,10 @@ int ctest_make_small_shm(size_t bytes);
 
 /// Takes memory behind a file's end, whose size stays. 0 or -errno.
 int ctest_reserve_behind_end(int fd, uint64_t offset, uint64_t bytes);
+/// A descriptor that says when a memory file is gone, and does not keep it; or -errno.
+int ctest_watch_memory(int fd);
+/// Whether it is: nobody has it open or mapped, and it is in nobody's message.
+bool ctest_is_freed(int watch);
 
 /// Forks a child that does nothing until it is killed. Its number, or -errno.
 pid_t ctest_fork_and_pause(void);
