@@ -42,7 +42,7 @@ final class BufferHandle: Sendable {
   /// Why it cannot be posted, if so. One that is departing may come back.
   var problem: BufferProblem? { mark.isInherited ? .isClosed : state.withLock { $0.problem } }
 
-  /// A post begins; nothing else happens to it until ``stay()``, ``moveOn()`` or ``leave()``. Not if there is a ``problem``.
+  /// A post begins; nothing else happens to it until ``stay()`` or ``moveOn()``. Not if there is a ``problem``.
   func depart() -> Bool { state.withLock { $0.depart() } }
 
   /// It was not posted after all.

@@ -106,13 +106,14 @@ public struct SharedBuffer: ~Copyable, Sendable {
 
   private mutating func seal(as kind: BufferFile.Kind) throws(BufferError) -> BufferMemory {
     try check()
-    guard var memory = memory.take() else { throw .gone }
+    guard let memory else { throw .gone }
     do throws(SystemError) {
-      try memory.seal(as: kind)
+      let file = try memory.seal(as: kind)
+      self.memory = nil
+      return BufferMemory(file)
     } catch {
-      if memory.isMapped { self.memory = consume memory }
+      if !memory.isMapped { self.memory = nil }
       throw error.errno == EBUSY ? .isBeingWritten : .system(error)
     }
-    return BufferMemory(memory.sealed(as: kind))
   }
 }
