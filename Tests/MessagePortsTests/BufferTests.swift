@@ -72,26 +72,20 @@ struct BufferTests {
     #expect(throws: BufferError.invalidByteCount(0)) { _ = try FrozenBuffer(copying: []) }
   }
 
-  @Test("9.3 A system that lacks what a buffer takes says so, and nothing is left over")
-  func exhaustion() async {
-    await #expect(processExitsWith: .success) {
-      _ = try FrozenBuffer(copying: [1])
-      leaveDescriptors(0)
-      #expect {
-        _ = try SharedBuffer(byteCount: 4096)
-      } throws: { error in
-        error as? BufferError == .system(SystemError(call: "memfd_create", errno: EMFILE))
-      }
-      leaveDescriptors(1)
-      _ = try SharedBuffer(byteCount: 4096)
-      setLimit(RLIMIT_AS, (Resources.addressSpaceKilobytes << 10) + (64 << 20))
-      #expect {
-        _ = try SharedBuffer(byteCount: 128 << 20)
-      } throws: { error in
-        error as? BufferError == .system(SystemError(call: "mmap", errno: ENOMEM))
-      }
-      _ = try SharedBuffer(byteCount: 4096)
-    }
+  @Test("9.3, 13.6 A system that lacks what a buffer takes says so, and once it is there again, a buffer can be made")
+  func exhaustion() async throws {
+    let agent = try Agent(.anotherProcess)
+    let before = try await agent.call(.descriptors).value
+    try await agent.call(.takeDescriptors, 0)
+    #expect(try await agent.call(.tryBuffer, 4096).value == UInt64(EMFILE))
+    try await agent.call(.giveDescriptors)
+    #expect(try await agent.call(.tryBuffer, 4096).value == 0)
+    try await agent.call(.limitAddresses, 64 << 20)
+    #expect(try await agent.call(.tryBuffer, 128 << 20).value == UInt64(ENOMEM))
+    #expect(try await agent.call(.tryBuffer, 4096).value == 0)
+    try await agent.call(.limitAddresses, 0)
+    #expect(try await agent.call(.tryBuffer, 128 << 20).value == 0)
+    #expect(try await agent.call(.descriptors).value <= before)
   }
 
   @Test("11.6 A buffer that something writes into cannot be frozen, and is as it was")

@@ -153,6 +153,8 @@ public final class Agent: Sendable {
     case dropBuffers
     /// (key, count, size) Posts a message with so many frozen buffers, each of bytes that its number determines.
     case postBuffers
+    /// (size) Makes a buffer and lets go of it. Answers 0, or the `errno` of what the system refused.
+    case tryBuffer
     /// (key, offset, number) Receives one message with a shared buffer, writes the number into it, and keeps it.
     case writeBuffer
     /// (key, count) Posts a message with the reading ends of `count` pipes, in each of which its number waits.

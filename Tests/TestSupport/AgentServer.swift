@@ -208,6 +208,14 @@ public final class AgentServer {
         MessageBuffer.frozen(try FrozenBuffer(copying: patternBytes(count: Int(c), seed: seed)))
       }
       try port(a).postMessage(bitwise: b, buffers: frozen)
+    case .tryBuffer:
+      do throws(BufferError) {
+        var buffer = try SharedBuffer(byteCount: Int(a))
+        try buffer.store(1 as UInt8, at: Int(a) - 1)
+      } catch {
+        guard case .system(let error) = error else { throw error }
+        value = UInt64(error.errno)
+      }
     case .writeBuffer:
       guard case .shared(let buffer) = try port(a).receiveSoon().buffers.first else {
         throw Agent.Failure(description: "no shared buffer")
