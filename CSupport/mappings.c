@@ -64,7 +64,7 @@ static void remove_mapping(const struct mapping *mapping) {
   pthread_mutex_unlock(&bucket_locks[bucket % BUCKET_LOCKS]);
 }
 
-int csupport_memory_map(int fd, uint64_t offset, size_t bytes, void **address) {
+int map_shared(int fd, uint64_t offset, size_t bytes, bool has_header, void **address) {
   *address = NULL;
   if (offset > (uint64_t)INT64_MAX) return -EOVERFLOW;
   struct mapping *mapping = malloc(sizeof *mapping);
@@ -73,7 +73,7 @@ int csupport_memory_map(int fd, uint64_t offset, size_t bytes, void **address) {
   void *mapped = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)offset);
   const int error = errno;
   if (mapped != MAP_FAILED) {
-    *mapping = (struct mapping){.address = mapped, .bytes = bytes, .has_header = offset == 0};
+    *mapping = (struct mapping){.address = mapped, .bytes = bytes, .has_header = has_header};
     add(mapping);
   }
   pthread_rwlock_unlock(&lock);
@@ -84,6 +84,10 @@ int csupport_memory_map(int fd, uint64_t offset, size_t bytes, void **address) {
   }
   *address = mapped;
   return 0;
+}
+
+int csupport_memory_map(int fd, uint64_t offset, size_t bytes, void **address) {
+  return map_shared(fd, offset, bytes, offset == 0, address);
 }
 
 int csupport_memory_unmap(void *address, size_t bytes) {

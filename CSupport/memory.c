@@ -49,14 +49,18 @@ static int access_error(int fd, int error) {
   return error == EBADF && fcntl(fd, F_GETFL) >= 0 ? -EACCES : -error;
 }
 
-int csupport_memory_create_sealed(uint64_t bytes) {
+int csupport_memory_create(const char *name, uint64_t bytes) {
   if (!is_size_allowed(bytes)) return -EFBIG;
-  const char *name = "message-port";  // for people who read /proc/<pid>/maps; need not be unique
   int fd = memfd_create(name, MFD_CLOEXEC | MFD_NOEXEC_SEAL | MFD_ALLOW_SEALING);
   if (fd < 0 && errno == EINVAL) fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
   fd = new_descriptor(fd);
   if (fd < 0) return fd;
-  if (ftruncate(fd, (off_t)bytes) < 0) return fail_closing(fd, errno);
+  return ftruncate(fd, (off_t)bytes) < 0 ? fail_closing(fd, errno) : fd;
+}
+
+int csupport_memory_create_sealed(uint64_t bytes) {
+  const int fd = csupport_memory_create("message-port", bytes);
+  if (fd < 0) return fd;
   if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_SEAL) < 0) return fail_closing(fd, errno);
   return fd;
 }
@@ -128,29 +132,39 @@ int csupport_memory_is_shrink_sealed(int fd) {
   return result == -EINVAL || result == -EACCES ? 0 : result;
 }
 
+int csupport_memory_seals(int fd) {
+  int flags = fcntl(fd, F_GETFL);
+  if (flags < 0) return -errno;
+  if ((flags & O_PATH) != 0 || (flags & O_ACCMODE) != O_RDWR) return -EINVAL;
+  // Answered for memory alone.
+  int seals = fcntl(fd, F_GET_SEALS);
+  return seals < 0 ? -errno : seals;
+}
+
+int csupport_memory_facts(int fd, struct csupport_file_facts *facts) {
+  // Huge pages take seals, too, and there need not be one for each access.
+  struct statfs system;
+  if (fstatfs(fd, &system) < 0) return -errno;
+  if (system.f_type != TMPFS) return 0;
+  int result = csupport_file_facts(fd, facts);
+  return result < 0 ? result : facts->is_regular;
+}
+
 int csupport_memory_inspect(int fd, struct csupport_file_facts *facts) {
   // Everything up to fstat() is answered by the kernel itself: the file may lie in a file system of the sender's own,
   // which could take for ever over a question.
-  int flags = fcntl(fd, F_GETFL);
-  if (flags < 0) return -errno;
-  if ((flags & O_PATH) != 0 || (flags & O_ACCMODE) != O_RDWR) return CSUPPORT_MEMORY_FOREIGN;
-  // Answered for memory alone. Kernels before 6.3 have no seal on the mode, which is of no interest here.
-  int seals = fcntl(fd, F_GET_SEALS);
-  if (seals < 0) return errno == EINVAL ? CSUPPORT_MEMORY_FOREIGN : -errno;
+  int seals = csupport_memory_seals(fd);
+  if (seals < 0) return seals == -EINVAL ? CSUPPORT_MEMORY_FOREIGN : seals;
   int kind;
+  // Kernels before 6.3 have no seal on the mode, which is of no interest here.
   switch (seals & ~F_SEAL_EXEC) {
     case F_SEAL_SHRINK | F_SEAL_SEAL: kind = CSUPPORT_MEMORY_SEALED; break;
     case F_SEAL_SEAL: kind = CSUPPORT_MEMORY_UNSEALED; break;
     default: return CSUPPORT_MEMORY_FOREIGN;  // also what others could seal later: not against writing while it is mapped
   }
-  // Huge pages take seals, too, and there need not be one for each access.
-  struct statfs system;
-  if (fstatfs(fd, &system) < 0) return -errno;
-  if (system.f_type != TMPFS) return CSUPPORT_MEMORY_FOREIGN;
   // The size last: from now on it only grows.
-  int result = csupport_file_facts(fd, facts);
-  if (result < 0) return result;
-  return facts->is_regular ? kind : CSUPPORT_MEMORY_FOREIGN;
+  int result = csupport_memory_facts(fd, facts);
+  return result <= 0 ? result : kind;
 }
 
 ssize_t csupport_memory_read(int fd, uint64_t offset, void *bytes, size_t byte_count) {

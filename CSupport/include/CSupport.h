@@ -140,6 +140,9 @@ int csupport_membarrier_is_available(void);
 
 // ---- memory.c: memory that two processes map -------------------------------------------------------------------------
 
+/// New memfd of `bytes` without any seal but the one on its mode. Its memory is not reserved. `name` is for people who read
+/// /proc/<pid>/maps. -EFBIG as below.
+int csupport_memory_create(const char *name, uint64_t bytes);
 /// New memfd of `bytes`, sealed against shrinking and against further seals. It may still grow. Its memory is not
 /// reserved. -EFBIG as below.
 int csupport_memory_create_sealed(uint64_t bytes);
@@ -183,8 +186,49 @@ enum {
 /// What a descriptor is that anybody may have sent, with its facts unless it is foreign. Never blocks: asks a file system
 /// only once it is known to be the kernel's own memory. Sealed memory is no shorter than `facts` says, for good.
 int csupport_memory_inspect(int fd, struct csupport_file_facts *facts);
+/// What a descriptor is sealed against that anybody may have sent; -EINVAL if it is no memory, or cannot be read and written.
+/// Never blocks.
+int csupport_memory_seals(int fd);
+/// The facts of something that has seals: 1, or 0 if it is not of the usual pages, or -errno.
+int csupport_memory_facts(int fd, struct csupport_file_facts *facts);
 /// Reads from memory without mapping it: a hole takes no page, and a page that cannot be had is an error and no signal.
 ssize_t csupport_memory_read(int fd, uint64_t offset, void *bytes, size_t byte_count);
+
+// ---- buffers.c: memory that travels in messages -------------------------------------------------------------------------
+
+/// New memfd of `bytes`, whose size is sealed. Its memory is not reserved. Nobody else has it. -EFBIG as above.
+int csupport_buffer_create(uint64_t bytes);
+/// Seals it for good, against writing as well. -EBUSY: it is mapped for writing somewhere, or the kernel writes into it on
+/// somebody's behalf (io_uring, asynchronous reads); the kernel waits some 150 ms for that before it says so.
+int csupport_buffer_freeze(int fd);
+/// Seals it for good, so that all may write.
+int csupport_buffer_share(int fd);
+
+enum {
+  CSUPPORT_BUFFER_FOREIGN = 0,
+  /// As csupport_buffer_freeze() leaves it: neither its bytes nor its size change any more, whoever has it.
+  CSUPPORT_BUFFER_FROZEN = 1,
+  /// As csupport_buffer_share() leaves it: its size does not change.
+  CSUPPORT_BUFFER_SHARED = 2,
+};
+/// What a descriptor is that anybody may have sent, with its facts unless it is foreign. Never blocks.
+int csupport_buffer_inspect(int fd, struct csupport_file_facts *facts);
+
+enum csupport_buffer_use {
+  /// For writing, as long as nobody else has it. A forked child does not inherit it.
+  CSUPPORT_BUFFER_FOR_ITS_MAKER,
+  /// For writing, as others do. In a forked child, private memory is in its place.
+  CSUPPORT_BUFFER_FOR_ALL,
+  /// One that is frozen. A forked child has it as well. -ENOMEM also if a page that is not there cannot be had.
+  CSUPPORT_BUFFER_FOR_READING,
+};
+int csupport_buffer_map(int fd, size_t bytes, enum csupport_buffer_use use, void **address);
+int csupport_buffer_unmap(void *address, size_t bytes, enum csupport_buffer_use use);
+/// Takes the memory for all that its maker has mapped, if it can be had: huge pages if they are wanted, and the system lets.
+/// -ENOMEM, -ENOSPC; -EINTR.
+int csupport_buffer_populate(int fd, void *address, size_t bytes, bool wants_huge_pages);
+/// Copies into or out of memory that others may write at the same time. What is looked at afterwards is the copy.
+void csupport_copy_shared(void *target, const void *source, size_t bytes);
 
 // ---- descriptors.c: sockets and what travels through them --------------------------------------------------------------
 

@@ -11,6 +11,8 @@ extension PortError {
     case tooManyPorts
     /// See ``PortError/invalidDescriptor(index:_:)``.
     case invalidDescriptor
+    /// See ``PortError/invalidBuffer(index:_:)``.
+    case invalidBuffer
     /// See ``PortError/tooManyDescriptors(count:limit:)``.
     case tooManyDescriptors
     /// See ``PortError/messageTooLarge(byteCount:limit:)``.
@@ -47,6 +49,7 @@ extension PortError {
     case .invalidTransfer: .invalidTransfer
     case .tooManyPorts: .tooManyPorts
     case .invalidDescriptor: .invalidDescriptor
+    case .invalidBuffer: .invalidBuffer
     case .tooManyDescriptors: .tooManyDescriptors
     case .messageTooLarge: .messageTooLarge
     case .queueFull: .queueFull

@@ -38,14 +38,16 @@ public enum PortError: Error, Sendable {
   case tooManyPorts(count: Int, limit: Int)
   /// The descriptor at `index` of the list may not travel with this message.
   case invalidDescriptor(index: Int, DescriptorProblem)
-  /// More descriptors than one message can carry: `limit` beside its ports.
+  /// The buffer at `index` of the list may not travel with this message.
+  case invalidBuffer(index: Int, BufferProblem)
+  /// More descriptors, buffers among them, than one message can carry: `limit` beside its ports.
   case tooManyDescriptors(count: Int, limit: Int)
   /// The message exceeds the channel's ``ChannelOptions/messageLimitBytes``.
   case messageTooLarge(byteCount: Int, limit: Int)
   /// The receiver has not read enough yet: ``ChannelOptions/queueLimitBytes`` would be exceeded.
   /// See ``MessagePort/waitForSpace(byteCount:)``.
   case queueFull(limit: Int)
-  /// The receiver has not taken enough ports and descriptors yet, or too many of this user's are travelling in the whole
+  /// The receiver has not taken enough ports, descriptors and buffers yet, or too many of this user's are travelling in the whole
   /// system: the kernel queues no more.
   case transferQueueFull(SystemError)
   /// The value could not be encoded.
@@ -143,10 +145,12 @@ public enum MessageError: Error, Sendable {
   /// The ports that it carried could not all be received, and not because this process is out of descriptors: then it
   /// waits. They are closed.
   case portsLost(expected: Int)
-  /// The same of so many descriptors, and perhaps ports.
+  /// The same of so many descriptors, buffers among them, and perhaps ports.
   case descriptorsLost(expected: Int)
   /// A port that it carried is not what a port has to be. All its ports and descriptors are closed.
   case badPort(String)
+  /// The kernel could not say what a buffer is that it carried. All its ports, descriptors and buffers are closed.
+  case badBuffer(String)
   /// There was no memory for it.
   case outOfMemory
 }

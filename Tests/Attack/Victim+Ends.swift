@@ -48,6 +48,30 @@ extension Victim {
     take(event.bytes)
     if modes.contains(.bytes) { Guess.decode(event) }
     for port in event.ports { handle(port) }
+    for buffer in event.buffers.prefix(8) { look(at: buffer) }
+  }
+
+  /// As a program does that has a limit of its own.
+  private func look(at buffer: MessageBuffer) {
+    switch buffer {
+    case .frozen(let frozen):
+      guard let bytes = try? frozen.bytes(upTo: 1 << 20) else { return tally.count("buffers refused") }
+      tally.count("frozen buffers read")
+      let sum = bytes.withBytes(Self.sum)
+      if bytes.withBytes(Self.sum) != sum { tally.count("frozen buffers that change") }
+    case .shared(let shared):
+      guard (try? shared.map(upTo: 1 << 20)) != nil, let bytes = try? shared.read(0..<shared.byteCount) else {
+        return tally.count("buffers refused")
+      }
+      tally.count("shared buffers used")
+      try? shared.write(bytes, at: 0)
+    }
+  }
+
+  private static func sum(_ bytes: RawSpan) -> UInt64 {
+    (0..<bytes.byteCount / 8).reduce(0) { sum, index in
+      unsafe sum &* 31 &+ bytes.unsafeLoadUnaligned(fromByteOffset: index * 8, as: UInt64.self)
+    }
   }
 
   /// With handlers. So are ports that an attacker has sent.

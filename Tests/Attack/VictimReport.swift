@@ -32,7 +32,7 @@ struct VictimReport {
   /// What the victim counts, and must never have to.
   static let neverCounted = [
     "messages of the friend's gone astray", "messages above the limit", "ports beyond their queue's limit",
-    "ends half open", "strangers taken for servers",
+    "ends half open", "strangers taken for servers", "frozen buffers that change",
   ]
 
   init(modes: [AttackMode], seconds: Double, seed: Int) {

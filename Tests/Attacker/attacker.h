@@ -101,8 +101,8 @@ bool give(struct end *end, struct gift gifts[], int count, uint16_t announced, i
 bool send_gifts(int socket, struct gift gifts[], int count, int parts);
 
 /// Sends a message with a packet: the record announces `announced` (ports, and 256 times the descriptors), the packet says
-/// `claimed`, and `fds` come along. Closes nothing.
-bool give_descriptors(struct end *end, uint16_t announced, uint16_t claimed, const int *fds, int count);
+/// `claimed` (and 65536 times the buffers among these), and `fds` come along. Closes nothing.
+bool give_descriptors(struct end *end, uint16_t announced, uint32_t claimed, const int *fds, int count);
 
 static inline _Atomic uint32_t *doorbell(const struct end *end, int lane, int which) {
   return (_Atomic uint32_t *)(end->page + LANES + lane * LANE_BYTES + which);

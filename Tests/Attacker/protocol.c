@@ -221,14 +221,14 @@ bool give(struct end *end, struct gift gifts[], int count, uint16_t announced, i
   return isSent;
 }
 
-bool give_descriptors(struct end *end, uint16_t announced, uint16_t claimed, const int *fds, int count) {
+bool give_descriptors(struct end *end, uint16_t announced, uint32_t claimed, const int *fds, int count) {
   for (int i = 0; i < 50 && !has_room(end, 8); i++) {
     signal_anyway(end);
     pause_microseconds(200);
   }
   if (!has_room(end, 8)) return false;
   put(end, MESSAGE, announced, "\0\0", 2);
-  const uint64_t header = PORTS_MAGIC | (uint64_t)(claimed & 255) << 32 | (uint64_t)(claimed >> 8) << 48;
+  const uint64_t header = PORTS_MAGIC | (uint64_t)(claimed & 255) << 32 | (uint64_t)(claimed >> 8) << 48;  // the buffers, too
   bool isSent = send_packet(end->socket, &header, 8, fds, count);
   if (!isSent) put(end, WITHDRAWAL, 0, NULL, 0);
   signal_victim(end);

@@ -162,7 +162,8 @@ struct ConnectionReceiveTests {
     let system = SystemError(call: "call", errno: 1)
     let errors: [PortError] = [
       .closed, .detached, .invalidTransfer(index: 0, .isClosed), .tooManyPorts(count: 2, limit: 1),
-      .invalidDescriptor(index: 0, .isClosed), .tooManyDescriptors(count: 2, limit: 1),
+      .invalidDescriptor(index: 0, .isClosed), .invalidBuffer(index: 0, .isClosed),
+      .tooManyDescriptors(count: 2, limit: 1),
       .messageTooLarge(byteCount: 2, limit: 1), .queueFull(limit: 1), .transferQueueFull(system),
       .encodingFailed(system), .decodingFailed(system), .system(system), .timedOut, .cancelled,
       .peerClosed(.closedByPeer), .invalidOption(""), .halvesDiffer, .notWaitable(.isInSet),

@@ -98,6 +98,7 @@ extension PortError {
     case .invalidTransfer(_, let problem): "invalidTransfer.\(problem)"
     case .tooManyPorts: "tooManyPorts"
     case .invalidDescriptor(_, let problem): "invalidDescriptor.\(problem)"
+    case .invalidBuffer(_, let problem): "invalidBuffer.\(problem)"
     case .tooManyDescriptors: "tooManyDescriptors"
     case .messageTooLarge: "messageTooLarge"
     case .queueFull: "queueFull"

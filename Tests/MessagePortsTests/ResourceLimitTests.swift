@@ -81,7 +81,7 @@ struct ResourceLimitTests {
   }
 
   @Test(
-    "11.3, 13.6 Out of descriptors, a message with descriptors waits, and what follows it; others go on; then all arrives",
+    "11.3, 13.6 Out of descriptors, a message with descriptors and buffers waits, and what follows it; others go on; then all arrives",
     arguments: 0..<4 as Range<UInt64>)
   func receiveDescriptorsWithoutDescriptors(_ left: UInt64) async throws {
     let agent = try Agent(.anotherProcess)
@@ -92,7 +92,9 @@ struct ResourceLimitTests {
     try await agent.call(.record, 0)
     try await agent.call(.takeDescriptors, left)
     let pipe = try TestPipe()
-    try link.port1.postMessage(bitwise: 0 as UInt64, descriptors: (0..<4).map { _ in try pipe.reader.duplicate() })
+    let buffers = try (0..<2).map { MessageBuffer.frozen(try FrozenBuffer(copying: [$0])) }
+    try link.port1.postMessage(
+      bitwise: 0 as UInt64, descriptors: (0..<2).map { _ in try pipe.reader.duplicate() }, buffers: buffers)
     try link.port1.postMessage(bitwise: 1 as UInt64)
     pipe.reader.close()
     for number in 0..<20 as Range<UInt64> {

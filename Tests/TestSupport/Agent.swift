@@ -145,6 +145,18 @@ public final class Agent: Sendable {
     case holdDescriptors
     /// Lets go of all of those.
     case dropDescriptors
+    /// (key) Receives one message. Answers, as text, what its buffers are (see `MessageBuffer.described()`); keeps none.
+    case describeBuffers
+    /// (key) The same, and keeps them. Answers how many there were.
+    case holdBuffers
+    /// Lets go of all of those.
+    case dropBuffers
+    /// (key, count, size) Posts a message with so many frozen buffers, each of bytes that its number determines.
+    case postBuffers
+    /// (size) Makes a buffer and lets go of it. Answers 0, or the `errno` of what the system refused.
+    case tryBuffer
+    /// (key, offset, number) Receives one message with a shared buffer, writes the number into it, and keeps it.
+    case writeBuffer
     /// (key, count) Posts a message with the reading ends of `count` pipes, in each of which its number waits.
     case postDescriptors
     /// Starts a program that outlives this process by a minute. Answers its identifier.

@@ -10,6 +10,7 @@ public final class AgentServer {
   private let events = Collected<String>()
   private let arrived = Collected<MessagePort>()
   private var descriptors: [Descriptor] = []
+  private var buffers: [MessageBuffer] = []
   private var held: [CInt] = []
   private var listener: Listener?
 
@@ -86,7 +87,8 @@ public final class AgentServer {
     case .echo:
       let port = try port(a)
       port.onMessage = { [weak port] event in
-        try? port?.postMessage(bytes: event.bytes, transfer: event.ports, descriptors: event.descriptors)
+        try? port?.postMessage(
+          bytes: event.bytes, transfer: event.ports, descriptors: event.descriptors, buffers: event.buffers)
       }
     case .ignore: try port(a).onMessage = { _ in }
     case .countCloses: try port(a).onClose = { [closes] in closes.append($0) }
@@ -135,8 +137,8 @@ public final class AgentServer {
       }
       port.onMessage = { [events, arrived] event in
         for port in event.ports { arrived.append(port) }
-        let descriptors = event.descriptors.isEmpty ? "" : " with \(event.descriptors.count)"
-        events.append("\((try? event.load(as: UInt64.self)) ?? .max)\(descriptors)")
+        let count = event.descriptors.count + event.buffers.count
+        events.append("\((try? event.load(as: UInt64.self)) ?? .max)\(count == 0 ? "" : " with \(count)")")
       }
     case .recorded: text = events.all.joined(separator: ", ")
     case .listen: listener = try Listener(path: Agent.listenPath(a))
@@ -193,6 +195,33 @@ public final class AgentServer {
       descriptors += event.descriptors
       value = UInt64(event.descriptors.count)
     case .dropDescriptors: descriptors = []
+    case .describeBuffers: text = try port(a).receiveSoon().buffers.map { try $0.described() }.joined(separator: ", ")
+    case .holdBuffers:
+      let event = try port(a).receiveSoon()
+      // Looked at, so that they are mapped.
+      text = try event.buffers.map { try $0.described() }.joined(separator: ", ")
+      buffers += event.buffers
+      value = UInt64(event.buffers.count)
+    case .dropBuffers: buffers = []
+    case .postBuffers:
+      let frozen = try (0..<b).map { seed in
+        MessageBuffer.frozen(try FrozenBuffer(copying: patternBytes(count: Int(c), seed: seed)))
+      }
+      try port(a).postMessage(bitwise: b, buffers: frozen)
+    case .tryBuffer:
+      do throws(BufferError) {
+        var buffer = try SharedBuffer(byteCount: Int(a))
+        try buffer.store(1 as UInt8, at: Int(a) - 1)
+      } catch {
+        guard case .system(let error) = error else { throw error }
+        value = UInt64(error.errno)
+      }
+    case .writeBuffer:
+      guard case .shared(let buffer) = try port(a).receiveSoon().buffers.first else {
+        throw Agent.Failure(description: "no shared buffer")
+      }
+      try buffer.store(c, at: Int(b))
+      buffers.append(.shared(buffer))
     case .postDescriptors:
       let files = try (0..<b).map { try TestPipe.readable(containing: $0) }
       try port(a).postMessage(bitwise: b, descriptors: files)

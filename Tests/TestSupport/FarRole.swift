@@ -39,7 +39,8 @@ public enum FarRole: String, Sendable {
     switch self {
     case .echo:
       port.onMessage = { [weak port] event in
-        try? port?.postMessage(bytes: event.bytes, transfer: event.ports, descriptors: event.descriptors)
+        try? port?.postMessage(
+          bytes: event.bytes, transfer: event.ports, descriptors: event.descriptors, buffers: event.buffers)
       }
     case .hold: Kept.keep(port)
     case .sink: port.onMessage = { _ in }

@@ -140,7 +140,8 @@ package struct ForgedPort {
     fds = [near, far.memory.fd]
   }
 
-  package static func header(_ count: Int, descriptors: Int = 0) -> UInt64 {
-    magic | UInt64(count) << 32 | UInt64(descriptors) << 48
+  /// - Parameter buffers: how many of the descriptors are said to be some.
+  package static func header(_ count: Int, descriptors: Int = 0, buffers: Int = 0) -> UInt64 {
+    magic | UInt64(count) << 32 | UInt64(descriptors) << 48 | UInt64(buffers) << 56
   }
 }

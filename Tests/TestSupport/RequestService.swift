@@ -74,7 +74,7 @@ public final class RequestService: Sendable {
         depth == 0 ? 0 : try await context.connection.request("ask back", depth - 1, as: Int.self) + 1
       }
       registration.onRequest(bytes: "echo") { context in
-        context.transfer(context.ports, descriptors: context.descriptors)
+        context.transfer(context.ports, descriptors: context.descriptors, buffers: context.buffers)
         return context.bytes
       }
       service.registerStreams(&registration)

@@ -7,10 +7,10 @@ extension Connection {
   public func postMessage<Value: Encodable>(
     _ name: String, _ value: Value, transfer ports: [MessagePort] = [], descriptors: [Descriptor]
   ) throws(PortError) {
-    try port.core.check(transfer: ports, descriptors: descriptors)
+    try port.core.check(transfer: ports, Freight(descriptors: descriptors))
     let bytes: [UInt8]
     do { bytes = try MessageCoders.current.encode(value) } catch { throw .encodingFailed(error) }
-    try unsafe post(name, bytes.span.bytes, ports, descriptors)
+    try unsafe post(name, bytes.span.bytes, ports, Freight(descriptors: descriptors))
   }
 
   /// Posts a message under a name that has no content but what it carries; see
@@ -18,21 +18,21 @@ extension Connection {
   public func postMessage(
     _ name: String, transfer ports: [MessagePort] = [], descriptors: [Descriptor]
   ) throws(PortError) {
-    try post(name, RawSpan(), ports, descriptors)
+    try post(name, RawSpan(), ports, Freight(descriptors: descriptors))
   }
 
   /// Posts bytes under a name, with descriptors; see ``MessagePort/postMessage(_:transfer:descriptors:)``.
   public func postMessage(
     _ name: String, bytes: RawSpan, transfer ports: [MessagePort] = [], descriptors: [Descriptor]
   ) throws(PortError) {
-    try post(name, bytes, ports, descriptors)
+    try post(name, bytes, ports, Freight(descriptors: descriptors))
   }
 
   /// Posts bytes under a name, with descriptors; see ``MessagePort/postMessage(_:transfer:descriptors:)``.
   public func postMessage(
     _ name: String, bytes: [UInt8], transfer ports: [MessagePort] = [], descriptors: [Descriptor]
   ) throws(PortError) {
-    try unsafe post(name, bytes.span.bytes, ports, descriptors)
+    try unsafe post(name, bytes.span.bytes, ports, Freight(descriptors: descriptors))
   }
 
   /// Posts a plain value under a name, with descriptors; see ``MessagePort/postMessage(bitwise:transfer:)``.
@@ -41,7 +41,7 @@ extension Connection {
   ) throws(PortError) {
     _ = Value.layout
     try unsafe withUnsafeBytes(of: value) { (bytes) throws(PortError) in
-      try unsafe post(name, bytes.bytes, ports, descriptors)
+      try unsafe post(name, bytes.bytes, ports, Freight(descriptors: descriptors))
     }
   }
 }

@@ -102,12 +102,12 @@ public final class Connection: Sendable {
   }
 
   func post(
-    _ name: String, _ bytes: RawSpan, _ ports: [MessagePort], _ descriptors: [Descriptor] = []
+    _ name: String, _ bytes: RawSpan, _ ports: [MessagePort], _ freight: Freight = Freight()
   ) throws(PortError) {
     guard let envelope = NamedEnvelope.make(name: name, bytes) else {
       throw .invalidOption("a channel name has at most \(Self.maximumNameBytes) bytes, not \(name.utf8.count)")
     }
-    try unsafe port.postMessage(bytes: envelope.span.bytes, transfer: ports, descriptors: descriptors)
+    try unsafe port.core.post(envelope.span.bytes, ports, freight)
   }
 
   // MARK: Receiving

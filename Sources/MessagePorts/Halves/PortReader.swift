@@ -19,7 +19,7 @@ public struct PortReader: ~Copyable, Sendable {
   private(set) var violation: String?
   /// Of the last read.
   private var ports: [MessagePort] = []
-  private var descriptors: [Descriptor] = []
+  private var freight = Freight()
   /// They were there before the read that is under way, or comes next.
   private var isCargoOld = false
   private var isInBatch = false
@@ -123,7 +123,7 @@ public struct PortReader: ~Copyable, Sendable {
   }
 
   /// Reads up to `limit` messages that are there, and tells the writer once. What they carried waits in
-  /// ``takePorts()`` and ``takeDescriptors()``.
+  /// ``takePorts()``, ``takeDescriptors()`` and ``takeBuffers()``.
   ///
   /// - Returns: how many; 0 if there is none now.
   /// - Throws: as ``tryRead(_:)``.
@@ -146,8 +146,14 @@ public struct PortReader: ~Copyable, Sendable {
 
   /// The same of descriptors.
   public mutating func takeDescriptors() -> [Descriptor] {
-    defer { descriptors = [] }
-    return descriptors
+    defer { freight.descriptors = [] }
+    return freight.descriptors
+  }
+
+  /// The same of buffers.
+  public mutating func takeBuffers() -> [MessageBuffer] {
+    defer { freight.buffers = [] }
+    return freight.buffers
   }
 
   /// Waits for the next message and reads it; see ``tryRead(_:)``.
@@ -280,11 +286,11 @@ public struct PortReader: ~Copyable, Sendable {
     records.consumer.hasErrand = isCargoOld && hasCargo
   }
 
-  private var hasCargo: Bool { !ports.isEmpty || !descriptors.isEmpty }
+  private var hasCargo: Bool { !ports.isEmpty || !freight.isEmpty }
 
   private mutating func closeCargo() {
     ports = []
-    descriptors = []
+    freight = Freight()
   }
 
   /// What came with the message before is closed; what came with this one has until the next.
@@ -371,7 +377,7 @@ public struct PortReader: ~Copyable, Sendable {
     case .success(let cargo):
       if isCargoOld || !isInBatch { closeCargo() }
       ports += cargo.ports
-      descriptors += cargo.descriptors
+      freight += cargo.freight
       isCargoOld = false
       return true
     case .failure(.violation(let what)): throw endReading(what)

@@ -8,7 +8,7 @@ struct QueuedMessage: Sendable {
   let cargo: MessageCargo?
 
   var ports: [MessagePort] { cargo?.ports ?? [] }
-  var descriptors: [Descriptor] { cargo?.descriptors ?? [] }
+  var freight: Freight { cargo?.freight ?? Freight() }
 
   /// What it counts for in a limit on unread data: the same here as in shared memory.
   var recordBytes: Int { RecordHeader.recordBytes(payloadBytes: payload.byteCount) }

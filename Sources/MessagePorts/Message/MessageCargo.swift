@@ -3,16 +3,16 @@ import SharedRing
 /// What came with a message besides its bytes. Dropping it closes what nobody has taken out.
 final class MessageCargo: Sendable {
   let ports: [MessagePort]
-  let descriptors: [Descriptor]
+  let freight: Freight
 
-  init(_ ports: [MessagePort], _ descriptors: [Descriptor]) {
+  init(_ ports: [MessagePort], _ freight: Freight) {
     self.ports = ports
-    self.descriptors = descriptors
+    self.freight = freight
   }
 
   /// `nil`: nothing.
-  static func of(_ ports: [MessagePort], _ descriptors: [Descriptor]) -> MessageCargo? {
-    ports.isEmpty && descriptors.isEmpty ? nil : MessageCargo(ports, descriptors)
+  static func of(_ ports: [MessagePort], _ freight: Freight) -> MessageCargo? {
+    ports.isEmpty && freight.isEmpty ? nil : MessageCargo(ports, freight)
   }
 }
 

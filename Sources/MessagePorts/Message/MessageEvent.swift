@@ -1,9 +1,9 @@
 public import MessageCoding
 
-/// A message that has arrived: its bytes, and the ports and descriptors that came with it.
+/// A message that has arrived: its bytes, and the ports, descriptors and buffers that came with it.
 ///
-/// The bytes are a copy that belongs to the event; nothing that the sender does changes them. Ports and descriptors that
-/// nobody keeps close when the last copy of the event goes away.
+/// The bytes are a copy that belongs to the event; nothing that the sender does changes them. Ports,
+/// descriptors and buffers that nobody keeps close when the last copy of the event goes away.
 ///
 /// Thread safety: an immutable value.
 public struct MessageEvent: Sendable {
@@ -19,7 +19,11 @@ public struct MessageEvent: Sendable {
 
   /// The received descriptors in the order of the sender's list; empty if there were none. They are close-on-exec, and of
   /// any kind: see ``Descriptor``.
-  public var descriptors: [Descriptor] { cargo?.descriptors ?? [] }
+  public var descriptors: [Descriptor] { cargo?.freight.descriptors ?? [] }
+
+  /// The received buffers in the order of the sender's list; empty if there were none. Each is what it says: see
+  /// ``MessageBuffer``. None is mapped yet.
+  public var buffers: [MessageBuffer] { cargo?.freight.buffers ?? [] }
 
   @inline(__always)
   init(payload: MessagePayload, cargo: MessageCargo?) {

@@ -22,24 +22,24 @@ extension MessagePort {
   public func postMessage<Value: Encodable>(
     _ value: Value, transfer ports: [MessagePort] = [], descriptors: [Descriptor]
   ) throws(PortError) {
-    try core.check(transfer: ports, descriptors: descriptors)
+    try core.check(transfer: ports, Freight(descriptors: descriptors))
     let bytes: [UInt8]
     do { bytes = try MessageCoders.current.encode(value) } catch { throw .encodingFailed(error) }
-    try unsafe core.post(bytes.span.bytes, transfer: ports, descriptors: descriptors)
+    try unsafe core.post(bytes.span.bytes, ports, Freight(descriptors: descriptors))
   }
 
   /// Posts bytes, with descriptors; for the rest see ``postMessage(_:transfer:descriptors:)``.
   public func postMessage(
     bytes: RawSpan, transfer ports: [MessagePort] = [], descriptors: [Descriptor]
   ) throws(PortError) {
-    try core.post(bytes, transfer: ports, descriptors: descriptors)
+    try core.post(bytes, ports, Freight(descriptors: descriptors))
   }
 
   /// Posts bytes, with descriptors; for the rest see ``postMessage(_:transfer:descriptors:)``.
   public func postMessage(
     bytes: [UInt8], transfer ports: [MessagePort] = [], descriptors: [Descriptor]
   ) throws(PortError) {
-    try unsafe core.post(bytes.span.bytes, transfer: ports, descriptors: descriptors)
+    try unsafe core.post(bytes.span.bytes, ports, Freight(descriptors: descriptors))
   }
 
   /// Posts a plain value, with descriptors; see ``postMessage(bitwise:transfer:)`` and
@@ -58,7 +58,7 @@ extension MessagePort {
     unsafeBitwise value: Value, transfer ports: [MessagePort] = [], descriptors: [Descriptor]
   ) throws(PortError) {
     try unsafe withUnsafeBytes(of: value) { (bytes) throws(PortError) in
-      try unsafe core.post(bytes.bytes, transfer: ports, descriptors: descriptors)
+      try unsafe core.post(bytes.bytes, ports, Freight(descriptors: descriptors))
     }
   }
 
@@ -68,10 +68,10 @@ extension MessagePort {
     byteCount: Int, transfer ports: [MessagePort] = [], descriptors: [Descriptor],
     _ fill: (inout OutputRawSpan) throws -> Void
   ) throws(PortError) {
-    try core.check(transfer: ports, descriptors: descriptors)
+    try core.check(transfer: ports, Freight(descriptors: descriptors))
     let bytes = try filled(byteCount, by: fill)
     try bytes.whole.withBytes { (span) throws(PortError) in
-      try core.post(span.extracting(first: bytes.written), transfer: ports, descriptors: descriptors)
+      try core.post(span.extracting(first: bytes.written), ports, Freight(descriptors: descriptors))
     }
   }
 
@@ -82,10 +82,8 @@ extension MessagePort {
 }
 
 extension PortCore {
-  /// The way in for messages with descriptors.
-  fileprivate func post(
-    _ bytes: RawSpan, transfer ports: [MessagePort], descriptors: [Descriptor]
-  ) throws(PortError) {
-    if ports.isEmpty, descriptors.isEmpty { try post(bytes) } else { try postWithCargo(bytes, ports, descriptors) }
+  /// The way in for messages with descriptors or buffers.
+  func post(_ bytes: RawSpan, _ ports: [MessagePort], _ freight: Freight) throws(PortError) {
+    if ports.isEmpty, freight.isEmpty { try post(bytes) } else { try postWithCargo(bytes, ports, freight) }
   }
 }

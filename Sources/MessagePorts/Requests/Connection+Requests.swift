@@ -20,48 +20,53 @@ extension Connection {
   /// - Parameters:
   ///   - name: says which handler answers.
   ///   - question: encoded with ``MessageCoders/current``.
-  ///   - type: of the answer. Ports and descriptors that come with it close: to have them, use ``request(_:_:transfer:descriptors:timeout:)``.
+  ///   - type: of the answer. What else comes with it closes: to have them, use ``request(_:_:transfer:descriptors:buffers:timeout:)``.
   ///   - ports: move with the question, once it is posted.
   ///   - descriptors: likewise.
+  ///   - buffers: likewise.
   ///   - timeout: how long to wait in all; `nil`: as long as it takes.
   /// - Throws: what the handler has thrown, as a ``RemoteError`` or, if its type is registered, as itself;
   ///   ``RequestError/noHandler(name:)``; ``PortError/peerClosed(_:)`` or ``PortError/closed`` if the connection ends first;
   ///   ``PortError/cancelled`` or ``PortError/timedOut``: then the handler's task is cancelled, and what it still
   ///   answers is discarded; ``PortError/decodingFailed(_:)`` for an answer of another type. What a post throws: then
-  ///   nothing was sent, and ports and descriptors are still the caller's.
+  ///   nothing was sent, and what was listed is still the caller's.
   ///
   /// Suspends, and never blocks the thread. Whoever waits on the connection's loop goes on without a switch of threads.
   nonisolated(nonsending) public func request<Question: Encodable, Reply: Decodable>(
     _ name: String, _ question: Question, as type: Reply.Type, transfer ports: [MessagePort] = [],
-    descriptors: [Descriptor] = [], timeout: Duration? = nil
+    descriptors: [Descriptor] = [], buffers: [MessageBuffer] = [], timeout: Duration? = nil
   ) async throws -> Reply {
-    try await request(name, question, transfer: ports, descriptors: descriptors, timeout: timeout).decode(type)
+    try await request(name, question, transfer: ports, descriptors: descriptors, buffers: buffers, timeout: timeout)
+      .decode(type)
   }
 
-  /// As ``request(_:_:as:transfer:descriptors:timeout:)``, for a question that is its name.
+  /// As ``request(_:_:as:transfer:descriptors:buffers:timeout:)``, for a question that is its name.
   nonisolated(nonsending) public func request<Reply: Decodable>(
     _ name: String, as type: Reply.Type, transfer ports: [MessagePort] = [], descriptors: [Descriptor] = [],
-    timeout: Duration? = nil
+    buffers: [MessageBuffer] = [], timeout: Duration? = nil
   ) async throws -> Reply {
-    try await request(name, bytes: [], transfer: ports, descriptors: descriptors, timeout: timeout).decode(type)
+    try await request(name, bytes: [], transfer: ports, descriptors: descriptors, buffers: buffers, timeout: timeout)
+      .decode(type)
   }
 
-  /// As ``request(_:_:as:transfer:descriptors:timeout:)``; returns the answer as it came: its bytes, ports and descriptors.
+  /// As ``request(_:_:as:transfer:descriptors:buffers:timeout:)``; returns the answer as it came: its bytes, and what came with it.
   nonisolated(nonsending) public func request<Question: Encodable>(
     _ name: String, _ question: Question, transfer ports: [MessagePort] = [], descriptors: [Descriptor] = [],
-    timeout: Duration? = nil
+    buffers: [MessageBuffer] = [], timeout: Duration? = nil
   ) async throws -> MessageEvent {
     let bytes: [UInt8]
     do { bytes = try MessageCoders.current.encode(question) } catch { throw PortError.encodingFailed(error) }
-    return try await request(name, bytes: bytes, transfer: ports, descriptors: descriptors, timeout: timeout)
+    return try await request(
+      name, bytes: bytes, transfer: ports, descriptors: descriptors, buffers: buffers, timeout: timeout)
   }
 
-  /// As ``request(_:_:as:transfer:descriptors:timeout:)``, with bytes in both directions.
+  /// As ``request(_:_:as:transfer:descriptors:buffers:timeout:)``, with bytes in both directions.
   nonisolated(nonsending) public func request(
     _ name: String, bytes: [UInt8], transfer ports: [MessagePort] = [], descriptors: [Descriptor] = [],
-    timeout: Duration? = nil
+    buffers: [MessageBuffer] = [], timeout: Duration? = nil
   ) async throws -> MessageEvent {
-    try await requests.ask(name, bytes, .of(ports, descriptors), timeout: timeout, over: self)
+    try await requests.ask(
+      name, bytes, .of(ports, Freight(descriptors: descriptors, buffers: buffers)), timeout: timeout, over: self)
   }
 
   /// Lets `handler` answer the requests with this name, instead of the handler it had. Starts the connection.

@@ -17,6 +17,9 @@ public struct RequestContext: Sendable {
   /// The descriptors that came with it. Whatever the handler does not keep closes.
   public var descriptors: [Descriptor] { message.descriptors }
 
+  /// The buffers that came with it. Whatever the handler does not keep closes.
+  public var buffers: [MessageBuffer] { message.buffers }
+
   /// What is passed on several times over costs one reference.
   private final class Request: Sendable {
     let envelope: NamedEnvelope
@@ -31,7 +34,7 @@ public struct RequestContext: Sendable {
   private let request: Request
   private var firstPort = 0
 
-  /// The reply takes ports or descriptors along. Relaxed, as the next: it saves a look at the table, and concerns the handler's task alone.
+  /// The reply takes something along. Relaxed, as the next: it saves a look at the table, and concerns the handler's task alone.
   var hasCargo: Bool { request.hasCargo.load(ordering: .relaxed) }
   /// Relaxed: whoever does not see it looks into the table.
   var isAnswered: Bool { request.isAnswered.load(ordering: .relaxed) }
@@ -57,14 +60,17 @@ public struct RequestContext: Sendable {
     _ body: (RawSpan) throws(Failure) -> Result
   ) throws(Failure) -> Result { try message.withBytes(body) }
 
-  /// Sends ports and descriptors along with the reply, behind those of earlier calls.
+  /// Sends ports, descriptors and buffers along with the reply, behind those of earlier calls.
   ///
   /// They have gone once the reply is posted. If they cannot travel, or the handler throws, there is no reply, and they
   /// stay here; the asker is told. Without effect after the handler has returned.
-  public func transfer(_ ports: [MessagePort] = [], descriptors: [Descriptor] = []) {
+  public func transfer(
+    _ ports: [MessagePort] = [], descriptors: [Descriptor] = [], buffers: [MessageBuffer] = []
+  ) {
+    let freight = Freight(descriptors: descriptors, buffers: buffers)
     // What is too late is released without the lock.
-    withExtendedLifetime((ports, descriptors)) {
-      _ = connection.requests.state.withLock { $0.served.add(ports, descriptors, to: number) }
+    withExtendedLifetime((ports, freight)) {
+      _ = connection.requests.state.withLock { $0.served.add(ports, freight, to: number) }
       request.hasCargo.store(true, ordering: .relaxed)
     }
   }

@@ -49,7 +49,7 @@ struct RequestViolation: Error, CustomStringConvertible {
 extension MessagePort {
   func postMessage(bytes: [UInt8], with cargo: MessageCargo?) throws(PortError) {
     guard let cargo else { return try postMessage(bytes: bytes) }
-    try postMessage(bytes: bytes, transfer: cargo.ports, descriptors: cargo.descriptors)
+    try unsafe core.post(bytes.span.bytes, cargo.ports, cargo.freight)
   }
 
   /// Posts what has to get there, and waits for room if need be, whoever has been cancelled meanwhile. Gives up if the port

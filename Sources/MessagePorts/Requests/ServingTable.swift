@@ -23,7 +23,7 @@ struct ServingTable: Sendable {
     fileprivate var phase: Phase
     fileprivate let byteCount: Int
     fileprivate var ports: [MessagePort] = []
-    fileprivate var descriptors: [Descriptor] = []
+    fileprivate var freight = Freight()
   }
 
   private var entries: [UInt64: Entry] = [:]
@@ -96,18 +96,18 @@ struct ServingTable: Sendable {
   }
 
   /// What goes with the reply, behind what does already. `false`: it is over.
-  mutating func add(_ ports: [MessagePort], _ descriptors: [Descriptor], to number: UInt64) -> Bool {
+  mutating func add(_ ports: [MessagePort], _ freight: Freight, to number: UInt64) -> Bool {
     guard case .running = entries[number]?.phase else { return false }
     entries[number]?.ports += ports
-    entries[number]?.descriptors += descriptors
+    entries[number]?.freight += freight
     return true
   }
 
   mutating func takeCargo(of number: UInt64) -> MessageCargo? {
     guard let entry = entries[number] else { return nil }
     entries[number]?.ports = []
-    entries[number]?.descriptors = []
-    return .of(entry.ports, entry.descriptors)
+    entries[number]?.freight = Freight()
+    return .of(entry.ports, entry.freight)
   }
 
   /// The outcome was posted. Returns what may run now, and what is to be released without the lock.

@@ -2,7 +2,7 @@
 /// what the handler of a stream of questions is given.
 ///
 /// Its end is one of three: it finishes, or throws what the writer has thrown (as the outcome of a request: see
-/// ``Connection/request(_:_:as:transfer:descriptors:timeout:)``), or throws ``PortError/peerClosed(_:)`` if the writer's process has
+/// ``Connection/request(_:_:as:transfer:descriptors:buffers:timeout:)``), or throws ``PortError/peerClosed(_:)`` if the writer's process has
 /// ended, or let go of the stream. What was sent before is delivered first. An element that cannot be decoded throws
 /// ``PortError/decodingFailed(_:)``, and what no writer sends throws it, too; the stream is over then.
 ///

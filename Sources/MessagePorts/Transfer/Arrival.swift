@@ -40,11 +40,15 @@ extension SharedChannel {
         }
         ports.append(try MessagePort.arrive(traveller, part, &fds, options: options, loop: loop))
       }
-      var descriptors: [Descriptor] = []
+      var freight = Freight()
+      let bufferCount = try Self.bufferCount(in: words, cargo)
       // Of these, nothing is asked: they may be anything.
-      while let fd = fds.take() { descriptors.append(Descriptor(received: fd, from: waste)) }
+      while fds.left > bufferCount, let fd = fds.take() {
+        freight.descriptors.append(Descriptor(received: fd, from: waste))
+      }
+      while let fd = fds.take() { freight.buffers.append(try Self.buffer(fd)) }
       crashPoint(.receivePortsMade)
-      return .success(MessageCargo(ports, descriptors))
+      return .success(MessageCargo(ports, freight))
     } catch {
       // What we lack ourselves is not the peer's fault.
       if case .blocked = error {} else { waste.note() }
@@ -58,6 +62,23 @@ extension SharedChannel {
     if waste.isSet, csupport_closing_is_behind() { return true }
     let lacked = lacking.load(ordering: .relaxed)
     return lacked > 0 && csupport_descriptors_are_free(memory.fd, lacked) < 0
+  }
+
+  private static func bufferCount(in words: [UInt64], _ cargo: CargoCount) throws(ArrivalError) -> Int {
+    guard let count = TransferPacket.bufferCount(in: words[0], of: cargo) else {
+      throw .violation(isNotThePacket(of: cargo))
+    }
+    return count
+  }
+
+  /// Makes a buffer of what has arrived. A peer that only passes it on has checked it, too.
+  private static func buffer(_ fd: CInt) throws(ArrivalError) -> MessageBuffer {
+    do throws(AttachError) {
+      return MessageBuffer(BufferMemory(try BufferFile(received: fd)))
+    } catch {
+      guard error.isViolation else { throw .message(.badBuffer("\(error)")) }
+      throw .violation("a buffer that is none: \(error)")
+    }
   }
 
   private static func travellers(_ words: [UInt64], count: Int) throws(ArrivalError) -> [TravellingPort] {
@@ -142,7 +163,7 @@ extension SharedChannel {
     _ packet: PacketSocket.Packet, _ words: [UInt64], _ cargo: CargoCount
   ) throws(ArrivalError) {
     guard packet.byteCount == TransferPacket.byteCount(cargo), !packet.isTruncated,
-      words[0] == TransferPacket.firstWord(cargo)
+      TransferPacket.bufferCount(in: words[0], of: cargo) != nil
     else { throw .violation(isNotThePacket(of: cargo)) }
   }
 

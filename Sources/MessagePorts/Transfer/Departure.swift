@@ -30,8 +30,8 @@ extension SharedChannel {
   }
 }
 
-/// What announces itself by a record, and follows it through the socket: the ends of shared channels, and descriptors. It
-/// borrows all of them.
+/// What announces itself by a record, and follows it through the socket: the ends of shared channels, and freight. It
+/// borrows all of that.
 struct OutgoingPacket: ~Copyable {
   private var words: [UInt64] = []
   private(set) var descriptors: [CInt] = []
@@ -39,10 +39,12 @@ struct OutgoingPacket: ~Copyable {
   /// Closed with the packet, which the kernel has copied by then.
   private var partialFile: PartialFile?
   private(set) var cargo: CargoCount
+  private let bufferCount: Int
 
-  /// Describes the ends of shared channels, and takes descriptors along. Nobody uses either meanwhile.
-  init(of cores: [PortCore], _ others: [Descriptor]) throws(PortError) {
-    cargo = CargoCount(ports: 0, descriptors: others.count)
+  /// Describes the ends of shared channels, and takes freight along. Nobody uses either meanwhile.
+  init(of cores: [PortCore], _ freight: Freight) throws(PortError) {
+    cargo = CargoCount(ports: 0, descriptors: freight.count)
+    bufferCount = freight.buffers.count
     for core in cores { try core.describe(in: &self) }
     if !parts.isEmpty {
       do throws(SystemError) {
@@ -54,11 +56,11 @@ struct OutgoingPacket: ~Copyable {
       }
       crashPoint(.partMade)
     }
-    descriptors += others.map(\.number)
+    descriptors += freight.numbers
     crashPoint(.transferDescribed)
   }
 
-  var bytes: [UInt64] { [TransferPacket.firstWord(cargo)] + words }
+  var bytes: [UInt64] { [TransferPacket.firstWord(cargo, buffers: bufferCount)] + words }
 
   fileprivate mutating func add(_ port: TravellingPort, channel: SharedChannel, part: (bytes: OwnedBytes, filled: Int)?)
   {

@@ -86,7 +86,7 @@ extension PortCore {
         _ = port.core.lifecycle.change(from: .departing, to: .detached)
         port.core.takeApart(because: .detached)
       }
-      for descriptor in message.descriptors { descriptor.leave()?.close() }
+      message.freight.leave().letGo()
     }
     for lane in [outgoing, incoming] {
       guard let core = lane.state.withLock({ $0.receiving.receiver.core }) else { continue }
@@ -130,10 +130,10 @@ extension LocalQueue {
         }
       }
       producer.publish(
-        header.carrying(CargoCount(ports: cores.count, descriptors: message.descriptors.count)))
+        header.carrying(CargoCount(ports: cores.count, descriptors: message.freight.count)))
       // Nobody else has the other end of the new socket, so it cannot be hung up.
       do throws(PortError) {
-        if message.cargo != nil { _ = try channel.send(OutgoingPacket(of: cores, message.descriptors)) }
+        if message.cargo != nil { _ = try channel.send(OutgoingPacket(of: cores, message.freight)) }
       } catch {
         throw .port(error)
       }

@@ -2,27 +2,27 @@ import CSupport
 import Glibc
 import SharedRing
 
-// Posting a message with ports or descriptors: the only operation that concerns several ports at once.
+// Posting a message that carries something: the only operation that concerns several ports at once.
 
 extension PortCore {
-  /// Without a list of descriptors, so that a plain post need not have one ready.
+  /// Without the other lists, so that a plain post need not have them ready.
   @inline(never)
   func postWithPorts(_ bytes: RawSpan, _ ports: [MessagePort]) throws(PortError) {
-    try postWithCargo(bytes, ports, [])
+    try postWithCargo(bytes, ports, Freight())
   }
 
   /// Posts a message that carries something: either all of it happens, or nothing.
   @inline(never)
   func postWithCargo(
-    _ bytes: RawSpan, _ ports: [MessagePort], _ descriptors: [Descriptor]
+    _ bytes: RawSpan, _ ports: [MessagePort], _ freight: Freight
   ) throws(PortError) {
-    try Self.checkCount(of: ports, descriptors)
+    try Self.checkCount(of: ports, freight)
     guard bytes.byteCount <= options.messageLimitBytes else {
       throw .messageTooLarge(byteCount: bytes.byteCount, limit: options.messageLimitBytes)
     }
     let cores = ports.map(\.core)
     let payload = makePayloadIfLocal(bytes)
-    let departed = try transfer(bytes, payload, cores, descriptors)
+    let departed = try transfer(bytes, payload, cores, freight)
     // Outside the lock: closing a port, or releasing what its handlers hold, may run any code.
     departed.finish(old: cores)
     crashPoint(.transferFinished)
@@ -30,13 +30,13 @@ extension PortCore {
   }
 
   private func transfer(
-    _ bytes: RawSpan, _ payload: MessagePayload?, _ cores: [PortCore], _ descriptors: [Descriptor]
+    _ bytes: RawSpan, _ payload: MessagePayload?, _ cores: [PortCore], _ freight: Freight
   ) throws(PortError) -> DepartedPorts {
     let peers = indicesOfPeers(in: cores)
-    while let other = try TransferLock.exclusively({ () throws(PortError) in try begin(cores, peers, descriptors) }) {
+    while let other = try TransferLock.exclusively({ () throws(PortError) in try begin(cores, peers, freight) }) {
       switch other {
       case .port(let core): TransferLock.wait { core.isInTransfer }
-      case .descriptor(let descriptor): TransferLock.wait { descriptor.isDeparting }
+      case .freight(let isDeparting): TransferLock.wait(while: isDeparting)
       }
     }
     crashPoint(.transferListed)
@@ -48,12 +48,12 @@ extension PortCore {
     let result: Result<DepartedPorts, PortError>
     do throws(PortError) {
       let departed = try TransferLock.exclusively { () throws(PortError) in
-        try transferLocallyOrShare(bytes, payload, cores, descriptors)
+        try transferLocallyOrShare(bytes, payload, cores, freight)
       }
       if let departed {
         result = .success(departed)
       } else {
-        result = .success(try postShared(bytes, cores, descriptors))
+        result = .success(try postShared(bytes, cores, freight))
       }
     } catch {
       for core in cores { core.outgoing.state.withLock { $0.sending.producer.sayInMessage(false) } }
@@ -62,8 +62,7 @@ extension PortCore {
     let state: PortLifecycle.State = if case .success = result { .detached } else { .open }
     TransferLock.end {
       for core in cores { _ = core.lifecycle.change(from: .departing, to: state) }
-      // Those that were posted have nothing any more.
-      for descriptor in descriptors { descriptor.stay() }
+      freight.stay()
       carried.wrappingSubtract(1, ordering: .relaxed)
     }
     if case .failure = result { for core in cores { core.goOnAfterRefusal() } }
@@ -81,22 +80,22 @@ extension PortCore {
 
   private enum Departing: Sendable {
     case port(PortCore)
-    case descriptor(Descriptor)
+    case freight(@Sendable () -> Bool)
   }
 
-  /// Marks what is listed as departing. Returns a port or a descriptor if what becomes of it, in a transfer that is under
+  /// Marks what is listed as departing. Returns something of it if what becomes of that, in a transfer that is under
   /// way, has to be known first; nothing has changed then.
   private func begin(
-    _ cores: [PortCore], _ peers: [Int], _ descriptors: [Descriptor]
+    _ cores: [PortCore], _ peers: [Int], _ freight: Freight
   ) throws(PortError) -> Departing? {
     try checkTransferList(cores, peers)
-    try Self.check(descriptors)
+    try freight.check()
     if lifecycle.state == .departing { return .port(self) }
     if let core = cores.first(where: \.isInTransfer) { return .port(core) }
-    if let descriptor = descriptors.first(where: \.isDeparting) { return .descriptor(descriptor) }
+    if let isDeparting = freight.departing { return .freight(isDeparting) }
     try Self.depart(cores)
     do throws(PortError) {
-      try Self.depart(descriptors)
+      try freight.depart()
     } catch {
       for core in cores { _ = core.lifecycle.change(from: .departing, to: .open) }
       throw error
@@ -108,13 +107,13 @@ extension PortCore {
   /// `nil`: the message is for another process. The ports' channels are shared then, and what is left to do concerns the
   /// lane of this port alone.
   private func transferLocallyOrShare(
-    _ bytes: RawSpan, _ payload: MessagePayload?, _ cores: [PortCore], _ descriptors: [Descriptor]
+    _ bytes: RawSpan, _ payload: MessagePayload?, _ cores: [PortCore], _ freight: Freight
   ) throws(PortError) -> DepartedPorts? {
     let isForAnotherProcess = try outgoing.state.withLock { (lane) throws(PortError) -> Bool in
       try lifecycle.checkUsable()
       return lane.sending.transport.channel != nil && !lane.sending.audience.isGone
     }
-    guard isForAnotherProcess else { return try transferLocally(bytes, payload, cores, descriptors) }
+    guard isForAnotherProcess else { return try transferLocally(bytes, payload, cores, freight) }
     try share(cores, for: bytes.byteCount)
     return nil
   }
@@ -136,37 +135,31 @@ extension PortCore {
 
   /// Throws what is wrong with the list alone, or with this port: found before user code runs that encodes a value, and
   /// looked at again when the message is posted.
-  func check(transfer ports: [MessagePort], descriptors: [Descriptor] = []) throws(PortError) {
-    if ports.isEmpty, descriptors.isEmpty { return }
-    try Self.checkCount(of: ports, descriptors)
+  func check(transfer ports: [MessagePort]) throws(PortError) {
+    if !ports.isEmpty { try check(transfer: ports, Freight()) }
+  }
+
+  /// The same of all lists.
+  func check(transfer ports: [MessagePort], _ freight: Freight) throws(PortError) {
+    if ports.isEmpty, freight.isEmpty { return }
+    try Self.checkCount(of: ports, freight)
     let cores = ports.map(\.core)
     let peers = indicesOfPeers(in: cores)
     try TransferLock.exclusively { () throws(PortError) in
       try lifecycle.checkUsable()
       try checkTransferList(cores, peers)
-      try Self.check(descriptors)
+      try freight.check()
     }
   }
 
-  private static func checkCount(of ports: [MessagePort], _ descriptors: [Descriptor]) throws(PortError) {
+  private static func checkCount(of ports: [MessagePort], _ freight: Freight) throws(PortError) {
     guard ports.count <= MessagePort.maximumPortsPerMessage else {
       throw .tooManyPorts(count: ports.count, limit: MessagePort.maximumPortsPerMessage)
     }
-    guard CargoCount(ports: ports.count, descriptors: descriptors.count).fitsInPacket else {
+    guard CargoCount(ports: ports.count, descriptors: freight.count).fitsInPacket else {
       let taken = CargoCount(ports: ports.count).mostDescriptors
       throw .tooManyDescriptors(
-        count: descriptors.count, limit: MessagePort.maximumDescriptorsPerMessage - taken)
-    }
-  }
-
-  private static func check(_ descriptors: [Descriptor]) throws(PortError) {
-    if descriptors.isEmpty { return }
-    var seen = Set<ObjectIdentifier>()
-    for (index, descriptor) in descriptors.enumerated() {
-      if let problem = descriptor.problem { throw .invalidDescriptor(index: index, problem) }
-      guard seen.insert(ObjectIdentifier(descriptor)).inserted else {
-        throw .invalidDescriptor(index: index, .isListedTwice)
-      }
+        count: freight.count, limit: MessagePort.maximumDescriptorsPerMessage - taken)
     }
   }
 
@@ -204,13 +197,6 @@ extension PortCore {
     }
   }
 
-  private static func depart(_ descriptors: [Descriptor]) throws(PortError) {
-    for (index, descriptor) in descriptors.enumerated() where !descriptor.depart() {
-      for earlier in descriptors[..<index] { earlier.stay() }
-      throw .invalidDescriptor(index: index, descriptor.problem ?? .isInUse)
-    }
-  }
-
   // MARK: To this process
 
   /// A copy of a message that stays in this process, as it seems now: nobody has to wait for it. What is wrong is found
@@ -224,7 +210,7 @@ extension PortCore {
   }
 
   private func transferLocally(
-    _ bytes: RawSpan, _ prepared: MessagePayload?, _ cores: [PortCore], _ descriptors: [Descriptor]
+    _ bytes: RawSpan, _ prepared: MessagePayload?, _ cores: [PortCore], _ freight: Freight
   ) throws(PortError) -> DepartedPorts {
     let isForItself = peerWaits(in: cores)
     return try outgoing.state.withLock { (lane) throws(PortError) -> DepartedPorts in
@@ -236,8 +222,7 @@ extension PortCore {
         if let prepared { payload = prepared } else { payload = try .copy(of: bytes) }
       }
       var departed = DepartedPorts()
-      let successors = MessageCargo(
-        cores.map { $0.handOver(&departed.toOldOwners) }, descriptors.map { $0.moveOn() })
+      let successors = MessageCargo(cores.map { $0.handOver(&departed.toOldOwners) }, freight.moveOn())
       if let payload {
         departed.toReceiver = lane.appendLocally(QueuedMessage(payload: payload, cargo: successors))
       } else {
@@ -287,18 +272,17 @@ extension PortCore {
   }
 
   private func postShared(
-    _ bytes: RawSpan, _ cores: [PortCore], _ descriptors: [Descriptor]
+    _ bytes: RawSpan, _ cores: [PortCore], _ freight: Freight
   ) throws(PortError) -> DepartedPorts {
-    let packet = try OutgoingPacket(of: cores, descriptors)
+    let packet = try OutgoingPacket(of: cores, freight)
     let wasTaken = try announceAndSend(bytes, packet)
     var departed = DepartedPorts()
     if wasTaken {
       departed.isInAnotherProcess = true
-      departed.sent = descriptors.compactMap { $0.leave() }
+      departed.sent = freight.leave()
     } else {
       // The receiver turned out to be gone: the message is discarded, and what it carries closes.
-      departed.discarded = MessageCargo(
-        cores.map { $0.handOver(&departed.toOldOwners) }, descriptors.map { $0.moveOn() })
+      departed.discarded = MessageCargo(cores.map { $0.handOver(&departed.toOldOwners) }, freight.moveOn())
     }
     return departed
   }
@@ -406,8 +390,8 @@ struct DepartedPorts: Sendable {
   var toReceiver = AfterLock.none
   /// The ports' rings and sockets are somebody else's now: ours can go.
   var isInAnotherProcess = false
-  /// So are these descriptors.
-  var sent: [SentDescriptor] = []
+  /// So is this.
+  var sent = SentFreight()
 
   func finish(old cores: [PortCore]) {
     for core in cores {
@@ -415,7 +399,7 @@ struct DepartedPorts: Sendable {
       core.waitForCallToBegin()
       if isInAnotherProcess { core.takeApart(because: .detached) }
     }
-    for descriptor in sent { descriptor.close() }
+    sent.letGo()
     toOldOwners.perform()
     toReceiver.perform()
   }

@@ -1,9 +1,10 @@
 import CSupport
 import SharedRing
 
-/// What travels through a channel's socket: one packet for each message that carries ports or descriptors.
+/// What travels through a channel's socket: one packet for each message that carries something.
 ///
-///     | magic, 4 B | number of ports, 2 B | number of descriptors, 2 B | then for each port 16 words of 8 bytes:
+///     | magic, 4 B | number of ports, 2 B | of descriptors, 1 B | how many of these are buffers, 1 B |
+///     then for each port 16 words of 8 bytes:
 ///     |  0 which end (bit 0), a partial message follows (bit 8), its peer broke the protocol (bit 9)
 ///     |  1 queue limit, all ones: none      2 message limit
 ///     |  3 … 7   the outgoing lane's position: segment offset, capacity, cursor, position, segment's position
@@ -11,8 +12,8 @@ import SharedRing
 ///     | 13 a partially received message: its size   14 how much of it has come   15 zero
 ///
 /// and with it the descriptor of a memory file, if any port has a partial message (see ``PartialFile``), then for each port
-/// those of its socket and of its memory, and then the message's descriptors, of which nothing is said. The kernel delivers
-/// the packet whole or not at all.
+/// those of its socket and of its memory, and then the message's descriptors, of which nothing is said, but that the last of
+/// them are buffers. What a buffer is, the kernel says. It delivers the packet whole or not at all.
 ///
 /// The record that announces the packet is committed before it is sent; see ``RecordReader``.
 ///
@@ -26,8 +27,14 @@ enum TransferPacket {
 
   static func byteCount(_ cargo: CargoCount) -> Int { headerBytes + cargo.ports * bytesPerPort }
 
-  static func firstWord(_ cargo: CargoCount) -> UInt64 {
-    UInt64(magic) | UInt64(cargo.ports) << 32 | UInt64(cargo.descriptors) << 48
+  static func firstWord(_ cargo: CargoCount, buffers: Int) -> UInt64 {
+    UInt64(magic) | UInt64(cargo.ports) << 32 | UInt64(cargo.descriptors) << 48 | UInt64(buffers) << 56
+  }
+
+  /// How many of the announced descriptors are buffers; `nil` if this is not the first word of their packet.
+  static func bufferCount(in firstWord: UInt64, of cargo: CargoCount) -> Int? {
+    let count = Int(firstWord >> 56)
+    return count <= cargo.descriptors && firstWord == self.firstWord(cargo, buffers: count) ? count : nil
   }
 }
 

@@ -75,8 +75,17 @@ int ctest_leave_the_world(void);
 /// Gives this thread, and what it starts, a /dev/shm of its own that holds `bytes`. Returns 0 or -errno.
 int ctest_make_small_shm(size_t bytes);
 
+/// Takes memory behind a file's end, whose size stays. 0 or -errno.
+int ctest_reserve_behind_end(int fd, uint64_t offset, uint64_t bytes);
+/// A descriptor that says when a memory file is gone, and does not keep it; or -errno.
+int ctest_watch_memory(int fd);
+/// Whether it is: nobody has it open or mapped, and it is in nobody's message.
+bool ctest_is_freed(int watch);
+
 /// Forks a child that does nothing until it is killed. Its number, or -errno.
 pid_t ctest_fork_and_pause(void);
+/// A child that has not come to any of the handlers for a fork yet, and never will. Its pid, or -errno.
+pid_t ctest_fork_unnoticed(void);
 /// Forks a child that calls `exit`, exit handlers and all. Its number, or -errno.
 pid_t ctest_fork_and_exit(int status);
 /// fork(), which Swift does not offer. Returns twice: 0 in the child, which SIGALRM ends after half a minute; in the parent, its

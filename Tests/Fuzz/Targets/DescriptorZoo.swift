@@ -19,6 +19,8 @@ final class DescriptorZoo: Sendable {
   /// Memory as it should be, which the peer goes on writing to.
   let memory: FuzzMemory
   private let all: [CInt]
+  /// Buffers, or nearly.
+  private let buffers: [CInt]
   /// Sockets as they should be, new in each run: whoever gets one may hang it up.
   private let pairs = Mutex<[CInt]>([])
 
@@ -59,6 +61,22 @@ final class DescriptorZoo: Sendable {
     all += [frozen, huge]
     precondition(result == 0 && all.allSatisfy { $0 >= 0 }, "a descriptor is missing: \(all)")
     self.all = all
+    buffers = Self.makeBuffers()
+    precondition(buffers.allSatisfy { $0 >= 0 }, "a buffer is missing: \(buffers)")
+  }
+
+  /// Frozen, frozen with a hole, shared, of no size, and not sealed yet.
+  private static func makeBuffers() -> [CInt] {
+    let made = [10_000, 20_000, 5000, 0, 4096].map { csupport_buffer_create($0) }
+    var result = csupport_memory_reserve(made[0], 0, 10_000)
+    for frozen in [made[0], made[1], made[3]] { result |= csupport_buffer_freeze(frozen) }
+    result |= csupport_buffer_share(made[2])
+    return result == 0 ? made : [-1]
+  }
+
+  /// Most often a correct one.
+  func buffer(_ index: Int) -> CInt {
+    index % 16 < buffers.count ? buffers[index % 16] : buffers[index % 2 == 0 ? 0 : 2]
   }
 
   var count: Int { all.count }

@@ -37,6 +37,8 @@ enum TransferFuzz {
     case take, use, pass, drop, drain
     // With descriptors: the peer, twice, and the victim.
     case packetWithDescriptors, recordWithDescriptors, passDescriptors
+    // With buffers.
+    case packetWithBuffers
   }
 
   static func run(_ input: inout FuzzInput) {
@@ -58,6 +60,9 @@ enum TransferFuzz {
       switch Step.allCases[input.below(Step.allCases.count)] {
       case .packet: peer.sendPacket(&input, ports: 1 + input.below(4))
       case .packetWithDescriptors: peer.sendPacket(&input, ports: input.below(3), descriptors: 1 + input.below(8))
+      case .packetWithBuffers:
+        let count = 1 + input.below(8)
+        peer.sendPacket(&input, ports: input.below(3), descriptors: count, buffers: input.below(count + 1))
       case .recordWithDescriptors:
         peer.put(.message, 8, ports: input.below(3), descriptors: Int(input.byte()))
       case .passDescriptors: victim.passDescriptors()
@@ -109,8 +114,9 @@ enum TransferFuzz {
     }
 
     /// A correct packet, except for what the input changes: words, descriptors, the header, its length.
-    func sendPacket(_ input: inout FuzzInput, ports count: Int, descriptors: Int = 0) {
-      var words = [TransferPacket.firstWord(CargoCount(ports: count, descriptors: descriptors))]
+    func sendPacket(_ input: inout FuzzInput, ports count: Int, descriptors: Int = 0, buffers: Int = 0) {
+      let cargo = CargoCount(ports: count, descriptors: descriptors)
+      var words = [TransferPacket.firstWord(cargo, buffers: buffers)]
       var fds: [CInt] = []
       for _ in 0..<count {
         let place = LanePosition(
@@ -124,7 +130,12 @@ enum TransferFuzz {
           ).words
         fds += [zoo.fd(DescriptorZoo.socketIndex), zoo.fd(DescriptorZoo.memoryIndex)]
       }
-      for _ in 0..<descriptors { fds.append(zoo.fd(Int(input.byte()))) }
+      for _ in 0..<descriptors - buffers { fds.append(zoo.fd(Int(input.byte()))) }
+      // Most are some, so that the channel goes on.
+      for _ in 0..<buffers {
+        let index = Int(input.byte())
+        fds.append(index < 192 ? zoo.buffer(index) : zoo.fd(index))
+      }
       for _ in 0..<input.below(8) { words[Int(input.byte()) % words.count] = input.word() }
       for _ in 0..<input.below(4) {
         let index = Int(input.byte())
@@ -146,6 +157,7 @@ enum TransferFuzz {
       options, records: RecordReader(RingConsumer(memory: carrier.memory.memory, lane: 0)), channel: carrier.channel)
     var ports: [MessagePort] = []
     var descriptors: [Descriptor] = []
+    var buffers: [MessageBuffer] = []
     var isOver = false
 
     mutating func take() {
@@ -164,6 +176,8 @@ enum TransferFuzz {
           ports += event.ports.prefix(16)
           for descriptor in event.descriptors { check(descriptor) }
           descriptors += event.descriptors.prefix(4)
+          for buffer in event.buffers { check(buffer) }
+          buffers += event.buffers.prefix(4)
         }
       }
     }
@@ -188,12 +202,31 @@ enum TransferFuzz {
       demand(flags == FD_CLOEXEC, "a descriptor that is none")
     }
 
+    /// Sealed as it says, and all of it can be read.
+    private func check(_ buffer: MessageBuffer) {
+      let seals = csupport_memory_seals(buffer.handle.descriptor) & 0xf
+      switch buffer {
+      case .frozen(let frozen):
+        demand(seals == 0xf, "frozen with seals \(seals)")
+        guard let bytes = try? frozen.bytes() else { return }
+        blackHole(UInt8(truncatingIfNeeded: bytes.reduce(0) { $0 &+ Int($1) }))
+      case .shared(let shared):
+        demand(seals == 0x7, "shared with seals \(seals)")
+        guard (try? shared.map(upTo: 1 << 20)) != nil else { return }
+        demand((try? shared.store(7 as UInt8, at: shared.byteCount - 1)) != nil, "not written")
+        demand((try? shared.read(0..<shared.byteCount))?.last == 7, "not read")
+      }
+    }
+
     /// To another process, which is this one again.
     mutating func passDescriptors() {
-      guard !descriptors.isEmpty, let pair = try? SharedChannel.makePair(options: options) else { return }
+      guard !descriptors.isEmpty || !buffers.isEmpty, let pair = try? SharedChannel.makePair(options: options) else {
+        return
+      }
       let near = MessagePort(PortCore(newChannel: pair.0, end: 0, options: options, loop: loop))
       let far = MessagePort(PortCore(newChannel: pair.1, end: 1, options: options, loop: loop))
-      do throws(PortError) { try near.postMessage(bytes: [1, 2, 3], descriptors: descriptors) } catch {
+      do throws(PortError) { try near.postMessage(bytes: [1, 2, 3], descriptors: descriptors, buffers: buffers) } catch
+      {
         switch error {
         case .system, .transferQueueFull: return
         default: fatalError("passing on: \(error)")
@@ -204,6 +237,10 @@ enum TransferFuzz {
       demand(event.descriptors.count == descriptors.count, "another number of them")
       descriptors = event.descriptors
       for descriptor in descriptors { check(descriptor) }
+      demand(buffers.allSatisfy { !$0.handle.isOpen }, "passed on, and still here")
+      demand(event.buffers.map(\.byteCount) == buffers.map(\.byteCount), "other buffers")
+      buffers = event.buffers
+      for buffer in buffers { check(buffer) }
     }
 
     /// As the loop does when the socket is readable.

@@ -19,7 +19,7 @@ struct Scenario: Sendable {
   let far: (@Sendable (Job, FarSide) throws -> Void)?
 
   static let all: [Scenario] =
-    fastTier + portTier + requests
+    fastTier + portTier + requests + frames
     + [.codable, .creation, .transfer, .descriptors, .manyPorts, .localMemory, .crossingMemory]
 
   static func find(_ name: String) throws -> Scenario {
