@@ -250,7 +250,8 @@ struct HostileSocketsTests {
         }
         #expect(!hasCome)
         let most = 4 * Int(CSUPPORT_MAX_PACKET_FDS)
-        #expect(Resources.now().descriptors <= before + most)
+        // With few descriptors, there may be none to count them with.
+        if left == nil { #expect(Resources.now().descriptors <= before + most) }
         try await scene.checkFriend()
         // Another thread closes them, and nothing is lost.
         csupport_close_elsewhere(csupport_eventfd_create())
