@@ -10,11 +10,12 @@ import Testing
 struct ProcessEndTests {
   private static let calls = Atomic<Int>(0)
 
-  /// Ends the process with 0 if nothing is called while it is watched.
+  /// Ends the process with 0 if nothing is called while it is watched. A call that has begun on either loop may not have been
+  /// counted yet: its thread can lose the processor before the handler's first line.
   private static func watchCalls() {
     let before = calls.load(ordering: .relaxed)
     for _ in 0..<100 { usleep(1000) }
-    _exit(calls.load(ordering: .relaxed) == before ? 0 : 1)
+    _exit(calls.load(ordering: .relaxed) - before <= 2 ? 0 : 1)
   }
 
   /// Two ports that answer each other for ever, on a loop of their own.
