@@ -24,7 +24,9 @@ public struct Job: Codable, Sendable {
   public init(_ scenario: String) { self.scenario = scenario }
 
   /// How the far side takes messages from a port.
-  public enum Receive: String, Codable, Sendable { case handler, sequence, sequenceOnLoop, batches, batchesOnLoop, blocking, polling }
+  public enum Receive: String, Codable, Sendable {
+    case handler, sequence, sequenceOnLoop, batches, batchesOnLoop, blocking, polling
+  }
 
   func with(_ change: (inout Job) -> Void) -> Job {
     var job = self
