@@ -187,30 +187,34 @@ struct HostileCargoTests {
   }
 
   @Test("11.4 A handler that takes nothing keeps nothing, however many a peer sends, and others have their turns")
-  func flood() async throws {
-    let scene = try await Scene()
-    let (port, far) = try await scene.makePort(laneCapacity: 1 << 20)
-    let told = try listen(port, .handler, on: scene.loop)
-    let pipe = try TestPipe()
-    let before = Resources.now().descriptors
-    try pipe.reader.withDescriptor { fd in
-      let fds = [CInt](repeating: fd, count: 253)
-      for number in 0..<200 {
-        far.put(word(.message, 1, descriptors: 253), [1])
-        var isSent = false
-        while !isSent {
-          isSent = far.send(words: [ForgedPort.header(0, descriptors: 253)], fds) > 0
-          far.signal()
-          if !isSent { usleepBriefly(1000) }
+  func flood() async {
+    await #expect(processExitsWith: .success) {
+      await recordErrors {
+        let scene = try await Scene()
+        let (port, far) = try await scene.makePort(laneCapacity: 1 << 20)
+        let told = try listen(port, .handler, on: scene.loop)
+        let pipe = try TestPipe()
+        let before = Resources.now().descriptors
+        try pipe.reader.withDescriptor { fd in
+          let fds = [CInt](repeating: fd, count: 253)
+          for number in 0..<200 {
+            far.put(word(.message, 1, descriptors: 253), [1])
+            var isSent = false
+            while !isSent {
+              isSent = far.send(words: [ForgedPort.header(0, descriptors: 253)], fds) > 0
+              far.signal()
+              if !isSent { usleepBriefly(1000) }
+            }
+            if number % 50 == 0 { #expect(Resources.now().descriptors - before < 2000) }
+          }
         }
-        if number % 50 == 0 { #expect(Resources.now().descriptors - before < 2000) }
+        try await scene.checkFriend()
+        try await told.wait(for: 200)
+        try await scene.checkFriend()
+        pipe.reader.close()
+        try await pipe.expectReadersClosed()
+        withExtendedLifetime(port) {}
       }
     }
-    try await scene.checkFriend()
-    try await told.wait(for: 200)
-    try await scene.checkFriend()
-    pipe.reader.close()
-    try await pipe.expectReadersClosed()
-    withExtendedLifetime(port) {}
   }
 }
