@@ -138,6 +138,31 @@ struct HostileCargoTests {
     withExtendedLifetime(port) {}
   }
 
+  /// There is room for it: a port that has a part of a message comes with one.
+  @Test(
+    "11.4 A packet with a right port and one descriptor too many ends the channel, and that is closed",
+    arguments: Style.allCases)
+  func oneMoreThanPort(_ style: Style) async throws {
+    let scene = try await Scene()
+    let (port, far) = try await scene.makePort()
+    let told = try listen(port, style, on: scene.loop)
+    let pipe = try TestPipe()
+    let other = try ChannelMemory.make(laneCapacity: 0, backing: .memfd)
+    var sockets: (CInt, CInt) = (-1, -1)
+    #expect(unsafe csupport_socket_pair(&sockets.0, &sockets.1) == 0)
+    let forged = ForgedPort(try RawEnd(other, end: 0, owning: sockets.0), near: sockets.1)
+    try pipe.reader.withDescriptor { fd in
+      far.post([1]) { #expect(far.send(words: [ForgedPort.header(1)] + forged.words, forged.fds + [fd]) > 0) }
+    }
+    pipe.reader.close()
+    let all = try await told.wait(for: 1)
+    #expect(all[0].isViolation, "\(all)")
+    try await pipe.expectReadersClosed()
+    _ = csupport_close(sockets.1)
+    try await scene.checkFriend()
+    withExtendedLifetime(port) {}
+  }
+
   @Test(
     "11.4 A record that announces more than a packet can bring ends the channel",
     arguments: [(0, 254), (0, 255), (1, 251), (126, 1), (127, 0), (255, 255)])
