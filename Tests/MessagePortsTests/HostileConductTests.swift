@@ -160,8 +160,9 @@ struct HostileConductTests {
     }
     let use = try await scene.loopUse(during: .milliseconds(400))
     print("doorbell flipped every \(pauseMicroseconds) µs: \(use) of a processor")
-    // Without a pause, each of the peer's system calls may be one wake-up, and the loop has as much to do as the peer.
-    if pauseMicroseconds > 0 { #expect(use < 0.5, "\(use) of a processor") }
+    // Each of the peer's system calls may be one wake-up, and a loop that was woken looks around for some 50 µs: with shorter
+    // pauses than that, it has as much to do as the peer.
+    if pauseMicroseconds > 100 { #expect(use < 0.5, "\(use) of a processor") }
     try await scene.checkFriend()
     // What it posts is still delivered, once it stops wiping out that somebody sleeps, and rings.
     isOver.set()
