@@ -59,6 +59,27 @@ struct WorkerEndTests {
     #expect(closes.count == 1)
   }
 
+  @Test("13.3 The same where all threads that close are held up by what peers have sent: no copy is left to them")
+  func closesSocketBesideHeldClosers() async {
+    await #expect(processExitsWith: .success) {
+      await recordErrors {
+        // Twice as many as there are such threads. What another process has goes on to linger.
+        let slow = (0..<8).map { _ in LingeringSocket() }
+        for socket in slow { csupport_close_sent_elsewhere(socket.descriptor) }
+        // Four numbers come free: nobody is left who could close anything else.
+        try await eventually("the threads to be held up") {
+          slow.filter { fcntl($0.descriptor, F_GETFD) < 0 }.count == 4
+        }
+        let worker = try WorkerProcess.spawn("sh", arguments: ["-c", "exec 3>&-; exec sleep 1000"])
+        defer { worker.kill() }
+        let closes = Collected<CloseReason>()
+        worker.connection.onClose = { closes.append($0) }
+        #expect(try await closes.wait(for: 1) == [.peerExited(nil)])
+        #expect(worker.isRunning)
+      }
+    }
+  }
+
   // MARK: Who else reaps
 
   @Test("13.4 With SIGCHLD ignored, each worker starts and its end is reported; a status may be unknown, never wrong")

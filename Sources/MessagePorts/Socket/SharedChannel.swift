@@ -42,6 +42,19 @@ final class SharedChannel: Sendable {
     return try PacketSocket.makePair { SharedChannel(memory: memory, socket: $0) }
   }
 
+  /// The same for a process that is being started: of its end, the descriptor alone.
+  ///
+  /// Nobody else has a copy, and nothing is ever in it but our own packets. Whoever closes this process's copy does it at
+  /// once, and does not leave it to threads that may be held up: as long as it is open here, nobody hears the other
+  /// process close its own.
+  static func makeForNewborn(options: ChannelOptions) throws(SystemError) -> (SharedChannel, theirs: CInt) {
+    let memory = try ChannelMemory.make(
+      laneCapacity: options.laneCapacityBytes, backing: options.backing ?? Environment.backing)
+    var (ours, theirs): (CInt, CInt) = (-1, -1)
+    try checkOnce("socketpair", unsafe csupport_socket_pair(&ours, &theirs))
+    return (SharedChannel(memory: memory, owningSocket: ours), theirs)
+  }
+
   /// Tells the other end that this one is gone, whoever else still holds the descriptor (an event loop's poll, say).
   ///
   /// An end that has shut down half of its socket is hung up on as soon as that is noticed: then it is gone for whoever

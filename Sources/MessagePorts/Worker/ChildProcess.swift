@@ -58,7 +58,6 @@ final class ChildProcess: LoopWatcher {
       if case .executableNotFound = error { throw .confinementUnavailable("bubblewrap (bwrap) is not installed") }
       throw error
     }
-    surroundings.closeOwned()
     do throws(ConnectionError) {
       let sandbox = try bubblewrap.finish(newborn)
       return watch(ChildProcess(processIdentifier: newborn.pid, pidfd: newborn.pidfd, sandbox: sandbox, loop: loop))
@@ -82,6 +81,7 @@ final class ChildProcess: LoopWatcher {
         }
       }
     }
+    surroundings.closeOwned()
     guard result < 0 else { return newborn }
     guard newborn.failed_step == CSUPPORT_BIRTH_PROGRAM else {
       let call = unsafe String(cString: csupport_birth_step_call(newborn.failed_step))

@@ -104,12 +104,13 @@ public final class WorkerProcess: Sendable {
     let directory = process.workingDirectory
     if process.confinement != nil { process.workingDirectory = nil }
     let surroundings = try Surroundings(process)
-    let (ours, theirs): (SharedChannel, SharedChannel)
+    let ours: SharedChannel
     do throws(SystemError) {
-      (ours, theirs) = try SharedChannel.makePair(options: options)
+      let theirs: CInt
+      (ours, theirs) = try SharedChannel.makeForNewborn(options: options)
+      let number = surroundings.add(owning: theirs)
       try Handshake.sayHello(ours, options)
-      let number = surroundings.add(theirs.descriptor)
-      program.setVariable(ParentSocket.variable, to: try ParentSocket.value(for: theirs.descriptor, as: number))
+      program.setVariable(ParentSocket.variable, to: try ParentSocket.value(for: theirs, as: number))
     } catch {
       throw .system(error)
     }
