@@ -62,4 +62,38 @@ struct LoopStandingTests {
     #expect(before <= 30, "\(before) ends came first")
     withExtendedLifetime((honest, others)) {}
   }
+
+  @Test(
+    "5.3 A port whose handler takes its time has a part of a turn, also if its messages are small and plain",
+    arguments: EventLoop.Driver.allCases)
+  func slowHandler(_ driver: EventLoop.Driver) async throws {
+    let scene = try await Scene(driver: driver)
+    let (busy, far) = try await scene.makePort()
+    let (honest, honestFar) = try await scene.makePort()
+    let log = Collected<String>()
+    for port in [busy, honest] { port.setEventLoop(scene.loop) }
+    busy.onMessage = { _ in
+      let end = ContinuousClock.now + .milliseconds(1)
+      while ContinuousClock.now < end {}
+      log.append("busy")
+    }
+    honest.onMessage = { _ in log.append("honest") }
+    let gate = try MessageChannel(loop: scene.loop)
+    let (isShut, isOpen) = (Flag(), Flag())
+    gate.port2.onMessage = { _ in
+      isShut.set()
+      try? waitUntil("the gate to open") { isOpen.isSet }
+    }
+    try gate.port1.postMessage(bytes: [1])
+    try await eventually("the loop to stand") { isShut.isSet }
+    let count = 64
+    for _ in 0..<count { far.post([1]) }
+    honestFar.post([1])
+    isOpen.set()
+    try await log.wait(for: count + 1)
+    // The clock is looked at after 16 messages, and 16 later two milliseconds have passed.
+    let before = try #require(log.all.firstIndex(of: "honest"))
+    #expect(before <= 32, "\(before) messages came first")
+    withExtendedLifetime((busy, honest)) {}
+  }
 }

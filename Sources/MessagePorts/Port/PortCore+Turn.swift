@@ -40,15 +40,16 @@ extension PortCore {
     let process = ProcessMark.current
     while remaining > 0 {
       guard isServed(by: runner) else { return nil }
-      let (delivered, hasRunDry) = deliverPlain(upTo: remaining)
+      let (delivered, hasRunDry) = deliverPlain(upTo: remaining, &allowance)
       if hasRunDry { return .wait }
       remaining -= delivered
+      if allowance.isSpent { return .spent }
       guard remaining > 0 else { break }
       guard isServed(by: runner) else { return nil }
+      // What the turn begins with has cost nobody anything yet.
+      if remaining < budget { allowance.checkTime() }
       remaining -= 1
       var after = AfterLock.none
-      // The clock is not for each message.
-      if remaining % 8 == 0 { allowance.checkTime() }
       var event = MessageEvent()
       let delivery = nextDelivery(into: &event, &after, &allowance)
       // [about-to-call] Release: pairs with the acquire in `waitForCallToBegin`; the call has begun.
@@ -81,8 +82,12 @@ extension PortCore {
   /// is taken for each message all the same, because the handler may close or transfer the port, and what is still
   /// queued then is not for it.
   ///
+  /// The clock is not for each message, but a handler that takes its time must not have a whole turn of it.
+  ///
   /// - Returns: how many, and whether all that is left to do is to wait for more.
-  private func deliverPlain(upTo limit: Int) -> (delivered: Int, hasRunDry: Bool) {
+  private func deliverPlain(
+    upTo limit: Int, _ allowance: inout TurnAllowance
+  ) -> (delivered: Int, hasRunDry: Bool) {
     let (handler, configuration) = withReceiver { ($0.plainHandler, $0.configuration) }
     // The process's end changes the configuration: if that comes after this look, no message is taken any more.
     guard let handler, !ProcessEnd.hasCome else { return (0, false) }
@@ -105,6 +110,10 @@ extension PortCore {
       isAboutToCall.store(false, ordering: .releasing)
       handler(event)
       process.endProcessIfInherited()
+      if delivered % 16 == 15 {
+        allowance.checkTime()
+        if allowance.isSpent { return (delivered + 1, false) }
+      }
     }
     return (limit, false)
   }
