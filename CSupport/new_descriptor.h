@@ -4,6 +4,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/// Of a function that also runs in a process which is being born, in its parent's memory: no sanitizer may note down
+/// there what it does. It never returns, either, from the last of its frames.
+#if defined(__has_attribute) && __has_attribute(disable_sanitizer_instrumentation)
+#define UNINSTRUMENTED __attribute__((disable_sanitizer_instrumentation, no_sanitize("address", "thread", "undefined")))
+#else
+#define UNINSTRUMENTED __attribute__((no_sanitize("address", "thread", "undefined")))
+#endif
+
 // What every function here does with a descriptor that the kernel has just given to this process.
 
 /// `result` is that of the call that made a descriptor, close-on-exec: the descriptor, or less than 0 with errno set.

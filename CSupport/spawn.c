@@ -21,8 +21,11 @@
 
 char *const *csupport_environment(void) { return environ; }
 
-/// What the new process does until it is another program. It runs in this process's memory meanwhile, while the thread
-/// that has started it stands still: it may use the kernel and its own stack, and nothing else.
+// What the new process does until it is another program. It runs in this process's memory meanwhile, while the thread
+// that has started it stands still: it may use the kernel and its own stack, and nothing else. So it calls the kernel
+// by itself: a sanitizer has its own versions of the C library's functions, which note down in that memory that the
+// descriptors of this process were closed, its signal handlers removed, or that it has ended.
+
 struct birth {
   const char *const *paths;
   char *const *argv;
@@ -40,14 +43,14 @@ struct birth {
 
 /// The dup2 calls are made one after the other, so a descriptor can be overwritten before it is its turn.
 /// Returns whether `fds[index]` would be.
-static bool is_overwritten(const struct csupport_inherited_fd *fds, size_t index) {
+UNINSTRUMENTED static bool is_overwritten(const struct csupport_inherited_fd *fds, size_t index) {
   for (size_t earlier = 0; earlier < index; earlier += 1) {
     if (fds[earlier].child_fd == fds[index].parent_fd && fds[earlier].parent_fd != fds[index].parent_fd) return true;
   }
   return false;
 }
 
-static int highest_number(const struct birth *birth) {
+UNINSTRUMENTED static int highest_number(const struct birth *birth) {
   int highest = STDERR_FILENO;
   for (size_t index = 0; index < birth->fd_count; index += 1) {
     if (birth->fds[index].child_fd > highest) highest = birth->fds[index].child_fd;
@@ -57,7 +60,7 @@ static int highest_number(const struct birth *birth) {
 
 /// Gives the descriptors their numbers. Whatever would be overwritten is copied out of the way first, to a number above
 /// all those wanted. The table is the new process's own.
-static int place_descriptors(const struct birth *birth, int highest) {
+UNINSTRUMENTED static int place_descriptors(const struct birth *birth, int highest) {
   for (size_t index = 0; index < birth->fd_count; index += 1) {
     birth->sources[index] = birth->fds[index].parent_fd;
     if (!is_overwritten(birth->fds, index)) continue;
@@ -66,14 +69,14 @@ static int place_descriptors(const struct birth *birth, int highest) {
   }
   for (size_t index = 0; index < birth->fd_count; index += 1) {
     int source = birth->sources[index], wanted = birth->fds[index].child_fd;
-    int result = source == wanted ? fcntl(source, F_SETFD, 0) : dup2(source, wanted);
+    long result = source == wanted ? fcntl(source, F_SETFD, 0) : syscall(SYS_dup3, source, wanted, 0);
     if (result < 0) return errno;
   }
   return 0;
 }
 
 /// Whether a number is that of a descriptor which the program is to have.
-static bool is_wanted(const void *opaque, int fd) {
+UNINSTRUMENTED static bool is_wanted(const void *opaque, int fd) {
   const struct birth *birth = opaque;
   for (size_t index = 0; index < birth->fd_count; index += 1) {
     if (birth->fds[index].child_fd == fd) return true;
@@ -82,7 +85,7 @@ static bool is_wanted(const void *opaque, int fd) {
 }
 
 /// What the program is to have is unmarked after that.
-static int mark_all_for_closing(void) {
+UNINSTRUMENTED static int mark_all_for_closing(void) {
   enum { CLOSE_RANGE_CLOEXEC_FLAG = 4 };
   if (syscall(SYS_close_range, STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC_FLAG) == 0) return 0;
   // Before Linux 5.11, or under a profile that does not know it: one by one, as far as numbers can go.
@@ -94,24 +97,26 @@ static int mark_all_for_closing(void) {
 }
 
 /// A handler of the program must not run here. What is ignored stays so, as through any exec.
-static void forget_handlers(void) {
-  struct sigaction action, standard = {.sa_handler = SIG_DFL};
+UNINSTRUMENTED static void forget_handlers(void) {
+  // Of the kernel's own layout, which begins with the handler everywhere.
+  struct { void (*handler)(int); uint64_t others[7]; } action, standard = {.handler = SIG_DFL};
   for (int signal = 1; signal < NSIG; signal += 1) {
-    if (sigaction(signal, NULL, &action) < 0) continue;
-    if (action.sa_handler != SIG_IGN && action.sa_handler != SIG_DFL) sigaction(signal, &standard, NULL);
+    if (syscall(SYS_rt_sigaction, signal, NULL, &action, sizeof(uint64_t)) < 0) continue;
+    if (action.handler == SIG_IGN || action.handler == SIG_DFL) continue;
+    syscall(SYS_rt_sigaction, signal, &standard, NULL, sizeof(uint64_t));
   }
 }
 
 /// Whatever the new process is to differ in. `false`, with errno and the step: it cannot.
-static bool take_surroundings(struct birth *birth) {
+UNINSTRUMENTED static bool take_surroundings(struct birth *birth) {
   const struct csupport_surroundings *wanted = birth->surroundings;
   if (wanted->session == CSUPPORT_NEW_SESSION && setsid() < 0) return birth->failed_step = CSUPPORT_BIRTH_SESSION, false;
   if (wanted->session == CSUPPORT_NEW_GROUP && setpgid(0, 0) < 0) return birth->failed_step = CSUPPORT_BIRTH_GROUP, false;
   if (wanted->directory != NULL && chdir(wanted->directory) < 0) return birth->failed_step = CSUPPORT_BIRTH_DIRECTORY, false;
   if (wanted->parent_death_signal != 0) {
-    if (prctl(PR_SET_PDEATHSIG, wanted->parent_death_signal) < 0) return birth->failed_step = CSUPPORT_BIRTH_SIGNAL, false;
+    if (syscall(SYS_prctl, PR_SET_PDEATHSIG, wanted->parent_death_signal, 0, 0, 0) < 0) return birth->failed_step = CSUPPORT_BIRTH_SIGNAL, false;
     // The parent may have been killed before that.
-    if (getppid() != birth->parent) _exit(127);
+    if (getppid() != birth->parent) syscall(SYS_exit_group, 127);
   }
   for (size_t index = 0; index < wanted->limit_count; index += 1) {
     const struct rlimit limit = {.rlim_cur = wanted->limits[index].value, .rlim_max = wanted->limits[index].value};
@@ -121,7 +126,7 @@ static bool take_surroundings(struct birth *birth) {
 }
 
 /// The first of the paths that can be executed, as execvp looks for it.
-static int execute(const struct birth *birth) {
+UNINSTRUMENTED static int execute(const struct birth *birth) {
   bool is_forbidden = false;
   for (const char *const *path = birth->paths; *path != NULL; path += 1) {
     execve(*path, birth->argv, birth->envp);
@@ -137,12 +142,11 @@ static int execute(const struct birth *birth) {
 }
 
 /// Of the kernel's own size: the C library's functions leave out the two signals that it keeps for itself.
-static void set_signal_mask(const uint64_t *mask, uint64_t *old) {
+UNINSTRUMENTED static void set_signal_mask(const uint64_t *mask, uint64_t *old) {
   syscall(SYS_rt_sigprocmask, SIG_SETMASK, mask, old, sizeof *mask);
 }
 
-/// Not instrumented: it never returns, and would leave marks of its frame behind on a stack that is given back.
-__attribute__((no_sanitize("address", "thread"))) static int be_born(void *opaque) {
+UNINSTRUMENTED static int be_born(void *opaque) {
   struct birth *birth = opaque;
   const uint64_t none = 0;
   forget_handlers();
@@ -162,8 +166,18 @@ __attribute__((no_sanitize("address", "thread"))) static int be_born(void *opaqu
     birth->failed_step = CSUPPORT_BIRTH_PROGRAM;
     birth->error = execute(birth);
   }
-  _exit(127);
+  syscall(SYS_exit_group, 127);
+  __builtin_unreachable();
 }
+
+// The thread sanitizer takes every clone for a fork, and would prepare the new process's memory, which is this one's.
+// This is the C library's other name of it.
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+extern int __clone(int (*function)(void *), void *stack, int flags, void *argument, ...);
+#define clone __clone
+#endif
+#endif
 
 /// The new process, and its pidfd; or -errno, and no process.
 static pid_t give_birth(struct birth *birth, int *pidfd) {

@@ -61,6 +61,7 @@ package final class WritableMemory: @unchecked Sendable {  // its one owner is t
   /// cannot even be mapped again, is not mapped.
   package func seal(as kind: BufferFile.Kind) throws(SystemError) -> BufferFile {
     unmap()
+    crashPoint(.bufferWritten)
     do throws(SystemError) {
       switch kind {
       case .frozen: try check("fcntl") { csupport_buffer_freeze(fd) }
@@ -70,6 +71,7 @@ package final class WritableMemory: @unchecked Sendable {  // its one owner is t
       try? map()
       throw error
     }
+    crashPoint(.bufferSealed)
     defer { fd = -1 }
     return BufferFile(owning: MemoryFile(owning: fd), byteCount: byteCount, kind: kind)
   }

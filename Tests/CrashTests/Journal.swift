@@ -11,6 +11,8 @@ final class Journal: @unchecked Sendable {  // a mapping of fixed size, and atom
     /// The number of the port that the victim moves while a thread posts to it, and how many of those posts had
     /// returned.
     case partlyReceived, partsPosted
+    /// How many elements of the last stream were sent, and which stream that is: see ``Questions``.
+    case elementsSent
   }
 
   let descriptor: CInt

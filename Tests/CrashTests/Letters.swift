@@ -12,9 +12,11 @@ enum Letters {
     }
   }
 
-  static func make(_ number: Int) -> [UInt8] {
+  /// The first eight bytes are the number, and in the last of them stands what comes along: see ``Parcels/count``.
+  static func make(_ number: Int, parcels: Int = 0) -> [UInt8] {
     var bytes = [UInt8](repeating: fill(number), count: byteCount(number))
     for index in 0..<8 { bytes[index] = UInt8(truncatingIfNeeded: number >> (8 * index)) }
+    bytes[7] = UInt8(parcels)
     return bytes
   }
 
@@ -26,13 +28,19 @@ enum Letters {
     return (number / 40 % Survivor.lettersPerPort, number / 40 / Survivor.lettersPerPort)
   }
 
+  /// What comes along with a message.
+  static func parcels(_ event: MessageEvent) -> Int {
+    guard event.byteCount >= 8 else { return 0 }
+    return event.withBytes { unsafe Int($0.unsafeLoad(fromByteOffset: 7, as: UInt8.self)) }
+  }
+
   private static func fill(_ number: Int) -> UInt8 { UInt8(truncatingIfNeeded: number &* 37 &+ 11) }
 
   /// What is wrong with a message that should be this one.
   static func fault(_ event: MessageEvent, _ number: Int) -> String? {
     guard event.byteCount >= 8 else { return "\(event.byteCount) bytes instead of message \(number)" }
     return event.withBytes { span in
-      let found = unsafe span.unsafeLoadUnaligned(as: Int.self)
+      let found = unsafe span.unsafeLoadUnaligned(as: Int.self) & (1 << 56 - 1)
       guard found == number else { return "message \(found) instead of \(number)" }
       guard span.byteCount == byteCount(number) else { return "message \(number) has \(span.byteCount) bytes" }
       let isWhole = unsafe span.withUnsafeBytes { bytes in

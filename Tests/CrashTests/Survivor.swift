@@ -13,6 +13,8 @@ enum Situation: String, CaseIterable {
   case asleep
   /// Moves its end to another process and back, all the time.
   case moving
+  /// Has its end in a set, and all ports that come; a thread waits for them.
+  case gathering
 }
 
 /// The process that lives on, with one end of the channel; it checks what comes.
@@ -28,6 +30,8 @@ final class Survivor: Sendable {
     var guests: [Guest] = []
     /// The other ends of ports that were sent.
     var lent: [(port: MessagePort, closes: Int)] = []
+    /// Ends of pipes whose other ends were sent.
+    var lentPipes: [Descriptor] = []
   }
 
   /// A port that came inside a message: three letters wait in it, or another port; or it was moved while three large
@@ -53,9 +57,11 @@ final class Survivor: Sendable {
 
   let state = Mutex(State())
   private let carrier: MessagePort?
+  private let gathering: PortSet?
 
   init(_ near: MessagePort, _ situation: Situation, carrier: MessagePort?) {
     self.carrier = carrier
+    gathering = situation == .gathering ? PortSet() : nil
     postSome(near)
     switch situation {
     case .idle: listen(near)
@@ -64,6 +70,7 @@ final class Survivor: Sendable {
       Thread { [self] in keepPosting(near) }.start()
     case .asleep: Thread { [self] in keepReceiving(near) }.start()
     case .moving: Thread { [self] in keepMoving(near) }.start()
+    case .gathering: Thread { [self] in keepGathering(near) }.start()
     }
   }
 
@@ -71,7 +78,10 @@ final class Survivor: Sendable {
 
   private func take(_ event: MessageEvent) {
     let index = state.withLock { state in
-      if let fault = Letters.fault(event, state.received) { state.faults.append(fault) }
+      let fault =
+        Letters.fault(event, state.received)
+        ?? Parcels.fault(event.descriptors, event.buffers, state.received, count: Letters.parcels(event))
+      if let fault { state.faults.append(fault) }
       if state.closes > 0 { state.faults.append("a message after close") }
       state.received += 1
       return state.received
@@ -84,17 +94,26 @@ final class Survivor: Sendable {
       state.guests.append(Guest(port: port))
       return state.guests.count - 1
     }
+    if let gathering {
+      do { try gathering.add(port) } catch { fail("the port \(what) cannot be in a set: \(error)") }
+      return
+    }
     port.onClose = { [self] _ in state.withLock { $0.guests[index].closes += 1 } }
-    port.onMessage = { [self] event in
-      for nested in event.ports { adopt(nested, "inside the port \(what)") }
-      state.withLock { state in
-        if state.guests[index].closes > 0 { state.faults.append("a letter after the close of the port \(what)") }
-        if event.ports.isEmpty {
-          if let fault = state.guests[index].fault(of: event) { state.faults.append("\(fault) in the port \(what)") }
-          state.guests[index].letters += 1
-        } else {
-          state.guests[index].ports += event.ports.count
-        }
+    port.onMessage = { [self] event in takeLetter(event, of: index, what) }
+  }
+
+  private func takeLetter(_ event: MessageEvent, of index: Int, _ what: String) {
+    for nested in event.ports { adopt(nested, "inside the port \(what)") }
+    state.withLock { state in
+      if state.guests[index].closes > 0 { state.faults.append("a letter after the close of the port \(what)") }
+      if event.ports.isEmpty {
+        if let fault = state.guests[index].fault(of: event) { state.faults.append("\(fault) in the port \(what)") }
+        state.guests[index].letters += 1
+      } else {
+        state.guests[index].ports += event.ports.count
+        let number = event.withBytes { unsafe $0.unsafeLoadUnaligned(as: Int.self) } & (1 << 56 - 1)
+        let fault = Parcels.fault(event.descriptors, event.buffers, number, count: Letters.parcels(event))
+        if let fault { state.faults.append("\(fault) in the port \(what)") }
       }
     }
   }
@@ -137,6 +156,28 @@ final class Survivor: Sendable {
     }
   }
 
+  /// The set tells of each port that has something, once of each that is closed, and then has none.
+  private func keepGathering(_ near: MessagePort) {
+    defer { state.withLock { $0.isOver = true } }
+    let set = gathering!
+    do {
+      try set.add(near)
+      while set.count > 0 {
+        guard case .port(let port) = try set.firstReady(timeout: .seconds(30)) else { return fail("a port of nobody") }
+        let index = state.withLock { $0.guests.firstIndex { $0.port === port } }
+        guard index != nil || port === near else { return fail("a port that was not in the set") }
+        switch try port.tryReceive() {
+        case .message(let event): if let index { takeLetter(event, of: index, "\(index)") } else { take(event) }
+        case .empty: break
+        case .closed: if let index { state.withLock { $0.guests[index].closes += 1 } } else { isClosed() }
+        }
+      }
+      if try set.nextReady() != nil { fail("an empty set tells of a port") }
+    } catch {
+      fail("the set: \(error)")
+    }
+  }
+
   private func fail(_ text: String) { state.withLock { $0.faults.append(text) } }
 
   // MARK: Posting
@@ -155,12 +196,16 @@ final class Survivor: Sendable {
 
   private func lend(_ near: MessagePort) throws {
     let channel = try MessageChannel()
+    let pipe = try Parcels.pipe(0)
     let index = state.withLock { state in
+      state.lentPipes.append(pipe.writing)
       state.lent.append((channel.port1, 0))
       return state.lent.count - 1
     }
     channel.port1.onClose = { [self] _ in state.withLock { $0.lent[index].closes += 1 } }
-    try near.postMessage(bytes: [], transfer: [channel.port2])
+    try near.postMessage(
+      bytes: [], transfer: [channel.port2], descriptors: [pipe.reading],
+      buffers: try Parcels(0, descriptors: 0, buffers: 2).buffers)
   }
 
   private func keepPosting(_ near: MessagePort) {
@@ -205,6 +250,8 @@ final class Survivor: Sendable {
       if let lent = state.lent.first(where: { $0.closes != 1 }) {
         return "\(lent.closes) closes of a port that was sent"
       }
+      let held = state.lentPipes.count { !$0.hasNoReader }
+      if held > 0 { return "\(held) of \(state.lentPipes.count) descriptors are still open somewhere" }
       if situation != .idle, !state.isOver { return "a thread still works" }
       return nil
     }
@@ -225,6 +272,7 @@ final class Survivor: Sendable {
       let leftovers = (state.guests, state.lent)
       state.guests = []
       state.lent = []
+      state.lentPipes = []
       return leftovers
     }
     for guest in leftovers.0 { guest.port.close() }

@@ -61,11 +61,12 @@ struct Trial {
     let worker = try WorkerProcess.spawn(CommandLine.arguments[0], arguments: arguments)
     let ends = Collected<CloseReason>()
     worker.connection.onClose = { ends.append($0) }
+    let questions = Questions(worker.connection, journal)
     try worker.connection.postMessage("port", transfer: [channel.port2])
     let survivor = Survivor(channel.port1, situation, carrier: carrier)
     defer { channel.port1.close() }
 
-    let verdict = wait(worker, ends, survivor, journal)
+    let verdict = wait(worker, ends, survivor, questions, journal)
     worker.connection.close()
     survivor.letGo()
     let name = Victim.listenPath(worker.processIdentifier)
@@ -75,7 +76,8 @@ struct Trial {
   }
 
   private func wait(
-    _ worker: WorkerProcess, _ ends: Collected<CloseReason>, _ survivor: Survivor, _ journal: Journal
+    _ worker: WorkerProcess, _ ends: Collected<CloseReason>, _ survivor: Survivor, _ questions: Questions,
+    _ journal: Journal
   ) -> Verdict {
     if case .moment(let microseconds) = cause {
       // A new process takes a while to do anything of interest; one in sixteen is killed before that.
@@ -87,7 +89,7 @@ struct Trial {
     let reach = Date.now + Self.reachSeconds
     var wasReached = true
     while worker.isRunning {
-      if let fault = survivor.fault(journal) {
+      if let fault = survivor.fault(journal) ?? questions.fault() {
         worker.kill()
         return .wrong(fault)
       }
@@ -102,14 +104,14 @@ struct Trial {
     guard ends.all == [.peerExited(.signalled(SIGKILL))] else {
       return .wrong("the victim was not killed: \(ends.all)")
     }
-    while let missing = survivor.missing(journal, situation) {
-      if let fault = survivor.fault(journal) { return .wrong(fault) }
+    while let missing = survivor.missing(journal, situation) ?? questions.missing() {
+      if let fault = survivor.fault(journal) ?? questions.fault() { return .wrong(fault) }
       guard Date.now < deadline else { return .wrong(missing) }
       usleep(500)
     }
     // A second close, or a message after it, would come now.
     usleep(2000)
-    if let fault = survivor.fault(journal) { return .wrong(fault) }
+    if let fault = survivor.fault(journal) ?? questions.fault() { return .wrong(fault) }
     guard wasReached else { return .notReached }
     return .right(posted: journal[.posted], received: survivor.state.withLock { $0.received })
   }

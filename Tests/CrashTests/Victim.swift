@@ -8,20 +8,27 @@ import TestSupport
 final class Victim {
   private var port: MessagePort
   private let journal: Journal
+  private let parent: Connection
   private var number = 0
   /// The other ends of channels that were passed on.
   private var kept: [MessagePort] = []
   /// How many ports were moved while somebody posted to them.
   private var partlyReceived = 0
   private var received: [MessagePort] = []
+  /// What came along with the last messages.
+  private var parcels: [MessageEvent] = []
 
-  init(_ port: MessagePort, _ journal: Journal) { (self.port, self.journal) = (port, journal) }
+  init(_ port: MessagePort, _ journal: Journal, _ parent: Connection) {
+    (self.port, self.journal, self.parent) = (port, journal, parent)
+  }
 
   func run() throws {
     while true {
       for _ in 0..<20 { try post([]) }
+      try receiveFromSet()
       try receive()
       try passOn()
+      try Self.ask(parent)
       for _ in 0..<20 { try post([]) }
       try passOnAgain()
       try waitUntilRead()
@@ -32,11 +39,14 @@ final class Victim {
     }
   }
 
-  private func post(_ ports: [MessagePort], _ descriptors: [Descriptor] = []) throws {
+  private func post(_ ports: [MessagePort], descriptors: Int = 0, buffers: Int = 0) throws {
+    let parcels = try Parcels(number, descriptors: descriptors, buffers: buffers)
+    let letter = Letters.make(number, parcels: parcels.count)
     journal[.attempted] = number + 1
     while true {
       do {
-        try port.postMessage(bytes: Letters.make(number), transfer: ports, descriptors: descriptors)
+        try port.postMessage(
+          bytes: letter, transfer: ports, descriptors: parcels.descriptors, buffers: parcels.buffers)
         break
       } catch PortError.queueFull {
         port.blockUntilSpace(byteCount: Letters.byteCount(number))
@@ -51,9 +61,9 @@ final class Victim {
     let channel = try MessageChannel()
     for number in 0..<Survivor.lettersPerPort { try channel.port1.postMessage(bitwise: UInt64(number)) }
     kept.append(channel.port1)
-    // A descriptor before the port, and one beside it.
-    try post([], [Descriptor(duplicating: STDERR_FILENO)])
-    try post([channel.port2], [Descriptor(duplicating: STDERR_FILENO)])
+    // Descriptors and buffers before the port, and some beside it.
+    try post([], descriptors: 1, buffers: 2)
+    try post([channel.port2], descriptors: 2, buffers: 1)
     if kept.count > 3 { kept.removeFirst().close() }
   }
 
@@ -61,8 +71,10 @@ final class Victim {
   private func passOnAgain() throws {
     let (carrier, channel) = (try MessageChannel(), try MessageChannel())
     for number in 0..<Survivor.lettersPerPort { try channel.port1.postMessage(bitwise: UInt64(number)) }
+    let parcels = try Parcels(number, descriptors: 1, buffers: 2)
     try carrier.port1.postMessage(
-      bytes: [], transfer: [channel.port2], descriptors: [Descriptor(duplicating: STDERR_FILENO)])
+      bytes: Letters.make(number, parcels: parcels.count), transfer: [channel.port2], descriptors: parcels.descriptors,
+      buffers: parcels.buffers)
     kept.append(channel.port1)
     // Whatever waits in a port leaves with it.
     try post([carrier.port2])
@@ -143,14 +155,36 @@ final class Victim {
   private func receive() throws {
     for _ in 0..<40 {
       guard case .message(let event) = try port.tryReceive() else { break }
-      received += event.ports
+      keep(event)
     }
     do throws(PortError) {
-      received += try port.receive(timeout: .microseconds(500)).ports
+      keep(try port.receive(timeout: .microseconds(500)))
     } catch {
       guard case .timedOut = error else { throw error }
     }
+  }
+
+  private func keep(_ event: MessageEvent) {
+    received += event.ports
     if received.count > 4 { received.removeFirst(received.count - 4) }
+    if !event.descriptors.isEmpty { parcels.append(event) }
+    if parcels.count > 4 { parcels.removeFirst() }
+  }
+
+  /// Receives by way of a set, in which other ports lie as well.
+  private func receiveFromSet() throws {
+    let set = PortSet()
+    try set.add(port)
+    // Their other ends are on their way, or with the survivor.
+    for other in kept { try set.add(other) }
+    for _ in 0..<20 {
+      do throws(PortError) {
+        guard case .port(let ready) = try set.firstReady(timeout: .microseconds(500)) else { return }
+        if case .message(let event) = try ready.tryReceive() { keep(event) }
+      } catch {
+        guard case .timedOut = error else { throw error }
+      }
+    }
   }
 
   /// Connects with itself: both sides of a handshake.

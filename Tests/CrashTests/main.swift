@@ -12,11 +12,12 @@ func playVictim(_ arguments: [String]) throws {
   let journal = Journal(path: arguments[0])
   let parent = try Connection.parent
   parent.onClose = { _ in exit(0) }
+  Victim.answer(parent, journal)
   parent.once("port") { event in
     let port = event.ports[0]
     Thread {
       if arguments.count > 2 { CrashPoint.arm(CrashPoint(rawValue: arguments[1])!, pass: Int(arguments[2])!) }
-      do { try Victim(port, journal).run() } catch { fatalError("the victim cannot go on: \(error)") }
+      do { try Victim(port, journal, parent).run() } catch { fatalError("the victim cannot go on: \(error)") }
     }.start()
   }
   while true { pause() }
@@ -43,6 +44,13 @@ func prepare() throws -> (carrier: MessagePort, bouncer: WorkerProcess) {
   let trial = try MessageChannel()
   try channel.port1.postMessage(bytes: [], transfer: [trial.port2])
   _ = try channel.port1.receive(timeout: .seconds(30))
+  // What tasks need.
+  let done = DispatchSemaphore(value: 0)
+  Task(executorPreference: EventLoop.default) {
+    try? await Task.sleep(for: .milliseconds(1))
+    done.signal()
+  }
+  done.wait()
   usleep(100_000)
   return (channel.port1, bouncer)
 }

@@ -5,6 +5,9 @@ import Synchronization
 /// There the lock is free. The value is what it was, and may be in disorder if another thread was changing it: fit for
 /// what belongs to an object that is not used in the child. For what is, see ``PerProcess``.
 ///
+/// The address of the value is taken before the value is: in `&cell._address.pointee`, the compiler tells the thread
+/// sanitizer that all of this is modified, the word included, which other threads look at.
+///
 /// `@safe`, `@unchecked Sendable`: only the lock's owner reaches the value.
 @safe
 struct Lock<Value: ~Copyable>: ~Copyable, @unchecked Sendable {
@@ -20,7 +23,8 @@ struct Lock<Value: ~Copyable>: ~Copyable, @unchecked Sendable {
   ) throws(Failure) -> sending Result {
     _ = word.take()
     defer { word.giveBack() }
-    return try unsafe body(&cell._address.pointee)
+    let value = unsafe cell._address
+    return try unsafe body(&value.pointee)
   }
 
   /// `nil`: somebody has the lock.
@@ -30,6 +34,7 @@ struct Lock<Value: ~Copyable>: ~Copyable, @unchecked Sendable {
   ) throws(Failure) -> sending Result? {
     guard word.takeIfFree() != nil else { return nil }
     defer { word.giveBack() }
-    return try unsafe body(&cell._address.pointee)
+    let value = unsafe cell._address
+    return try unsafe body(&value.pointee)
   }
 }

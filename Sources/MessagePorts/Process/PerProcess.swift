@@ -25,6 +25,8 @@ struct PerProcess<Value: ~Copyable>: ~Copyable, @unchecked Sendable {
   ) throws(Failure) -> sending Result {
     if word.take() { unsafe cell._address.initialize(to: makeInChild()) }
     defer { word.giveBack() }
-    return try unsafe body(&cell._address.pointee)
+    // By itself: see ``Lock``.
+    let value = unsafe cell._address
+    return try unsafe body(&value.pointee)
   }
 }

@@ -73,6 +73,7 @@ extension RequestEngine {
       }
       return
     }
+    crashPoint(.requestPosted)
     if state.withLock({ $0.asked.posted(number) }) { sayCancelled(number, over: connection) }
   }
 
@@ -102,6 +103,7 @@ extension RequestEngine {
     guard let (own, others) = outcome else {
       return complain("an answer to a request that was not made", over: connection)
     }
+    crashPoint(.replyTaken)
     own?.resume(word)
     letBegin(others)
   }

@@ -1,3 +1,5 @@
+import SharedRing
+
 extension RequestEngine {
   /// A request has come.
   func serve(_ envelope: NamedEnvelope, over connection: Connection, _ handlers: Connection.NamedHandlers?) {
@@ -6,6 +8,7 @@ extension RequestEngine {
     switch state.withLock({ $0.served.arrive(context, handler) }) {
     case .run(let work):
       let loop = connection.eventLoop
+      crashPoint(.requestTaken)
       run(work, on: loop, atOnce: loop.isCurrent)
     case .wait, .tooLate: break
     case .answer: answerAtOnce(.noHandler(envelope.name), envelope.number, over: connection)
@@ -38,6 +41,7 @@ extension RequestEngine {
       envelope = RequestFailure(thrown: error).envelope(number)
     }
     if let envelope { await post(envelope, cargo, number, on: port) }
+    crashPoint(.replyPosted)
     work.context.noteAnswered()
     answered(number)
   }

@@ -31,6 +31,7 @@ final class ReadySet: Sendable {
       _ = state.withLock { $0.remove(member) }
       throw error
     }
+    crashPoint(.setJoined)
     // Another thread may have taken it out before it was in.
     guard state.withLock({ $0.holds(member) }) else { return core.leave(member) }
     if core.look(for: member) != .nothing { list(member) }
@@ -63,6 +64,7 @@ final class ReadySet: Sendable {
   /// There may be something at `member`. Not with a lane locked.
   func list(_ member: SetMember) {
     let woken = state.withLock { $0.list(member) }
+    crashPoint(.setListed)
     woken.perform()
   }
 
@@ -71,10 +73,12 @@ final class ReadySet: Sendable {
     // No more than there are now: a peer may see to it that there is always one.
     for _ in 0..<state.withLock({ $0.listed.count }) {
       guard let entry = state.withLock({ $0.takeFirst() }) else { break }
+      crashPoint(.setTaken)
       switch entry.source.core.look(for: entry.member) {
       case .nothing: continue
       case .something:
         list(entry.member)
+        crashPoint(.setTold)
         return entry.source
       case .end:
         _ = state.withLock { $0.remove(entry.member) }

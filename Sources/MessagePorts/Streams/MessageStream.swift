@@ -1,3 +1,5 @@
+import SharedRing
+
 /// Elements that another process sends, as an asynchronous sequence: what ``Connection/stream(_:_:of:transfer:)`` returns, and
 /// what the handler of a stream of questions is given.
 ///
@@ -92,6 +94,7 @@ final class StreamReading: Sendable {
     while true {
       if Task.isCancelled { return try stop(with: PortError.cancelled) }
       guard let event = try await port.core.nextMessage(for: port) else { return try await end() }
+      crashPoint(.elementTaken)
       guard let record = StreamRecord.open(event) else { return try stop(with: Self.malformed) }
       switch record.kind {
       case .element: return try record.body.decode(Element.self)

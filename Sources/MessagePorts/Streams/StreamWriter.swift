@@ -71,7 +71,10 @@ public final class StreamWriter: Sendable {
       guard case .open = state.withLock({ $0 }) else { throw .closed }
       if let reason = port.core.knownPeerClose { throw .peerClosed(reason) }
       if Task.isCancelled { throw .cancelled }
-      do throws(PortError) { return try port.postMessage(bytes: record) } catch {
+      do throws(PortError) {
+        try port.postMessage(bytes: record)
+        return crashPoint(.elementPosted)
+      } catch {
         guard case .queueFull = error else { throw error }
       }
       try await port.waitForSpace(byteCount: record.count)
@@ -86,7 +89,10 @@ public final class StreamWriter: Sendable {
       return true
     }
     guard isFirst else { return }
-    do throws(PortError) { try port.postMessage(bytes: StreamRecord.make(.end, RawSpan())) } catch {
+    do throws(PortError) {
+      try port.postMessage(bytes: StreamRecord.make(.end, RawSpan()))
+      crashPoint(.streamEndPosted)
+    } catch {
       if case .queueFull = error { state.withLock { $0 = .owesEnd } }
     }
   }

@@ -27,6 +27,14 @@
   case receiveFound, receiveConsumed, receivePacketCopied, receivePacketTaken, receivePortsMade, released, linkMapped,
     linkFollowed
   case sleepAnnounced
+  // Making a buffer that can be sent.
+  case bufferWritten, bufferSealed
+  // Asking and answering.
+  case requestPosted, requestTaken, replyPosted, replyTaken
+  // Sending the elements of a stream, and reading them.
+  case elementPosted, elementTaken, streamEndPosted
+  // Waiting for many ports.
+  case setJoined, setListed, setTaken, setTold
   // Closing.
   case closeDecided, closeSaid, closeHungUp
   // Connecting.
