@@ -41,7 +41,7 @@ struct birth {
   enum csupport_birth_step failed_step;
 };
 
-/// The dup2 calls are made one after the other, so a descriptor can be overwritten before it is its turn.
+/// The dup3 calls are made one after the other, so a descriptor can be overwritten before it is its turn.
 /// Returns whether `fds[index]` would be.
 UNINSTRUMENTED static bool is_overwritten(const struct csupport_inherited_fd *fds, size_t index) {
   for (size_t earlier = 0; earlier < index; earlier += 1) {
@@ -203,7 +203,7 @@ const char *csupport_birth_step_call(enum csupport_birth_step step) {
   static const char *const calls[] = {
       [CSUPPORT_BIRTH_NUMBER] = "eventfd",      [CSUPPORT_BIRTH_MEMORY] = "calloc",
       [CSUPPORT_BIRTH_THREAD] = "pthread_create", [CSUPPORT_BIRTH_PROCESS] = "clone",
-      [CSUPPORT_BIRTH_CLOSING] = "close_range",  [CSUPPORT_BIRTH_DESCRIPTORS] = "dup2",    [CSUPPORT_BIRTH_SESSION] = "setsid",
+      [CSUPPORT_BIRTH_CLOSING] = "close_range",  [CSUPPORT_BIRTH_DESCRIPTORS] = "dup3",    [CSUPPORT_BIRTH_SESSION] = "setsid",
       [CSUPPORT_BIRTH_GROUP] = "setpgid",       [CSUPPORT_BIRTH_DIRECTORY] = "chdir",
       [CSUPPORT_BIRTH_SIGNAL] = "prctl",        [CSUPPORT_BIRTH_LIMITS] = "setrlimit",
       [CSUPPORT_BIRTH_PROGRAM] = "execve",

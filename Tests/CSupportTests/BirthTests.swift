@@ -33,7 +33,7 @@ struct BirthTests {
       await recordErrors {
         let slow = LingeringSocket()
         let fds = [slow.descriptor] + (0..<10).map { _ in csupport_eventfd_create() }
-        let child = try BirthTests.spawn(heldAt: CInt(CTEST_DUP2))
+        let child = try BirthTests.spawn(heldAt: CInt(CTEST_DUP3))
         #expect(unsafe access("/proc/\(child.identifier)/fd/\(slow.descriptor)", F_OK) == 0)
         for fd in fds { csupport_close_elsewhere(fd) }
         // Long enough for the threads that close, if they were free to.

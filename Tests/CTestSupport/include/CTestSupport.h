@@ -21,17 +21,15 @@ struct ctest_refusal {
 
 #ifdef SYS_chmod
 #define CTEST_SYS_CHMOD SYS_chmod
-#define CTEST_SYS_DUP2 SYS_dup2
 #else  // arm64
 #define CTEST_SYS_CHMOD SYS_fchmodat
-#define CTEST_SYS_DUP2 SYS_dup3
 #endif
 
 enum {
   CTEST_CHMOD = CTEST_SYS_CHMOD,
   CTEST_CLONE = SYS_clone,
   CTEST_CLONE3 = SYS_clone3,
-  CTEST_DUP2 = CTEST_SYS_DUP2,
+  CTEST_DUP3 = SYS_dup3,
   CTEST_EPOLL_CTL = SYS_epoll_ctl,
   CTEST_EVENTFD2 = SYS_eventfd2,
   CTEST_EXECVE = SYS_execve,
