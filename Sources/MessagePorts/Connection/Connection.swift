@@ -69,6 +69,22 @@ public final class Connection: Sendable {
     try unsafe post(name, bytes.span.bytes, ports)
   }
 
+  /// Posts a value that writes itself under a name; see ``MessagePort/postMessage(_:transfer:)-(MessageValue,_)``.
+  ///
+  /// - Throws: ``PortError/invalidOption(_:)`` for a name that is too long, and what a port throws.
+  @inlinable
+  public func postMessage<Value: MessageValue>(
+    _ name: String, _ value: Value, transfer ports: [MessagePort] = []
+  ) throws(PortError) {
+    do {
+      try MessageCoders.withEncoded(value) { bytes in try postMessage(name, bytes: bytes, transfer: ports) }
+    } catch let error as PortError {
+      throw error
+    } catch {
+      throw .encodingFailed(error)
+    }
+  }
+
   /// Posts a message under a name that has no content but its ports.
   public func postMessage(_ name: String, transfer ports: [MessagePort] = []) throws(PortError) {
     try post(name, RawSpan(), ports)
@@ -130,6 +146,23 @@ public final class Connection: Sendable {
     _ name: String, of type: Value.Type, _ handler: @escaping @Sendable (Value, ConnectionEvent) -> Void
   ) {
     on(name, Self.decoding(type, handler))
+  }
+
+  /// As ``on(_:_:)``, for values that read themselves. What does not decode goes to ``onMessageError``.
+  @inlinable
+  public func on<Value: MessageValue & SendableMetatype>(
+    _ name: String, of type: Value.Type, _ handler: @escaping @Sendable (Value, ConnectionEvent) -> Void
+  ) {
+    on(name) { event in
+      let value: Value
+      do throws(PortError) {
+        value = try event.decode(Value.self)
+      } catch {
+        event.connection.onMessageError?(.undecodable(error))
+        return
+      }
+      handler(value, event)
+    }
   }
 
   private static func decoding<Value: Decodable & SendableMetatype>(
@@ -324,6 +357,10 @@ public struct ConnectionEvent: Sendable {
   public func decode<Value: Decodable>(
     _ type: Value.Type, coder: any MessageCoder = MessageCoders.current
   ) throws(PortError) -> Value { try message.decode(type, coder: coder) }
+
+  /// See ``MessageEvent/decode(_:)``.
+  @inlinable
+  public func decode<Value: MessageValue>(_ type: Value.Type) throws(PortError) -> Value { try message.decode(type) }
 }
 
 /// Who was at the other end of a connection when it was made, as the kernel says.

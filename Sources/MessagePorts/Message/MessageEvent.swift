@@ -117,6 +117,19 @@ public struct MessageEvent: Sendable {
       throw .decodingFailed(error)
     }
   }
+
+  /// The message as a value that reads itself, encoded by the process's coder; see ``decode(_:coder:)``.
+  ///
+  /// - Throws: ``PortError/decodingFailed(_:)`` with the coder's `DecodingError`.
+  /// - Complexity: O(bytes), and no allocation but those of the value.
+  @inlinable
+  public func decode<Value: MessageValue>(_ type: Value.Type) throws(PortError) -> Value {
+    do {
+      return try withBytes { (span) throws -> Value in try MessageCoders.decode(type, from: span) }
+    } catch {
+      throw .decodingFailed(error)
+    }
+  }
 }
 
 /// A message was to be read as a plain value, and has another size.

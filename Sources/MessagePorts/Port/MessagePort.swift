@@ -86,6 +86,26 @@ public final class MessagePort: Sendable {
     try unsafe post(bytes.span.bytes, ports)
   }
 
+  /// Posts a value that writes itself; for the rest see ``postMessage(_:transfer:)-(Encodable,_)``.
+  ///
+  /// A message of up to a kilobyte allocates nothing on its way.
+  @inlinable
+  public func postMessage<Value: MessageValue>(_ value: Value, transfer ports: [MessagePort] = []) throws(PortError) {
+    if !ports.isEmpty { try check(transfer: ports) }
+    do {
+      try MessageCoders.withEncoded(value) { bytes in try postMessage(bytes: bytes, transfer: ports) }
+    } catch let error as PortError {
+      throw error
+    } catch {
+      // A port that is closed says so first, as with other values.
+      try check(transfer: ports)
+      throw .encodingFailed(error)
+    }
+  }
+
+  @usableFromInline @inline(never)
+  func check(transfer ports: [MessagePort]) throws(PortError) { try core.check(transfer: ports) }
+
   /// Posts bytes; for the rest see ``postMessage(_:transfer:)``.
   ///
   /// Copies them once, into the memory that the receiver reads. One lock; a system call only if the receiver sleeps, or
@@ -207,6 +227,23 @@ public final class MessagePort: Sendable {
         value = try event.decode(Value.self)
       } catch {
         (core?.ifUsable { $0.receiving.receiver.handlers.onMessageError } ?? nil)?(.undecodable(error))
+        return
+      }
+      handler(value, event)
+    }
+  }
+
+  /// As ``onMessage``, for values that read themselves. What does not decode goes to ``onMessageError``, and its ports close.
+  @inlinable
+  public func onMessage<Value: MessageValue & SendableMetatype>(
+    of type: Value.Type, _ handler: @escaping @Sendable (Value, MessageEvent) -> Void
+  ) {
+    onMessage = { [weak self] event in
+      let value: Value
+      do throws(PortError) {
+        value = try event.decode(Value.self)
+      } catch {
+        self?.onMessageError?(.undecodable(error))
         return
       }
       handler(value, event)
