@@ -6,7 +6,9 @@ import Testing
 /// Values that write and read themselves, beside what `Codable` makes of them.
 @Suite("Direct values")
 struct DirectTests {
-  private func direct<T: MessageValue>(_ type: T.Type, _ bytes: [UInt8], _ coder: BinaryMessageCoder = coder) throws -> T {
+  private func direct<T: MessageValue>(
+    _ type: T.Type, _ bytes: [UInt8], _ coder: BinaryMessageCoder = coder
+  ) throws -> T {
     try unsafe coder.decode(type, from: bytes.span.bytes)
   }
 
@@ -98,7 +100,10 @@ struct DirectTests {
       var bytes: [UInt8]
       init(_ bytes: [UInt8]) { self.bytes = bytes }
       init(from decoder: any Decoder) throws { bytes = try [UInt8](from: decoder) }
-      func encode(to encoder: any Encoder) throws { try bytes.encode(to: encoder) }
+      func encode(to encoder: any Encoder) throws {
+        var container = encoder.singleValueContainer()
+        try container.encode(bytes)
+      }
       func write(to writer: inout ValueWriter) { unsafe writer.write(bytes: bytes.span.bytes) }
       init(from reader: inout ValueReader) throws {
         bytes = try reader.readBytes { span in unsafe span.withUnsafeBytes { unsafe [UInt8]($0) } }
@@ -109,7 +114,8 @@ struct DirectTests {
     // One by one, and in several runs.
     let one = message(unkeyed([[1], [0xD5, 200], [3]], count: 3))
     #expect(try direct(Blob.self, one) == Blob([1, 200, 3]))
-    let runs = message(unkeyed([[0xE5] + littleEndian(2) + [1, 2], [3], [0xE1] + littleEndian(1) + [4, 0]], count: 4))
+    let runs = message(
+      unkeyed([[0xE5] + littleEndian(2) + [1, 2], [3], [0xE1] + littleEndian(1) + [4, 0]], count: 4))
     #expect(try direct(Blob.self, runs) == Blob([1, 2, 3, 4]))
     #expect(try direct([Int].self, runs) == [1, 2, 3, 4])
     #expect(try direct([Double?].self, runs) == [1, 2, 3, 4])
@@ -127,7 +133,8 @@ struct DirectTests {
     }
   }
 
-  private func compare<T: MessageValue>(_ type: T.Type, _ bytes: [UInt8], _ coder: BinaryMessageCoder = coder) -> String {
+  private func compare<T: MessageValue>(_ type: T.Type, _ bytes: [UInt8], _ coder: BinaryMessageCoder = coder) -> String
+  {
     let own = outcome { try direct(type, bytes, coder) }
     #expect(own == outcome { try decode(type, bytes, coder) }, "\(bytes)")
     return own
@@ -256,7 +263,7 @@ struct DirectTests {
   @Test("Entries in the order of their keys, if the coder is to sort them")
   func sorted() throws {
     let sorting = BinaryMessageCoder(sortsKeys: true)
-    #expect(try sorting.encode(Whole.example) .count == encodeCodable(Whole.example, sorting).count)
+    #expect(try sorting.encode(Whole.example).count == encodeCodable(Whole.example, sorting).count)
     #expect(try sorting.encode(["b": 1, "a": 2, "c": 3]) == encodeCodable(["b": 1, "a": 2, "c": 3], sorting))
   }
 }

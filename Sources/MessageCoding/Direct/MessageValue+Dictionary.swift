@@ -94,13 +94,15 @@ extension ValueReader {
       return number
     }
     guard let type = Key.self as? any CodingKeyRepresentable.Type, let made = type.init(codingKey: key) as? Key else {
-      throw corrupted("\"\(text)\" is no key of the dictionary.")
+      throw inside(text, corrupted("The key is none of the dictionary."))
     }
     return made
   }
 
   @usableFromInline @inline(never)
-  static func inside(_ key: String, _ error: any Error) -> any Error { inside(BinaryCodingKey(stringValue: key), error) }
+  static func inside(_ key: String, _ error: any Error) -> any Error {
+    inside(BinaryCodingKey(stringValue: key), error)
+  }
 }
 
 /// A key of a dictionary, which may be the text of a number.

@@ -160,7 +160,9 @@
   mutating func readRun<Element>(_ type: [Element].Type, _ count: Int) -> [Element]? {
     guard let run = enterRun(count), run.count == count, run.end == end else { return nil }
     let (direct, code) = (DirectType([Element].self), run.code)
-    guard direct.isArray, let array = reader.array(direct, code, run.count, at: run.start) as [Element]? else { return nil }
+    guard direct.isArray, let array = reader.array(direct, code, run.count, at: run.start) as [Element]? else {
+      return nil
+    }
     offset = run.end
     return array
   }
