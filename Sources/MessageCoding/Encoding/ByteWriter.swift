@@ -12,7 +12,7 @@
   @usableFromInline var base: UnsafeMutableRawPointer
   private var allocatedBytes: Int
   /// Whether the memory is borrowed: then it is neither freed nor kept.
-  private var isBorrowed = false
+  @usableFromInline var isBorrowed = false
   /// How many bytes may be written without a look at the limit.
   @usableFromInline var capacity = 0
   private(set) var limit = 0
@@ -42,6 +42,7 @@
     hasFailed = false
   }
 
+  @inlinable
   deinit { if !isBorrowed { unsafe base.deallocate() } }
 
   /// Begins a message.
