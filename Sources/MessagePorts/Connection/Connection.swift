@@ -58,7 +58,7 @@ public final class Connection: Sendable {
   /// The longest channel name, in bytes of UTF-8.
   public static let maximumNameBytes = 1024
 
-  /// Posts an encoded value under a name; see ``MessagePort/postMessage(_:transfer:)``.
+  /// Posts an encoded value under a name; see `MessagePort/postMessage(_:transfer:)`.
   ///
   /// - Throws: ``PortError/invalidOption(_:)`` for a name that is too long, and what a port throws.
   public func postMessage<Value: Encodable>(
@@ -69,7 +69,7 @@ public final class Connection: Sendable {
     try unsafe post(name, bytes.span.bytes, ports)
   }
 
-  /// Posts a value that writes itself under a name; see ``MessagePort/postMessage(_:transfer:)-(MessageValue,_)``.
+  /// Posts a value that writes itself under a name; see `postMessage(_:transfer:)` of a port.
   ///
   /// - Throws: ``PortError/invalidOption(_:)`` for a name that is too long, and what a port throws.
   @inlinable

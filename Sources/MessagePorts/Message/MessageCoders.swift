@@ -6,7 +6,7 @@ public enum MessageCoders {
   private static let chosen = Lock<any MessageCoder>(BinaryMessageCoder())
   private static let isChosen = Atomic(false)
 
-  /// What ``MessagePort/postMessage(_:transfer:)`` and ``MessageEvent/decode(_:coder:)`` use unless told otherwise:
+  /// What `MessagePort/postMessage(_:transfer:)` and ``MessageEvent/decode(_:coder:)`` use unless told otherwise:
   /// a `BinaryMessageCoder` until another one is set. Thread-safe; takes a lock only once one was set.
   public static var current: any MessageCoder {
     get { isDefault ? BinaryMessageCoder() : chosen.withLock { $0 } }

@@ -101,7 +101,7 @@ public struct MessageEvent: Sendable {
     }
   }
 
-  /// The message as a value encoded by the same coder, as posted with ``MessagePort/postMessage(_:transfer:)``.
+  /// The message as a value encoded by the same coder, as posted with `MessagePort/postMessage(_:transfer:)`.
   ///
   /// - Parameters:
   ///   - type: what the message is expected to be.

@@ -11,7 +11,7 @@ extension MessagePort {
     try receive(timeout: timeout).decode(type)
   }
 
-  /// Waits for the next message, takes it, and reads a value that reads itself; see ``receive(_:timeout:)-(Decodable.Type,_)``.
+  /// Waits for the next message, takes it, and reads a value that reads itself; see `receive(_:timeout:)` of other types.
   @inlinable
   public func receive<Value: MessageValue>(
     _ type: Value.Type, timeout: Duration? = nil
@@ -19,7 +19,7 @@ extension MessagePort {
     try receive(timeout: timeout).decode(type)
   }
 
-  /// The port's messages as values of one type, which read themselves; see ``messages(of:)-(Decodable.Type)``.
+  /// The port's messages as values of one type, which read themselves; see `messages(of:)` of other types.
   public func messages<Value: MessageValue & SendableMetatype>(of type: Value.Type) -> Values<Value> {
     Values(port: self) { (event) throws(PortError) in try event.decode(Value.self) }
   }
@@ -30,7 +30,7 @@ extension MessagePort {
     Values(port: self) { (event) throws(PortError) in try event.decode(Value.self) }
   }
 
-  /// See ``MessagePort/messages(of:)``.
+  /// See `MessagePort/messages(of:)`.
   public struct Values<Value: Decodable & SendableMetatype>: AsyncSequence, Sendable {
     public typealias Element = Value
     public typealias Failure = PortError
@@ -59,7 +59,7 @@ extension MessagePort {
     }
   }
 
-  /// Posts a message that has no content but its ports; see ``postMessage(_:transfer:)``.
+  /// Posts a message that has no content but its ports; see `postMessage(_:transfer:)`.
   public func postMessage(transfer ports: [MessagePort]) throws(PortError) {
     try postMessage(bytes: RawSpan(), transfer: ports)
   }

@@ -86,7 +86,7 @@ public final class MessagePort: Sendable {
     try unsafe post(bytes.span.bytes, ports)
   }
 
-  /// Posts a value that writes itself; for the rest see ``postMessage(_:transfer:)-(Encodable,_)``.
+  /// Posts a value that writes itself; for the rest see `postMessage(_:transfer:)` of other values.
   ///
   /// A message of up to a kilobyte allocates nothing on its way.
   @inlinable
@@ -106,7 +106,7 @@ public final class MessagePort: Sendable {
   @usableFromInline @inline(never)
   func check(transfer ports: [MessagePort]) throws(PortError) { try core.check(transfer: ports) }
 
-  /// Posts bytes; for the rest see ``postMessage(_:transfer:)``.
+  /// Posts bytes; for the rest see `postMessage(_:transfer:)`.
   ///
   /// Copies them once, into the memory that the receiver reads. One lock; a system call only if the receiver sleeps, or
   /// for ports or more memory.
@@ -150,7 +150,7 @@ public final class MessagePort: Sendable {
   ///
   /// - Parameters:
   ///   - byteCount: how much `fill` may write; the message is as long as what it has written.
-  ///   - ports: move with the message; see ``postMessage(_:transfer:)``.
+  ///   - ports: move with the message; see `postMessage(_:transfer:)`.
   ///   - fill: may post on this port: that message goes first.
   /// - Throws: ``PortError/encodingFailed(_:)`` with what `fill` threw; then nothing was posted.
   /// - Complexity: O(bytes + ports), and what `fill` takes.
