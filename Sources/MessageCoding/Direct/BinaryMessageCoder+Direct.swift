@@ -3,7 +3,7 @@ extension BinaryMessageCoder {
   /// Memory of the stack that a small message is written in.
   @inlinable static var stackBytes: Int { 1024 }
 
-  /// Calls `body` with the bytes of a message, which are there during the call: those that ``encode(_:)-(MessageValue)``
+  /// Calls `body` with the bytes of a message, which are there during the call: those that `encode(_:)`
   /// would return. A message of up to a kilobyte allocates nothing.
   ///
   /// - Throws: `EncodingError.invalidValue` if the value exceeds a limit; whatever else `body` throws.

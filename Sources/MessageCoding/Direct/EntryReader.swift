@@ -42,7 +42,7 @@
 
   /// Reads a keyed container that is the value of a key.
   ///
-  /// - Throws: as ``read(_:forKey:)-(Value.Type,_)``.
+  /// - Throws: as `read(_:forKey:)`.
   @inlinable @inline(__always)
   public mutating func readEntries<Result>(
     forKey key: StaticString, _ body: (inout EntryReader) throws -> Result
