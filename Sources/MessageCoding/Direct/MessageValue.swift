@@ -5,9 +5,9 @@
 /// time: the compiler sees the whole way from a property to the bytes, which it cannot through an `Encoder`.
 ///
 /// ```swift
-/// struct Order: MessageValue {
-///   var id: Int, name: String, note: String?
+/// struct Order { var id: Int, name: String, note: String? }
 ///
+/// extension Order: MessageValue {
 ///   func write(to writer: inout ValueWriter) {
 ///     writer.writeEntries { entries in
 ///       entries.write(id, forKey: "id")

@@ -217,7 +217,7 @@ public final class Connection: Sendable {
     /// See ``Connection/once(_:_:)``.
     public mutating func once(_ name: String, _ handler: @escaping Handler) { named[name] = (handler, isOnce: true) }
 
-    /// See ``Connection/on(_:of:_:)``.
+    /// See `Connection/on(_:of:_:)`.
     public mutating func on<Value: Decodable & SendableMetatype>(
       _ name: String, of type: Value.Type, _ handler: @escaping @Sendable (Value, ConnectionEvent) -> Void
     ) { on(name, Connection.decoding(type, handler)) }
