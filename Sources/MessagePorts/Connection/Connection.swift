@@ -76,12 +76,8 @@ public final class Connection: Sendable {
   public func postMessage<Value: MessageValue>(
     _ name: String, _ value: Value, transfer ports: [MessagePort] = []
   ) throws(PortError) {
-    do {
-      try MessageCoders.withEncoded(value) { bytes in try postMessage(name, bytes: bytes, transfer: ports) }
-    } catch let error as PortError {
-      throw error
-    } catch {
-      throw .encodingFailed(error)
+    try MessageCoders.withEncoded(value) { (bytes) throws(PortError) in
+      try postMessage(name, bytes: bytes, transfer: ports)
     }
   }
 

@@ -21,15 +21,29 @@ public enum MessageCoders {
   /// Relaxed: it only says whether to look; the lock orders what is found there.
   @usableFromInline static var isDefault: Bool { !isChosen.load(ordering: .relaxed) }
 
-  /// Calls `body` with the message that a value becomes, which is there during the call.
+  /// Calls `post` with the message that a value becomes, which is there during the call. What the value or the coder throws
+  /// is wrapped, also if it is a `PortError`: it does not speak of this port.
   @inlinable @inline(__always)
-  static func withEncoded<Value: MessageValue, Result>(
-    _ value: Value, _ body: (RawSpan) throws -> Result
-  ) throws -> Result {
-    if isDefault { return try BinaryMessageCoder().withEncoded(value, body) }
-    if let coder = current as? BinaryMessageCoder { return try coder.withEncoded(value, body) }
-    let bytes = try current.encode(value)
-    return try unsafe body(bytes.span.bytes)
+  static func withEncoded<Value: MessageValue>(
+    _ value: Value, _ post: (RawSpan) throws(PortError) -> Void
+  ) throws(PortError) {
+    var failure: PortError?
+    func body(_ bytes: RawSpan) {
+      do throws(PortError) { try post(bytes) } catch { failure = error }
+    }
+    do {
+      if isDefault {
+        try BinaryMessageCoder().withEncoded(value, body)
+      } else if let coder = current as? BinaryMessageCoder {
+        try coder.withEncoded(value, body)
+      } else {
+        let bytes = try current.encode(value)
+        unsafe body(bytes.span.bytes)
+      }
+    } catch {
+      throw .encodingFailed(error)
+    }
+    if let failure { throw failure }
   }
 
   @inlinable @inline(__always)

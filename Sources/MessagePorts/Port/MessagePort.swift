@@ -92,14 +92,8 @@ public final class MessagePort: Sendable {
   @inlinable
   public func postMessage<Value: MessageValue>(_ value: Value, transfer ports: [MessagePort] = []) throws(PortError) {
     if !ports.isEmpty { try check(transfer: ports) }
-    do {
-      try MessageCoders.withEncoded(value) { bytes in try postMessage(bytes: bytes, transfer: ports) }
-    } catch let error as PortError {
-      throw error
-    } catch {
-      // A port that is closed says so first, as with other values.
-      try check(transfer: ports)
-      throw .encodingFailed(error)
+    try MessageCoders.withEncoded(value) { (bytes) throws(PortError) in
+      try postMessage(bytes: bytes, transfer: ports)
     }
   }
 
