@@ -40,62 +40,62 @@
 #endif
 
 /// The first bytes of values: what follows them is drawn above.
-enum Tag {
-  static let version: UInt8 = 0xB1
+@usableFromInline enum Tag {
+  @inlinable static var version: UInt8 { 0xB1 }
 
-  static let shortString: UInt8 = 0x80
-  static let null: UInt8 = 0xC0
-  static let `false`: UInt8 = 0xC1
-  static let `true`: UInt8 = 0xC2
-  static let longString: UInt8 = 0xC3
-  static let keyed: UInt8 = 0xC4
-  static let unkeyed: UInt8 = 0xC5
-  static let scalar: UInt8 = 0xD0
-  static let run: UInt8 = 0xE0
+  @inlinable static var shortString: UInt8 { 0x80 }
+  @inlinable static var null: UInt8 { 0xC0 }
+  @inlinable static var `false`: UInt8 { 0xC1 }
+  @inlinable static var `true`: UInt8 { 0xC2 }
+  @inlinable static var longString: UInt8 { 0xC3 }
+  @inlinable static var keyed: UInt8 { 0xC4 }
+  @inlinable static var unkeyed: UInt8 { 0xC5 }
+  @inlinable static var scalar: UInt8 { 0xD0 }
+  @inlinable static var run: UInt8 { 0xE0 }
 
   /// Never written. A reader's mark for a value that does not fit into its container, or has an invalid tag.
-  static let invalid: UInt8 = 0xFF
+  @inlinable static var invalid: UInt8 { 0xFF }
   /// Never written. A reader's mark for the value of a key that is not there.
-  static let absent: UInt8 = 0xFE
+  @inlinable static var absent: UInt8 { 0xFE }
 }
 
 /// Sizes of the parts of containers and keys.
-enum Layout {
+@usableFromInline enum Layout {
   /// Tag and length.
-  static let keyedHeaderBytes = 5
+  @inlinable static var keyedHeaderBytes: Int { 5 }
   /// Tag, length and count.
-  static let unkeyedHeaderBytes = 9
+  @inlinable static var unkeyedHeaderBytes: Int { 9 }
   /// Tag and count.
-  static let runHeaderBytes = 5
+  @inlinable static var runHeaderBytes: Int { 5 }
   /// The longest string whose length is part of its tag.
-  static let maximumShortStringBytes = 0x3F
+  @inlinable static var maximumShortStringBytes: Int { 0x3F }
   /// In place of a key's length: the length follows, as four bytes.
-  static let longKeyMark: UInt8 = 0xFF
+  @inlinable static var longKeyMark: UInt8 { 0xFF }
 }
 
 /// The type of a number, in the low four bits of its tag.
-enum ScalarCode {
-  static let int8: UInt8 = 0
-  static let int16: UInt8 = 1
-  static let int32: UInt8 = 2
-  static let int64: UInt8 = 3
-  static let int128: UInt8 = 4
-  static let uint8: UInt8 = 5
-  static let uint16: UInt8 = 6
-  static let uint32: UInt8 = 7
-  static let uint64: UInt8 = 8
-  static let uint128: UInt8 = 9
-  static let float: UInt8 = 10
-  static let double: UInt8 = 11
+@usableFromInline enum ScalarCode {
+  @inlinable static var int8: UInt8 { 0 }
+  @inlinable static var int16: UInt8 { 1 }
+  @inlinable static var int32: UInt8 { 2 }
+  @inlinable static var int64: UInt8 { 3 }
+  @inlinable static var int128: UInt8 { 4 }
+  @inlinable static var uint8: UInt8 { 5 }
+  @inlinable static var uint16: UInt8 { 6 }
+  @inlinable static var uint32: UInt8 { 7 }
+  @inlinable static var uint64: UInt8 { 8 }
+  @inlinable static var uint128: UInt8 { 9 }
+  @inlinable static var float: UInt8 { 10 }
+  @inlinable static var double: UInt8 { 11 }
 
   /// The size of a number in bytes, or nil for a reserved code.
-  @inline(__always)
+  @inlinable @inline(__always)
   static func byteCount(_ code: UInt8) -> Int? {
     code <= double ? 1 &<< Int(truncatingIfNeeded: (sizeLogarithms &>> (UInt64(code) &* 4)) & 0xF) : nil
   }
 
   /// Four bits for each code, from the lowest: how often a size of one byte is doubled.
-  private static var sizeLogarithms: UInt64 { 0x0000_3243_2104_3210 }
+  @inlinable static var sizeLogarithms: UInt64 { 0x0000_3243_2104_3210 }
 }
 
 /// A number that a run holds as it is in memory.

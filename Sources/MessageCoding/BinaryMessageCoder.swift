@@ -94,7 +94,7 @@ public struct BinaryMessageCoder: MessageCoder {
     self.maximumMessageBytes = maximumMessageBytes
   }
 
-  /// Returns the bytes of a message that ``decode(_:from:)`` turns into an equal value.
+  /// Returns the bytes of a message that `decode(_:from:)` turns into an equal value.
   ///
   /// - Throws: `EncodingError.invalidValue` if the value encodes nothing, if it exceeds a limit, if one of its parts
   ///   encodes itself in two ways, or if a part writes into a container of an enclosing value; whatever else

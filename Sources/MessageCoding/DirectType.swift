@@ -11,6 +11,16 @@ enum DirectType {
   case uint8Array, intArray, doubleArray, floatArray, int32Array, uint32Array
   case int64Array, uint64Array, uintArray, int16Array, uint16Array, int8Array
 
+  /// Whether it is an array of numbers that a run holds.
+  var isArray: Bool {
+    switch self {
+    case .uint8Array, .intArray, .doubleArray, .floatArray, .int32Array, .uint32Array, .int64Array, .uint64Array, .uintArray,
+      .int16Array, .uint16Array, .int8Array:
+      true
+    default: false
+    }
+  }
+
   /// Sizes come first because they are at hand, and spare most other types all comparisons.
   @inline(__always)
   init<T>(_ type: T.Type) {

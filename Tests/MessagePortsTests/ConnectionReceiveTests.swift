@@ -7,15 +7,9 @@ import Testing
 /// A connection is a port: what a port's messages can be taken with, a connection's can.
 @Suite("Receiving from a connection by hand", .timeLimit(.minutes(3)))
 struct ConnectionReceiveTests {
-  private func connect() async throws -> (client: Connection, server: Connection) {
-    let listener = try Listener(path: freshPath())
-    let client = try await Connection.connect(path: listener.path, timeout: patience)
-    return (client, try await listener.accept(timeout: patience))
-  }
-
   @Test("3.8, 8.3 Messages are taken in order, whatever their names, with their ports; then the end is told")
   func byHand() async throws {
-    let (client, server) = try await connect()
+    let (client, server) = try await connectHere()
     let channel = try MessageChannel()
     #expect(try server.tryReceive() == nil)
     try client.postMessage("first", 5, transfer: [channel.port2])
@@ -42,7 +36,7 @@ struct ConnectionReceiveTests {
 
   @Test("3.8 Without a message, a receive times out, or finds nothing")
   func nothing() async throws {
-    let (client, server) = try await connect()
+    let (client, server) = try await connectHere()
     #expect(try server.tryReceive() == nil)
     try await onThread {
       do throws(PortError) {
@@ -57,7 +51,7 @@ struct ConnectionReceiveTests {
 
   @Test("3.3 As a sequence, messages come in order, and it ends with the connection")
   func sequence() async throws {
-    let (client, server) = try await connect()
+    let (client, server) = try await connectHere()
     for number in 0..<20 { try client.postMessage("number", number) }
     client.close()
     var numbers: [Int] = []
@@ -67,7 +61,7 @@ struct ConnectionReceiveTests {
 
   @Test("3.7 What has no name is an error of its own, and the messages behind it are delivered")
   func nameless() async throws {
-    let (client, server) = try await connect()
+    let (client, server) = try await connectHere()
     let errors = Collected<MessageError>()
     server.onMessageError = { errors.append($0) }
     for _ in 0..<2 { try client.port.postMessage(bytes: [255]) }
@@ -81,7 +75,7 @@ struct ConnectionReceiveTests {
 
   @Test("5.1 A connection's handlers run on the loop that it was given, and what waits can be counted")
   func loop() async throws {
-    let (client, server) = try await connect()
+    let (client, server) = try await connectHere()
     let loop = EventLoop(name: "another")
     defer { loop.stop() }
     try client.postMessage("name", bytes: [UInt8](repeating: 0, count: 100))

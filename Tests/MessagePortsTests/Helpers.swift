@@ -63,6 +63,13 @@ extension MessagePort {
   }
 }
 
+/// A connection whose ends are both in this process.
+func connectHere() async throws -> (client: Connection, server: Connection) {
+  let listener = try Listener(path: freshPath())
+  let client = try await Connection.connect(path: listener.path, timeout: patience)
+  return (client, try await listener.accept(timeout: patience))
+}
+
 /// Runs what has been scheduled on a loop: returns once all that it was given before has run.
 func settle(_ loop: EventLoop = .default) throws {
   let done = Promise<Void>()

@@ -89,3 +89,28 @@ extension DecodingState {
     unsafe unsafeBitCast(value, to: type)
   }
 }
+
+extension ByteReader {
+  /// The numbers of a run as an array of the type that `direct` says; nil if that has another code.
+  func array<Element>(_ direct: DirectType, _ code: UInt8, _ count: Int, at offset: Int) -> [Element]? {
+    func numbers<Number: PackedScalar>(_ type: Number.Type) -> [Element]? {
+      guard code == Number.scalarCode else { return nil }
+      return unsafe unsafeBitCast(array(of: count, at: offset) as [Number], to: [Element].self)
+    }
+    return switch direct {
+    case .uint8Array: numbers(UInt8.self)
+    case .intArray: numbers(Int.self)
+    case .int64Array: numbers(Int64.self)
+    case .uintArray: numbers(UInt.self)
+    case .uint64Array: numbers(UInt64.self)
+    case .doubleArray: numbers(Double.self)
+    case .floatArray: numbers(Float.self)
+    case .int32Array: numbers(Int32.self)
+    case .uint32Array: numbers(UInt32.self)
+    case .int16Array: numbers(Int16.self)
+    case .uint16Array: numbers(UInt16.self)
+    case .int8Array: numbers(Int8.self)
+    default: nil
+    }
+  }
+}

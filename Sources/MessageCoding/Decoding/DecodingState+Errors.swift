@@ -23,16 +23,18 @@ extension DecodingState {
       if value.isReserved {
         return corrupted("A value has a form that this version of the format does not have.", place)
       }
-      return .typeMismatch(type, .init(codingPath: path(place), debugDescription: description(of: value)))
+      return .typeMismatch(type, .init(codingPath: path(place), debugDescription: value.descriptionForErrors))
     }
   }
+}
 
-  private func description(of value: BinaryValue) -> String {
-    switch value.tag {
+extension BinaryValue {
+  var descriptionForErrors: String {
+    switch tag {
     case Tag.keyed: "Found a keyed container instead."
     case Tag.unkeyed: "Found an unkeyed container instead."
     case Tag.false, Tag.true: "Found a Boolean instead."
-    default: value.isString ? "Found a string instead." : "Found a number instead."
+    default: isString ? "Found a string instead." : "Found a number instead."
     }
   }
 }

@@ -29,24 +29,7 @@ extension DecodingState {
     _ type: Integer.Type, _ value: BinaryValue, at place: DecodingStep
   ) throws -> Integer {
     guard value.isScalar else { throw mismatch(type, value, at: place) }
-    let start = Int(value.start)
-    let result: Integer? =
-      switch value.tag & 0x0F {
-      case ScalarCode.int8: Integer(exactly: reader.number(at: start, as: Int8.self))
-      case ScalarCode.int16: Integer(exactly: reader.number(at: start, as: Int16.self))
-      case ScalarCode.int32: Integer(exactly: reader.number(at: start, as: Int32.self))
-      case ScalarCode.int64: Integer(exactly: reader.number(at: start, as: Int64.self))
-      case ScalarCode.int128: Integer(exactly: reader.number(at: start, as: Int128.self))
-      case ScalarCode.uint8: Integer(exactly: reader.number(at: start, as: UInt8.self))
-      case ScalarCode.uint16: Integer(exactly: reader.number(at: start, as: UInt16.self))
-      case ScalarCode.uint32: Integer(exactly: reader.number(at: start, as: UInt32.self))
-      case ScalarCode.uint64: Integer(exactly: reader.number(at: start, as: UInt64.self))
-      case ScalarCode.uint128: Integer(exactly: reader.number(at: start, as: UInt128.self))
-      case ScalarCode.float: Integer(exactly: reader.number(at: start, as: Float.self))
-      case ScalarCode.double: Integer(exactly: reader.number(at: start, as: Double.self))
-      default: nil
-      }
-    guard let result else { throw notRepresentable(type, place) }
+    guard let result = reader.integer(type, value) else { throw notRepresentable(type, place) }
     return result
   }
 
@@ -66,25 +49,51 @@ extension DecodingState {
   private func convertedNumber<Number: BinaryFloatingPoint & Decodable>(
     _ type: Number.Type, _ value: BinaryValue, at place: DecodingStep
   ) throws -> Number {
-    switch value.tag {
-    case Tag.scalar | ScalarCode.float:
-      return Number(reader.number(at: Int(value.start), as: Float.self))
-    case Tag.scalar | ScalarCode.double:
-      let number = reader.number(at: Int(value.start), as: Double.self)
-      let result = Number(number)
-      guard result.isFinite || !number.isFinite else { throw notRepresentable(type, place) }
-      return result
-    case Tag.scalar | ScalarCode.uint128:
-      let result = Number(try integer(UInt128.self, value, at: place))
-      guard result.isFinite else { throw notRepresentable(type, place) }
-      return result
-    default:
-      guard value.isScalar else { throw mismatch(type, value, at: place) }
-      return Number(try integer(Int128.self, value, at: place))
-    }
+    guard value.isScalar else { throw mismatch(type, value, at: place) }
+    guard let result = reader.floatingPoint(type, value) else { throw notRepresentable(type, place) }
+    return result
   }
 
   private func notRepresentable(_ type: Any.Type, _ place: DecodingStep) -> DecodingError {
     corrupted("The number is not representable in \(type).", place)
+  }
+}
+
+extension ByteReader {
+  /// A scalar as an integer; nil if the type cannot represent it.
+  func integer<Integer: FixedWidthInteger>(_ type: Integer.Type, _ value: BinaryValue) -> Integer? {
+    if value.tag < Tag.shortString { return Integer(truncatingIfNeeded: value.tag) }
+    let start = Int(value.start)
+    return switch value.tag & 0x0F {
+    case ScalarCode.int8: Integer(exactly: number(at: start, as: Int8.self))
+    case ScalarCode.int16: Integer(exactly: number(at: start, as: Int16.self))
+    case ScalarCode.int32: Integer(exactly: number(at: start, as: Int32.self))
+    case ScalarCode.int64: Integer(exactly: number(at: start, as: Int64.self))
+    case ScalarCode.int128: Integer(exactly: number(at: start, as: Int128.self))
+    case ScalarCode.uint8: Integer(exactly: number(at: start, as: UInt8.self))
+    case ScalarCode.uint16: Integer(exactly: number(at: start, as: UInt16.self))
+    case ScalarCode.uint32: Integer(exactly: number(at: start, as: UInt32.self))
+    case ScalarCode.uint64: Integer(exactly: number(at: start, as: UInt64.self))
+    case ScalarCode.uint128: Integer(exactly: number(at: start, as: UInt128.self))
+    case ScalarCode.float: Integer(exactly: number(at: start, as: Float.self))
+    case ScalarCode.double: Integer(exactly: number(at: start, as: Double.self))
+    default: nil
+    }
+  }
+
+  /// A scalar as a floating-point number, rounded if necessary; nil if it is too large.
+  func floatingPoint<Number: BinaryFloatingPoint>(_ type: Number.Type, _ value: BinaryValue) -> Number? {
+    switch value.tag {
+    case Tag.scalar | ScalarCode.float:
+      return Number(number(at: Int(value.start), as: Float.self))
+    case Tag.scalar | ScalarCode.double:
+      let number = number(at: Int(value.start), as: Double.self)
+      let result = Number(number)
+      return result.isFinite || !number.isFinite ? result : nil
+    case Tag.scalar | ScalarCode.uint128:
+      return integer(UInt128.self, value).map(Number.init).flatMap { $0.isFinite ? $0 : nil }
+    default:
+      return integer(Int128.self, value).map(Number.init)
+    }
   }
 }

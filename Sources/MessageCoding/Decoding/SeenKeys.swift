@@ -1,6 +1,6 @@
 /// Which keys of a container were seen: few of them are compared with one another, at a glance, and many are hashed, which
 /// takes as long as dozens of glances.
-struct SeenKeys {
+@usableFromInline struct SeenKeys {
   private static var most: Int { 24 }
 
   private let reader: ByteReader

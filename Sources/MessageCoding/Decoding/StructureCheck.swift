@@ -27,17 +27,27 @@ extension DecodingState {
   }
 
   /// What is wrong with the structure of a value and its parts, or nil.
+  func fault(in value: BinaryValue) -> String? {
+    reader.fault(in: value, maximumDepth, maximumKeyBytes, &openContainers)
+  }
+
+  static let malformed = ByteReader.malformed
+  var tooDeep: String { ByteReader.tooDeep(maximumDepth) }
+}
+
+extension ByteReader {
+  /// What is wrong with the structure of a value and its parts, or nil.
   ///
   /// Takes time in proportion to the number of values and keys. It is a loop, not a recursion: its own stack is no
   /// deeper than the limit, and is kept between messages.
-  func fault(in value: BinaryValue) -> String? {
+  func fault(
+    in value: BinaryValue, _ maximumDepth: Int, _ maximumKeyBytes: Int, _ openContainers: inout Stack<OpenContainer>
+  ) -> String? {
     guard value.tag == Tag.keyed || value.tag == Tag.unkeyed else { return nil }
-    // Copies, so that they stay in registers.
-    let (reader, maximumDepth, maximumKeyBytes) = (reader, maximumDepth, maximumKeyBytes)
     defer { openContainers.removeAll() }
-    guard var container = enter(value, reader) else { return Self.wrongCount }
+    guard var container = enter(value) else { return Self.wrongCount }
     var depth = 1
-    guard depth <= maximumDepth else { return tooDeep }
+    guard depth <= maximumDepth else { return Self.tooDeep(maximumDepth) }
     var offset = Int(value.start) &+ (container.isKeyed ? 0 : 4)
     while true {
       if offset == Int(container.end) {
@@ -49,12 +59,12 @@ extension DecodingState {
         continue
       }
       if container.isKeyed {
-        guard let key = reader.key(at: offset, before: Int(container.end)) else { return Self.malformed }
+        guard let key = key(at: offset, before: Int(container.end)) else { return Self.malformed }
         guard key.end &- key.start <= maximumKeyBytes else { return "A key is longer than \(maximumKeyBytes) bytes." }
-        guard reader.isText(from: key.start, to: key.end) else { return "A key is not valid UTF-8." }
+        guard isText(from: key.start, to: key.end) else { return "A key is not valid UTF-8." }
         offset = key.end
       } else {
-        if let run = reader.run(at: offset, before: Int(container.end)) {
+        if let run = run(at: offset, before: Int(container.end)) {
           guard run.count <= Int(container.remaining) else { return Self.wrongCount }
           container.remaining &-= UInt32(truncatingIfNeeded: run.count)
           offset = run.end
@@ -63,12 +73,12 @@ extension DecodingState {
         guard container.remaining > 0 else { return Self.wrongCount }
         container.remaining &-= 1
       }
-      let part = reader.value(at: offset, before: Int(container.end))
+      let part = self.value(at: offset, before: Int(container.end))
       if part.tag == Tag.keyed || part.tag == Tag.unkeyed {
         openContainers.push(container)
         depth &+= 1
-        guard depth <= maximumDepth else { return tooDeep }
-        guard let inner = enter(part, reader) else { return Self.wrongCount }
+        guard depth <= maximumDepth else { return Self.tooDeep(maximumDepth) }
+        guard let inner = enter(part) else { return Self.wrongCount }
         container = inner
         offset = Int(part.start) &+ (inner.isKeyed ? 0 : 4)
       } else {
@@ -80,14 +90,16 @@ extension DecodingState {
 
   static let malformed = "A value has an invalid tag, or does not fit into its container."
   private static let wrongCount = "An unkeyed container has a wrong count."
-  var tooDeep: String { "The message is nested more than \(maximumDepth) containers deep." }
+  static func tooDeep(_ maximumDepth: Int) -> String {
+    "The message is nested more than \(maximumDepth) containers deep."
+  }
 
   /// Nil if the container is too short for its count.
   @inline(__always)
-  private func enter(_ value: BinaryValue, _ reader: ByteReader) -> OpenContainer? {
+  private func enter(_ value: BinaryValue) -> OpenContainer? {
     if value.tag == Tag.keyed { return OpenContainer(end: value.end, remaining: 0, isKeyed: true) }
     guard value.end &- value.start >= 4 else { return nil }
     return OpenContainer(
-      end: value.end, remaining: reader.number(at: Int(value.start), as: UInt32.self), isKeyed: false)
+      end: value.end, remaining: number(at: Int(value.start), as: UInt32.self), isKeyed: false)
   }
 }

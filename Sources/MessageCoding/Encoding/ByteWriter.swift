@@ -5,20 +5,22 @@
 ///
 /// `@safe`: the memory is owned here and the pointer never leaves; every write goes through `reserve` or is checked
 /// against the count.
-@safe struct ByteWriter: ~Copyable {
+@safe @usableFromInline struct ByteWriter: ~Copyable {
   /// How much memory is kept for the next message.
   private static let keptBytes = 64 << 10
 
-  private var base: UnsafeMutableRawPointer
+  @usableFromInline var base: UnsafeMutableRawPointer
   private var allocatedBytes: Int
+  /// Whether the memory is borrowed: then it is neither freed nor kept.
+  @usableFromInline var isBorrowed = false
   /// How many bytes may be written without a look at the limit.
-  private var capacity = 0
+  @usableFromInline var capacity = 0
   private(set) var limit = 0
   private(set) var keyLimit = 0
-  private(set) var count = 0
+  @usableFromInline var count = 0
 
   /// Whether bytes are missing, or `fail` was called. Whatever is written afterwards is useless.
-  private(set) var hasFailed = true
+  @usableFromInline var hasFailed = true
   /// Whether it failed because a key is longer than the limit.
   private(set) var hasLongKey = false
 
@@ -28,7 +30,20 @@
     unsafe base = .allocate(byteCount: allocatedBytes, alignment: 16)
   }
 
-  deinit { unsafe base.deallocate() }
+  /// Creates a writer that begins in memory of the caller's, which outlives it, and opens it.
+  @unsafe @usableFromInline
+  init(borrowing memory: UnsafeMutableRawBufferPointer, limit: Int, keyLimit: Int) {
+    allocatedBytes = memory.count
+    // The caller has some.
+    unsafe base = memory.baseAddress.unsafelyUnwrapped
+    isBorrowed = true
+    (self.limit, self.keyLimit) = (limit, keyLimit)
+    capacity = Swift.min(allocatedBytes, limit)
+    hasFailed = false
+  }
+
+  @inlinable
+  deinit { if !isBorrowed { unsafe base.deallocate() } }
 
   /// Begins a message.
   @inline(__always)
@@ -45,7 +60,7 @@
     if allocatedBytes > Self.keptBytes { reallocate(Self.keptBytes) }
   }
 
-  mutating func fail() { hasFailed = true }
+  @usableFromInline mutating func fail() { hasFailed = true }
 
   mutating func failForLongKey() {
     if !hasFailed { (hasFailed, hasLongKey) = (true, true) }
@@ -53,7 +68,7 @@
 
   // MARK: Appending
 
-  @inline(__always)
+  @inlinable @inline(__always)
   mutating func append(_ byte: UInt8) {
     guard reserve(1) else { return }
     unsafe base.storeBytes(of: byte, toByteOffset: count, as: UInt8.self)
@@ -61,7 +76,7 @@
   }
 
   /// Appends a tag and a number.
-  @inline(__always)
+  @inlinable @inline(__always)
   mutating func append<Number: BitwiseCopyable>(_ tag: UInt8, _ number: Number) {
     guard reserve(1 &+ MemoryLayout<Number>.size) else { return }
     unsafe base.storeBytes(of: tag, toByteOffset: count, as: UInt8.self)
@@ -70,7 +85,7 @@
   }
 
   /// Appends an integer in its shortest form.
-  @inline(__always)
+  @inlinable @inline(__always)
   mutating func append(integer: Int64) {
     if integer >= 0 && integer < 0x80 {
       append(UInt8(truncatingIfNeeded: integer))
@@ -79,7 +94,8 @@
     }
   }
 
-  private mutating func append(longInteger integer: Int64) {
+  @usableFromInline
+  mutating func append(longInteger integer: Int64) {
     if let number = Int8(exactly: integer) {
       append(Tag.scalar | ScalarCode.int8, number)
     } else if let number = Int16(exactly: integer) {
@@ -92,7 +108,7 @@
   }
 
   /// Appends an integer of any type in its shortest form.
-  @inline(__always)
+  @inlinable @inline(__always)
   mutating func append<Integer: FixedWidthInteger>(integer: Integer) {
     if let number = Int64(exactly: integer) {
       append(integer: number)
@@ -101,8 +117,8 @@
     }
   }
 
-  @inline(never)
-  private mutating func append<Integer: FixedWidthInteger>(hugeInteger integer: Integer) {
+  @usableFromInline @inline(never)
+  mutating func append<Integer: FixedWidthInteger>(hugeInteger integer: Integer) {
     if let number = UInt64(exactly: integer) {
       append(Tag.scalar | ScalarCode.uint64, number)
     } else if let number = Int128(exactly: integer) {
@@ -112,7 +128,7 @@
     }
   }
 
-  @inline(__always)
+  @inlinable @inline(__always)
   mutating func append(string: String) {
     var string = string
     string.withUTF8 { utf8 in
@@ -142,8 +158,8 @@
     unsafe append(Layout.longKeyMark, long: bytes)
   }
 
-  @inline(never)
-  private mutating func append(_ tag: UInt8, long bytes: UnsafeRawBufferPointer) {
+  @usableFromInline @inline(never)
+  mutating func append(_ tag: UInt8, long bytes: UnsafeRawBufferPointer) {
     // The limit on messages fits into four bytes; longer ones are left out.
     guard reserve(Layout.keyedHeaderBytes &+ bytes.count) else { return }
     append(tag, UInt32(truncatingIfNeeded: bytes.count))
@@ -160,8 +176,8 @@
   }
 
   /// Appends a tag or length, and a few bytes: calling `memcpy` for them would take longer than copying them.
-  @inline(__always)
-  private mutating func append(_ tag: UInt8, _ bytes: UnsafeRawBufferPointer) {
+  @inlinable @inline(__always)
+  mutating func append(_ tag: UInt8, _ bytes: UnsafeRawBufferPointer) {
     let byteCount = bytes.count
     guard reserve(1 &+ byteCount) else { return }
     unsafe base.storeBytes(of: tag, toByteOffset: count, as: UInt8.self)
@@ -202,7 +218,7 @@
   // MARK: Changing what is written
 
   /// Overwrites four bytes; does nothing if they were left out.
-  @inline(__always)
+  @inlinable @inline(__always)
   mutating func overwrite(at offset: Int, with number: UInt32) {
     guard offset >= 0, offset &+ 4 <= count else { return }
     unsafe (base + offset).storeBytes(of: number, as: UInt32.self)
@@ -273,13 +289,13 @@
   // MARK: Memory
 
   /// Makes room for `byteCount` more bytes, or fails.
-  @inline(__always)
-  private mutating func reserve(_ byteCount: Int) -> Bool {
+  @inlinable @inline(__always)
+  mutating func reserve(_ byteCount: Int) -> Bool {
     capacity &- count >= byteCount ? true : grow(byteCount)
   }
 
-  @inline(never)
-  private mutating func grow(_ byteCount: Int) -> Bool {
+  @usableFromInline @inline(never)
+  mutating func grow(_ byteCount: Int) -> Bool {
     guard !hasFailed, byteCount <= limit - count else {
       hasFailed = true
       return false
@@ -293,7 +309,8 @@
   private mutating func reallocate(_ byteCount: Int) {
     let memory = UnsafeMutableRawPointer.allocate(byteCount: byteCount, alignment: 16)
     unsafe memory.copyMemory(from: base, byteCount: count)
-    unsafe base.deallocate()
+    if !isBorrowed { unsafe base.deallocate() }
+    isBorrowed = false
     unsafe base = memory
     allocatedBytes = byteCount
   }

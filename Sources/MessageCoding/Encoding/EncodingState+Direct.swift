@@ -44,11 +44,7 @@ extension EncodingState {
   private func write<Number: PackedScalar>(array: [Number], depth: Int) -> Bool {
     // At the limit of depth, leave it to the container to report this.
     guard depth <= maximumDepth else { return false }
-    let length = array.isEmpty ? 4 : 4 + Layout.runHeaderBytes + array.count * MemoryLayout<Number>.size
-    // An array that is too long for four bytes is too long for the message, and left out.
-    let header = UInt64(UInt32(truncatingIfNeeded: length)) | UInt64(truncatingIfNeeded: array.count) << 32
-    bytes.append(Tag.unkeyed, header)
-    if !array.isEmpty { unsafe array.withUnsafeBufferPointer { unsafe bytes.append(run: $0) } }
+    unsafe array.withUnsafeBufferPointer { unsafe bytes.append(array: $0) }
     return true
   }
 

@@ -132,10 +132,7 @@ final class EncodingState {
   }
 
   func failureError(_ value: Any, path: [any CodingKey]) -> EncodingError {
-    let tooLong =
-      bytes.hasLongKey
-      ? "A key is longer than \(bytes.keyLimit) bytes." : "The message would be longer than \(bytes.limit) bytes."
-    let reason = failure ?? tooLong
+    let reason = failure ?? bytes.failureReason
     return .invalidValue(value, .init(codingPath: path, debugDescription: reason))
   }
 

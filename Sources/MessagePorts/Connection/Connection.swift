@@ -58,7 +58,7 @@ public final class Connection: Sendable {
   /// The longest channel name, in bytes of UTF-8.
   public static let maximumNameBytes = 1024
 
-  /// Posts an encoded value under a name; see ``MessagePort/postMessage(_:transfer:)``.
+  /// Posts an encoded value under a name; see `MessagePort/postMessage(_:transfer:)`.
   ///
   /// - Throws: ``PortError/invalidOption(_:)`` for a name that is too long, and what a port throws.
   public func postMessage<Value: Encodable>(
@@ -67,6 +67,18 @@ public final class Connection: Sendable {
     let bytes: [UInt8]
     do { bytes = try MessageCoders.current.encode(value) } catch { throw .encodingFailed(error) }
     try unsafe post(name, bytes.span.bytes, ports)
+  }
+
+  /// Posts a value that writes itself under a name; see `postMessage(_:transfer:)` of a port.
+  ///
+  /// - Throws: ``PortError/invalidOption(_:)`` for a name that is too long, and what a port throws.
+  @inlinable
+  public func postMessage<Value: MessageValue>(
+    _ name: String, _ value: Value, transfer ports: [MessagePort] = []
+  ) throws(PortError) {
+    try MessageCoders.withEncoded(value) { (bytes) throws(PortError) in
+      try postMessage(name, bytes: bytes, transfer: ports)
+    }
   }
 
   /// Posts a message under a name that has no content but its ports.
@@ -132,6 +144,23 @@ public final class Connection: Sendable {
     on(name, Self.decoding(type, handler))
   }
 
+  /// As ``on(_:_:)``, for values that read themselves. What does not decode goes to ``onMessageError``.
+  @inlinable
+  public func on<Value: MessageValue & SendableMetatype>(
+    _ name: String, of type: Value.Type, _ handler: @escaping @Sendable (Value, ConnectionEvent) -> Void
+  ) {
+    on(name) { event in
+      let value: Value
+      do throws(PortError) {
+        value = try event.decode(Value.self)
+      } catch {
+        event.connection.onMessageError?(.undecodable(error))
+        return
+      }
+      handler(value, event)
+    }
+  }
+
   private static func decoding<Value: Decodable & SendableMetatype>(
     _ type: Value.Type, _ handler: @escaping @Sendable (Value, ConnectionEvent) -> Void
   ) -> Handler {
@@ -184,7 +213,7 @@ public final class Connection: Sendable {
     /// See ``Connection/once(_:_:)``.
     public mutating func once(_ name: String, _ handler: @escaping Handler) { named[name] = (handler, isOnce: true) }
 
-    /// See ``Connection/on(_:of:_:)``.
+    /// See `Connection/on(_:of:_:)`.
     public mutating func on<Value: Decodable & SendableMetatype>(
       _ name: String, of type: Value.Type, _ handler: @escaping @Sendable (Value, ConnectionEvent) -> Void
     ) { on(name, Connection.decoding(type, handler)) }
@@ -324,6 +353,10 @@ public struct ConnectionEvent: Sendable {
   public func decode<Value: Decodable>(
     _ type: Value.Type, coder: any MessageCoder = MessageCoders.current
   ) throws(PortError) -> Value { try message.decode(type, coder: coder) }
+
+  /// See ``MessageEvent/decode(_:)``.
+  @inlinable
+  public func decode<Value: MessageValue>(_ type: Value.Type) throws(PortError) -> Value { try message.decode(type) }
 }
 
 /// Who was at the other end of a connection when it was made, as the kernel says.

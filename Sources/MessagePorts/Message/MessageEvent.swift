@@ -101,7 +101,7 @@ public struct MessageEvent: Sendable {
     }
   }
 
-  /// The message as a value encoded by the same coder, as posted with ``MessagePort/postMessage(_:transfer:)``.
+  /// The message as a value encoded by the same coder, as posted with `MessagePort/postMessage(_:transfer:)`.
   ///
   /// - Parameters:
   ///   - type: what the message is expected to be.
@@ -113,6 +113,19 @@ public struct MessageEvent: Sendable {
   ) throws(PortError) -> Value {
     do {
       return try withBytes { (span) throws -> Value in try coder.decode(type, from: span) }
+    } catch {
+      throw .decodingFailed(error)
+    }
+  }
+
+  /// The message as a value that reads itself, encoded by the process's coder; see ``decode(_:coder:)``.
+  ///
+  /// - Throws: ``PortError/decodingFailed(_:)`` with the coder's `DecodingError`.
+  /// - Complexity: O(bytes), and no allocation but those of the value.
+  @inlinable
+  public func decode<Value: MessageValue>(_ type: Value.Type) throws(PortError) -> Value {
+    do {
+      return try withBytes { (span) throws -> Value in try MessageCoders.decode(type, from: span) }
     } catch {
       throw .decodingFailed(error)
     }

@@ -1,7 +1,7 @@
 // Messages that carry buffers. Calls of their own, so that those without pay nothing for them.
 
 extension MessagePort {
-  /// Posts an encoded value, with buffers; for the rest see ``postMessage(_:transfer:)``.
+  /// Posts an encoded value, with buffers; for the rest see `postMessage(_:transfer:)`.
   ///
   /// The buffers move with the message, as ports do: once this returns they are gone from here, also if the message is
   /// discarded; to keep one, list a copy. Bytes of a frozen one that somebody has stay readable. A buffer's memory does not

@@ -3,7 +3,7 @@ import SharedRing
 // Messages that carry descriptors. Calls of their own, so that those without pay nothing for them.
 
 extension MessagePort {
-  /// Posts an encoded value, with descriptors; for the rest see ``postMessage(_:transfer:)``.
+  /// Posts an encoded value, with descriptors; for the rest see `postMessage(_:transfer:)`.
   ///
   /// The descriptors move with the message, as ports do: once this returns they are gone from here, also if the message is
   /// discarded; to keep a number for the same file, list a ``Descriptor/duplicate()``. They close if nobody receives the

@@ -86,7 +86,21 @@ public final class MessagePort: Sendable {
     try unsafe post(bytes.span.bytes, ports)
   }
 
-  /// Posts bytes; for the rest see ``postMessage(_:transfer:)``.
+  /// Posts a value that writes itself; for the rest see `postMessage(_:transfer:)` of other values.
+  ///
+  /// A message of up to a kilobyte allocates nothing on its way.
+  @inlinable
+  public func postMessage<Value: MessageValue>(_ value: Value, transfer ports: [MessagePort] = []) throws(PortError) {
+    if !ports.isEmpty { try check(transfer: ports) }
+    try MessageCoders.withEncoded(value) { (bytes) throws(PortError) in
+      try postMessage(bytes: bytes, transfer: ports)
+    }
+  }
+
+  @usableFromInline @inline(never)
+  func check(transfer ports: [MessagePort]) throws(PortError) { try core.check(transfer: ports) }
+
+  /// Posts bytes; for the rest see `postMessage(_:transfer:)`.
   ///
   /// Copies them once, into the memory that the receiver reads. One lock; a system call only if the receiver sleeps, or
   /// for ports or more memory.
@@ -130,7 +144,7 @@ public final class MessagePort: Sendable {
   ///
   /// - Parameters:
   ///   - byteCount: how much `fill` may write; the message is as long as what it has written.
-  ///   - ports: move with the message; see ``postMessage(_:transfer:)``.
+  ///   - ports: move with the message; see `postMessage(_:transfer:)`.
   ///   - fill: may post on this port: that message goes first.
   /// - Throws: ``PortError/encodingFailed(_:)`` with what `fill` threw; then nothing was posted.
   /// - Complexity: O(bytes + ports), and what `fill` takes.
@@ -207,6 +221,23 @@ public final class MessagePort: Sendable {
         value = try event.decode(Value.self)
       } catch {
         (core?.ifUsable { $0.receiving.receiver.handlers.onMessageError } ?? nil)?(.undecodable(error))
+        return
+      }
+      handler(value, event)
+    }
+  }
+
+  /// As ``onMessage``, for values that read themselves. What does not decode goes to ``onMessageError``, and its ports close.
+  @inlinable
+  public func onMessage<Value: MessageValue & SendableMetatype>(
+    of type: Value.Type, _ handler: @escaping @Sendable (Value, MessageEvent) -> Void
+  ) {
+    onMessage = { [weak self] event in
+      let value: Value
+      do throws(PortError) {
+        value = try event.decode(Value.self)
+      } catch {
+        self?.onMessageError?(.undecodable(error))
         return
       }
       handler(value, event)
