@@ -32,7 +32,8 @@ struct Parcels {
     let result = unsafe csupport_pipe(&reader, &writer)
     guard result >= 0 else { fatalError("no pipe: error \(-result)") }
     let (reading, writing) = (try Descriptor(owning: reader), try Descriptor(owning: writer))
-    let written = writing.withNumber { fd in unsafe withUnsafeBytes(of: number) { unsafe write(fd, $0.baseAddress!, 8) } }
+    let written = writing.withNumber { fd in unsafe withUnsafeBytes(of: number) { unsafe write(fd, $0.baseAddress!, 8) }
+    }
     guard written == 8 else { fatalError("a pipe takes nothing: error \(errno)") }
     return (reading, writing)
   }

@@ -80,7 +80,9 @@ final class Questions: Sendable {
       let count = parcels.count
       let event = try await connection.request(
         "echo", bytes: Letters.make(number), descriptors: parcels.descriptors, buffers: parcels.buffers)
-      if let fault = Letters.fault(event, number) ?? Parcels.fault(event.descriptors, event.buffers, number, count: count) {
+      if let fault = Letters.fault(event, number)
+        ?? Parcels.fault(event.descriptors, event.buffers, number, count: count)
+      {
         fail("an answer: \(fault)")
       }
     } catch {
@@ -129,7 +131,8 @@ extension Victim {
         return context.bytes
       }
       registration.onRequest(bytes: "hold") { _ in
-        await withCheckedContinuation { (never: CheckedContinuation<Void, Never>) in held.withLock { $0.append(never) } }
+        await withCheckedContinuation { (never: CheckedContinuation<Void, Never>) in held.withLock { $0.append(never) }
+        }
         return []
       }
       registration.onStream("count", of: Int.self) { number, writer in
