@@ -123,11 +123,11 @@ struct CloserTests {
     await #expect(processExitsWith: .success) {
       await recordErrors {
         let slow = LingeringSocket()
-        let counter = csupport_eventfd_create()
+        // A number that nobody else in this process takes once it is free.
+        let counter = fcntl(csupport_eventfd_create(), F_DUPFD_CLOEXEC, 500)
         let (other, another) = (csupport_eventfd_create(), csupport_eventfd_create())
         // No address is left for a stack.
-        let kilobytes = Resources.addressSpaceKilobytes
-        setLimit(RLIMIT_AS, (kilobytes + 1024) << 10)
+        leaveAddresses(1 << 20)
         try patiently("the caller to go on") { _ in
           csupport_close_elsewhere(slow.descriptor)
           csupport_close_elsewhere(counter)
@@ -135,7 +135,7 @@ struct CloserTests {
         #expect(!isOpen(slow.descriptor))
         _ = csupport_close(other)
         #expect(isOpen(counter))
-        setLimit(RLIMIT_AS, nil)
+        leaveAddresses(nil)
         _ = csupport_close(another)
         try waitUntil("the rest to be closed") { !isOpen(counter) }
       }

@@ -207,8 +207,7 @@ struct ResourceLimitTests {
         let channels = try (0..<3000).map { _ in try MessageChannel() }
         let big = patternBytes(count: 64 << 20, seed: 1)
         // A first large message, so that whatever else it needs is there; what it wrote stays with the receiver.
-        let used = Resources.addressSpaceKilobytes << 10
-        setLimit(RLIMIT_AS, used + (48 << 20))
+        leaveAddresses(48 << 20)
         func isRefusal(_ error: any Error) -> Bool {
           if case .system(let error)? = error as? PortError { error.errno == ENOMEM } else { false }
         }
@@ -216,7 +215,7 @@ struct ResourceLimitTests {
         #expect(performing: { try existing.postMessage(bytes: big, transfer: [channels[0].port2]) }, throws: isRefusal)
         try await expectUsable(Array(channels[..<2]))
         for number in 0..<100 as Range<UInt64> { try existing.postMessage(bitwise: number) }
-        setLimit(RLIMIT_AS, nil)
+        leaveAddresses(nil)
         try await agent.call(.expect, 5, 0, 100)
         try existing.postMessage(bytes: big)
         try await agent.call(.expectBytes, 5, 64 << 20, 1)
@@ -233,17 +232,18 @@ struct ResourceLimitTests {
         let link = try MessageChannel(options: ChannelOptions())
         try await agent.call(.keep, 0, transfer: [link.port2])
         // A channel whose memory is large from the start.
-        let large = try MessageChannel(options: ChannelOptions(laneCapacityBytes: 256 << 20))
+        let large = try MessageChannel(options: ChannelOptions(laneCapacityBytes: 1 << 30))
         try await agent.call(.keep, 1, transfer: [large.port2])
         try await agent.call(.pass, 1, 0, 7)
         try await agent.call(.post, 0, 8, 1)
         let events = Collected<String>()
-        setLimit(RLIMIT_AS, (Resources.addressSpaceKilobytes << 10) + (64 << 20))
+        leaveAddresses(512 << 20)
         link.port1.onMessageError = { error in
           if case .badPort = error { events.append("bad port") } else { events.append("\(error)") }
         }
         link.port1.onMessage = { events.append("\((try? $0.load(as: UInt64.self)) ?? .max)") }
         #expect(try await events.wait(for: 2) == ["bad port", "8"])
+        leaveAddresses(nil)
         try await onThread { try large.port1.expectEnd() }
       }
     }

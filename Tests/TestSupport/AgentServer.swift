@@ -275,7 +275,7 @@ public final class AgentServer {
   }
 
   private func limitAddresses(_ left: UInt64) {
-    setLimit(RLIMIT_AS, left == 0 ? nil : (Resources.addressSpaceKilobytes << 10) + Int(left))
+    leaveAddresses(left == 0 ? nil : Int(left))
   }
 
   private func postUntilRefused(_ port: MessagePort, _ left: UInt64) throws -> (UInt64, String) {

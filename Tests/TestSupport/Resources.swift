@@ -1,4 +1,5 @@
 import CSupport
+import CTestSupport
 import Glibc
 
 /// What a process holds of what the system can run out of.
@@ -105,6 +106,13 @@ public func setLimit(_ resource: __rlimit_resource, _ value: Int?) {
   limit.rlim_cur = value.map { rlim_t($0) } ?? limit.rlim_max
   let result = unsafe setrlimit(resource, &limit)
   precondition(result == 0, "no such limit")
+}
+
+/// From now on so many more bytes of addresses can be had; `nil`: as many as allowed. The threads that the runtime starts in
+/// the meantime take 8 MiB each for their stacks, and no heaps of their own, which would be more than tests leave.
+public func leaveAddresses(_ byteCount: Int?) {
+  ctest_share_heaps()
+  setLimit(RLIMIT_AS, byteCount.map { (Resources.addressSpaceKilobytes << 10) + $0 })
 }
 
 /// From now on so many more descriptors can be had, however many this process was born with.

@@ -98,6 +98,9 @@ int ctest_move_sleepers(void *from, void *to);
 /// Gives back what the heap keeps for later.
 static inline void ctest_trim_heap(void) { malloc_trim(0); }
 
+/// From now on threads share the heaps there are. Each would have one of its own else, which reserves 64 MiB of addresses.
+static inline void ctest_share_heaps(void) { mallopt(M_ARENA_MAX, 1); }
+
 /// A pipe that never blocks, close-on-exec. Returns 0 or -errno.
 int ctest_pipe(int *reader, int *writer);
 
