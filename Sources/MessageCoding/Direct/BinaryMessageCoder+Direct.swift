@@ -44,7 +44,7 @@ extension BinaryMessageCoder {
     try unsafe bytes.withUnsafeBytes { bytes in
       var reader = try unsafe ValueReader(message: bytes, self)
       do {
-        let value = try Value(from: &reader)
+        let value: Value = try reader.readValue()
         try reader.finish()
         return value
       } catch {

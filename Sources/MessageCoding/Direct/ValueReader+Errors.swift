@@ -1,5 +1,9 @@
 // Errors begin without a path. On their way out, each container adds the key or index at which they came by.
 extension ValueReader {
+  /// The memory of one of the two is gone before the other one.
+  @usableFromInline @inline(never)
+  static func failForExchange() -> Never { fatalError("a value reader was exchanged with another one") }
+
   @usableFromInline
   static func corrupted(_ description: String) -> DecodingError {
     .dataCorrupted(.init(codingPath: [], debugDescription: description))

@@ -3,7 +3,8 @@
 /// Belongs to the call that it was given to.
 ///
 /// `@safe`: every read is compared with `end` first, which is never beyond the bytes; these outlive the call. An
-/// ``EntryReader`` refers to it only while a closure runs.
+/// ``EntryReader`` refers to it only while a closure runs. Code that exchanges two readers while both are in use is
+/// noticed before either is used again.
 @safe public struct ValueReader: ~Copyable {
   @usableFromInline let base: UnsafeRawPointer
   @usableFromInline let count: Int
@@ -57,6 +58,7 @@
     let (start, innerEnd, innerDepth) = (offset, end, depth)
     let result = try unsafe withUnsafeMutablePointer(to: &self) { reader in
       var entries = unsafe EntryReader(reader: reader, start: start, end: innerEnd, depth: innerDepth)
+      defer { if unsafe entries.reader != reader { Self.failForExchange() } }
       return try body(&entries)
     }
     if offset != innerEnd {
@@ -186,6 +188,14 @@
   }
 
   // MARK: Values
+
+  /// Reads a value by its own code, which must leave the reader of this message here.
+  @inlinable @inline(__always)
+  mutating func readValue<Value: MessageValue>(_ type: Value.Type = Value.self) throws -> Value {
+    let base = unsafe base
+    defer { if unsafe self.base != base { Self.failForExchange() } }
+    return try Value(from: &self)
+  }
 
   /// The tag of the next value. There must be one.
   @inlinable @inline(__always)

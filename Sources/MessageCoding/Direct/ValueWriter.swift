@@ -4,9 +4,12 @@
 ///
 /// Belongs to the call that it was given to.
 ///
-/// `@safe`: an ``EntryWriter`` refers to it only while a closure runs.
+/// `@safe`: an ``EntryWriter`` refers to it only while a closure runs. Code that exchanges two writers while both are in
+/// use is noticed before either is used again.
 @safe public struct ValueWriter: ~Copyable {
   @usableFromInline var bytes: ByteWriter
+  /// Where the message began, which tells writers apart.
+  @usableFromInline let identity: UnsafeRawPointer
   /// How many containers are around the next value.
   @usableFromInline var depth = 0
   @usableFromInline let maximumDepth: Int
@@ -16,6 +19,7 @@
   init(borrowing memory: UnsafeMutableRawBufferPointer, _ coder: BinaryMessageCoder) {
     bytes = unsafe ByteWriter(
       borrowing: memory, limit: coder.maximumMessageBytes, keyLimit: coder.maximumKeyBytes)
+    unsafe identity = UnsafeRawPointer(bytes.base)
     maximumDepth = coder.maximumNestingDepth
     bytes.append(Tag.version)
   }
@@ -33,6 +37,7 @@
     unsafe withUnsafeMutablePointer(to: &self) { writer in
       var entries = unsafe EntryWriter(writer: writer)
       body(&entries)
+      if unsafe entries.writer != writer { Self.failForExchange() }
     }
     depth &-= 1
     bytes.overwrite(
@@ -65,8 +70,9 @@
   /// Writes one value. One that writes nothing becomes an empty container, as with `Codable`.
   @inlinable @inline(__always)
   mutating func write<Value: MessageValue>(_ value: Value) {
-    let start = bytes.count
+    let (start, identity) = unsafe (bytes.count, identity)
     value.write(to: &self)
+    if unsafe self.identity != identity { Self.failForExchange() }
     if bytes.count == start { writeNothing() }
   }
 
@@ -102,6 +108,10 @@
   private mutating func write<Element, Number: PackedScalar>(_ array: [Element], of type: Number.Type) {
     unsafe unsafeBitCast(array, to: [Number].self).withUnsafeBufferPointer { unsafe bytes.append(array: $0) }
   }
+
+  /// The memory of one of the two is gone before the other one.
+  @usableFromInline @inline(never)
+  static func failForExchange() -> Never { fatalError("a value writer was exchanged with another one") }
 
   @usableFromInline @inline(never)
   mutating func failForDepth() {
