@@ -35,7 +35,7 @@ for sanitizer in "${sanitizers[@]}"; do
   modules=(CSupportTests SharedRingTests MessageCodingTests FuzzTests ToolTests MessagePortsTests)
   # A sanitizer does not survive what these do on purpose: fault behind a file's end, refuse system calls, take the file
   # system or the memory away. Their processes would report that, or die of it.
-  refusals=(IsolationTests ExhaustionTests MemoryExhaustionTests UringRefusalTests)
+  refusals=(IsolationTests ExhaustionTests MemoryExhaustionTests UringRefusalTests BufferTests/exhaustion)
   # Nor what these do: they close the standard descriptors, take every free number, or fork without an exec. The search for
   # leaks at a process's end then waits for ever for the thread that is to stop the others.
   descriptors=(DescriptorNumberTests ForkTests ForkedChildTests ForkMomentTests)
@@ -50,8 +50,8 @@ for sanitizer in "${sanitizers[@]}"; do
       $quick && modules=(CSupportTests SharedRingTests FuzzTests)
       ;;
     thread)
-      clang -O1 -fPIC -c "$suppressions/mutex.c" -o "$folder/mutex.o"
-      flags=(--sanitize=thread -Xcc -fsanitize=thread -Xlinker "$PWD/$folder/mutex.o")
+      clang -O1 -fPIC -c "$suppressions/runtime.c" -o "$folder/runtime.o"
+      flags=(--sanitize=thread -Xcc -fsanitize=thread -Xlinker "$PWD/$folder/runtime.o")
       # With addresses at random, the sanitizer may have to start the program again, which a test may have removed by then.
       run=(setarch -R)
       # The sanitizer changes what these count, and slows them down beyond what they allow.

@@ -124,23 +124,20 @@ final class Questions: Sendable {
 
 /// The victim's side.
 extension Victim {
-  static func answer(_ connection: Connection, _ journal: Journal) {
-    connection.handle { registration in
-      registration.onRequest(bytes: "echo") { context in
-        context.transfer(descriptors: context.descriptors, buffers: context.buffers)
-        return context.bytes
-      }
-      registration.onRequest(bytes: "hold") { _ in
-        await withCheckedContinuation { (never: CheckedContinuation<Void, Never>) in held.withLock { $0.append(never) }
-        }
-        return []
-      }
-      registration.onStream("count", of: Int.self) { number, writer in
-        journal[.elementsSent] = number * Questions.streamStep
-        for count in 0..<Questions.elements {
-          try await writer.send(count)
-          journal[.elementsSent] = number * Questions.streamStep + count + 1
-        }
+  static func answer(_ registration: inout Connection.Registration, _ journal: Journal) {
+    registration.onRequest(bytes: "echo") { context in
+      context.transfer(descriptors: context.descriptors, buffers: context.buffers)
+      return context.bytes
+    }
+    registration.onRequest(bytes: "hold") { _ in
+      await withCheckedContinuation { (never: CheckedContinuation<Void, Never>) in held.withLock { $0.append(never) } }
+      return []
+    }
+    registration.onStream("count", of: Int.self) { number, writer in
+      journal[.elementsSent] = number * Questions.streamStep
+      for count in 0..<Questions.elements {
+        try await writer.send(count)
+        journal[.elementsSent] = number * Questions.streamStep + count + 1
       }
     }
   }

@@ -12,13 +12,15 @@ func playVictim(_ arguments: [String]) throws {
   let journal = Journal(path: arguments[0])
   let parent = try Connection.parent
   parent.onClose = { _ in exit(0) }
-  Victim.answer(parent, journal)
-  parent.once("port") { event in
-    let port = event.ports[0]
-    Thread {
-      if arguments.count > 2 { CrashPoint.arm(CrashPoint(rawValue: arguments[1])!, pass: Int(arguments[2])!) }
-      do { try Victim(port, journal, parent).run() } catch { fatalError("the victim cannot go on: \(error)") }
-    }.start()
+  parent.handle { registration in
+    Victim.answer(&registration, journal)
+    registration.on("port") { event in
+      let port = event.ports[0]
+      Thread {
+        if arguments.count > 2 { CrashPoint.arm(CrashPoint(rawValue: arguments[1])!, pass: Int(arguments[2])!) }
+        do { try Victim(port, journal, parent).run() } catch { fatalError("the victim cannot go on: \(error)") }
+      }.start()
+    }
   }
   while true { pause() }
 }
