@@ -147,6 +147,61 @@ struct MessageValueTests {
     #expect(errors.count == 2)
   }
 
+  @Test("3.7 So it is to the handlers that are set at once, and of what comes with a buffer or a descriptor")
+  func registered() async throws {
+    let (client, server) = try await connectHere()
+    let (directs, others) = (Collected<Direct>(), Collected<Fields>())
+    server.handle { $0.on("order", of: Direct.self) { value, _ in directs.append(value) } }
+    client.handle { $0.on("order", of: Fields.self) { value, _ in others.append(value) } }
+    for connection in [client, server] {
+      let buffer = try FrozenBuffer(copying: BinaryMessageCoder().encode(Direct.example))
+      #expect(try buffer.decode(Direct.self) == .example)
+      #expect(try buffer.decode(Fields.self) == .example)
+      try connection.postMessage("order", Direct.example, buffers: [.frozen(buffer)])
+      try connection.postMessage("order", Direct.example, descriptors: [TestPipe().reader])
+    }
+    #expect(try await directs.wait(for: 2) == [.example, .example])
+    #expect(try await others.wait(for: 2) == [.example, .example])
+  }
+
+  @Test("12.1 So it is of questions and answers")
+  func asked() async throws {
+    let (client, server) = try await connectHere()
+    server.onRequest("same", of: Direct.self) { value, _ in value }
+    server.onRequest("fields", of: Fields.self) { value, _ in value }
+    server.onRequest("own") { _ in Direct.example }
+    #expect(try await client.request("same", Direct.example, as: Direct.self) == .example)
+    #expect(try await client.request("same", Fields.example, as: Fields.self) == .example)
+    #expect(try await client.request("fields", Direct.example, as: Direct.self) == .example)
+    #expect(try await client.request("own", as: Direct.self) == .example)
+    await #expect(throws: RemoteError.self) { _ = try await client.request("same", "a text", as: Direct.self) }
+    await #expect { _ = try await client.request("own", as: Int.self) } throws: { error in
+      if case .decodingFailed? = error as? PortError { true } else { false }
+    }
+  }
+
+  @Test("12.4 So it is of the elements of a stream, also of one in parts, and of the question for it")
+  func streamed() async throws {
+    let (client, server) = try await connectHere()
+    let long = Direct(fields: Fields(id: 1, name: String(repeating: "a", count: 200_000), note: "in parts"))
+    server.onStream("echo", of: Direct.self) { value, writer in
+      try await writer.send(value)
+      try await writer.send(value.fields)
+    }
+    for value in [Direct.example, long] {
+      var count = 0
+      for try await element in client.stream("echo", value, of: Direct.self) {
+        #expect(element == value)
+        count += 1
+      }
+      for try await element in client.stream("echo", value.fields, of: Fields.self) {
+        #expect(element == value.fields)
+        count += 1
+      }
+      #expect(count == 4)
+    }
+  }
+
   // MARK: What is posted, and with what
 
   @Test("2.2 A value that exceeds a limit when it writes itself is an error without an effect")

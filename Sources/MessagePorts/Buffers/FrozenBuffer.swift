@@ -71,6 +71,20 @@ public final class FrozenBuffer: Sendable {
     }
   }
 
+  /// Reads a value that reads itself where it lies; for the rest see `decode(_:upTo:coder:)`.
+  ///
+  /// - Throws: ``PortError/decodingFailed(_:)`` with the coder's error; ``BufferError``, as ``bytes(upTo:)``.
+  /// - Complexity: O(bytes), and that of ``bytes(upTo:)``.
+  @inlinable
+  public func decode<Value: MessageValue>(_ type: Value.Type, upTo limit: Int = .max) throws -> Value {
+    let bytes = try bytes(upTo: limit)
+    do {
+      return try bytes.withBytes { (span) throws -> Value in try MessageCoders.decode(type, from: span) }
+    } catch {
+      throw PortError.decodingFailed(error)
+    }
+  }
+
   /// Another one for the same memory: to be kept, or to be sent elsewhere.
   ///
   /// - Throws: ``BufferError/closed``, ``BufferError/gone``.

@@ -10,8 +10,7 @@ extension Connection {
   ) throws(PortError) {
     let freight = Freight(descriptors: descriptors, buffers: buffers)
     try port.core.check(transfer: ports, freight)
-    let bytes: [UInt8]
-    do { bytes = try MessageCoders.current.encode(value) } catch { throw .encodingFailed(error) }
+    let bytes = try MessageCoders.encode(value)
     try unsafe post(name, bytes.span.bytes, ports, freight)
   }
 

@@ -8,8 +8,7 @@ extension Connection {
     _ name: String, _ value: Value, transfer ports: [MessagePort] = [], descriptors: [Descriptor]
   ) throws(PortError) {
     try port.core.check(transfer: ports, Freight(descriptors: descriptors))
-    let bytes: [UInt8]
-    do { bytes = try MessageCoders.current.encode(value) } catch { throw .encodingFailed(error) }
+    let bytes = try MessageCoders.encode(value)
     try unsafe post(name, bytes.span.bytes, ports, Freight(descriptors: descriptors))
   }
 

@@ -149,7 +149,14 @@ public final class Connection: Sendable {
   public func on<Value: MessageValue & SendableMetatype>(
     _ name: String, of type: Value.Type, _ handler: @escaping @Sendable (Value, ConnectionEvent) -> Void
   ) {
-    on(name) { event in
+    on(name, Self.reading(type, handler))
+  }
+
+  @inlinable
+  static func reading<Value: MessageValue & SendableMetatype>(
+    _ type: Value.Type, _ handler: @escaping @Sendable (Value, ConnectionEvent) -> Void
+  ) -> Handler {
+    { event in
       let value: Value
       do throws(PortError) {
         value = try event.decode(Value.self)
@@ -217,6 +224,12 @@ public final class Connection: Sendable {
     public mutating func on<Value: Decodable & SendableMetatype>(
       _ name: String, of type: Value.Type, _ handler: @escaping @Sendable (Value, ConnectionEvent) -> Void
     ) { on(name, Connection.decoding(type, handler)) }
+
+    /// See `Connection/on(_:of:_:)`.
+    @inlinable
+    public mutating func on<Value: MessageValue & SendableMetatype>(
+      _ name: String, of type: Value.Type, _ handler: @escaping @Sendable (Value, ConnectionEvent) -> Void
+    ) { on(name, Connection.reading(type, handler)) }
   }
 
   /// Takes the name's handler away; its messages are unhandled from then on.

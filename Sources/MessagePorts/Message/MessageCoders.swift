@@ -52,6 +52,33 @@ public enum MessageCoders {
     if let coder = current as? BinaryMessageCoder { return try coder.decode(type, from: bytes) }
     return try current.decode(type, from: bytes)
   }
+
+  // What follows looks at run time whether a type writes and reads itself, which costs a lookup among the conformances: for
+  // calls that take far longer, and would else need each form twice.
+
+  /// Returns the message that a value becomes.
+  static func encode<Value: Encodable>(_ value: Value) throws(PortError) -> [UInt8] {
+    let coder = current
+    do {
+      if let value = value as? any MessageValue, let coder = coder as? BinaryMessageCoder {
+        return try coder.encode(value)
+      }
+      return try coder.encode(value)
+    } catch {
+      throw .encodingFailed(error)
+    }
+  }
+
+  /// Returns the value that a message contains.
+  static func decode<Value: Decodable>(_ type: Value.Type, from bytes: RawSpan) throws -> Value {
+    let coder = current
+    if let direct = type as? any MessageValue.Type, let coder = coder as? BinaryMessageCoder,
+      let value = try coder.decode(direct, from: bytes) as? Value
+    {
+      return value
+    }
+    return try coder.decode(type, from: bytes)
+  }
 }
 
 /// Turns values into messages, and messages into values. Conform to it for an encoding of your own.

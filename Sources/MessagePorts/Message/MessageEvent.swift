@@ -132,6 +132,17 @@ public struct MessageEvent: Sendable {
   }
 }
 
+extension MessageEvent {
+  /// The message as a value, of a type that may read itself: see `MessageCoders.encode(_:)`.
+  func value<Value: Decodable>(_ type: Value.Type) throws(PortError) -> Value {
+    do {
+      return try withBytes { (span) throws -> Value in try MessageCoders.decode(type, from: span) }
+    } catch {
+      throw .decodingFailed(error)
+    }
+  }
+}
+
 /// A message was to be read as a plain value, and has another size.
 public struct BitwiseSizeMismatch: Error, Hashable, Sendable {
   /// The size of the value's type, in bytes.

@@ -22,8 +22,7 @@ extension MessagePort {
   ) throws(PortError) {
     let freight = Freight(descriptors: descriptors, buffers: buffers)
     try core.check(transfer: ports, freight)
-    let bytes: [UInt8]
-    do { bytes = try MessageCoders.current.encode(value) } catch { throw .encodingFailed(error) }
+    let bytes = try MessageCoders.encode(value)
     try unsafe core.post(bytes.span.bytes, ports, freight)
   }
 

@@ -23,8 +23,7 @@ extension MessagePort {
     _ value: Value, transfer ports: [MessagePort] = [], descriptors: [Descriptor]
   ) throws(PortError) {
     try core.check(transfer: ports, Freight(descriptors: descriptors))
-    let bytes: [UInt8]
-    do { bytes = try MessageCoders.current.encode(value) } catch { throw .encodingFailed(error) }
+    let bytes = try MessageCoders.encode(value)
     try unsafe core.post(bytes.span.bytes, ports, Freight(descriptors: descriptors))
   }
 

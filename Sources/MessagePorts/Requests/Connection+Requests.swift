@@ -37,7 +37,7 @@ extension Connection {
     descriptors: [Descriptor] = [], buffers: [MessageBuffer] = [], timeout: Duration? = nil
   ) async throws -> Reply {
     try await request(name, question, transfer: ports, descriptors: descriptors, buffers: buffers, timeout: timeout)
-      .decode(type)
+      .value(type)
   }
 
   /// As ``request(_:_:as:transfer:descriptors:buffers:timeout:)``, for a question that is its name.
@@ -46,7 +46,7 @@ extension Connection {
     buffers: [MessageBuffer] = [], timeout: Duration? = nil
   ) async throws -> Reply {
     try await request(name, bytes: [], transfer: ports, descriptors: descriptors, buffers: buffers, timeout: timeout)
-      .decode(type)
+      .value(type)
   }
 
   /// As ``request(_:_:as:transfer:descriptors:buffers:timeout:)``; returns the answer as it came: its bytes, and what came with it.
@@ -54,10 +54,9 @@ extension Connection {
     _ name: String, _ question: Question, transfer ports: [MessagePort] = [], descriptors: [Descriptor] = [],
     buffers: [MessageBuffer] = [], timeout: Duration? = nil
   ) async throws -> MessageEvent {
-    let bytes: [UInt8]
-    do { bytes = try MessageCoders.current.encode(question) } catch { throw PortError.encodingFailed(error) }
-    return try await request(
-      name, bytes: bytes, transfer: ports, descriptors: descriptors, buffers: buffers, timeout: timeout)
+    try await request(
+      name, bytes: MessageCoders.encode(question), transfer: ports, descriptors: descriptors, buffers: buffers,
+      timeout: timeout)
   }
 
   /// As ``request(_:_:as:transfer:descriptors:buffers:timeout:)``, with bytes in both directions.
@@ -130,17 +129,13 @@ extension Connection {
   fileprivate static func answering<Question: Decodable & SendableMetatype, Reply: Encodable & SendableMetatype>(
     _ type: Question.Type, _ handler: @escaping @Sendable (Question, RequestContext) async throws -> Reply
   ) -> RequestHandler {
-    { context in try encoded(await handler(try context.message.decode(Question.self), context)) }
+    { context in try MessageCoders.encode(await handler(try context.message.value(Question.self), context)) }
   }
 
   fileprivate static func answering<Reply: Encodable & SendableMetatype>(
     _ handler: @escaping @Sendable (RequestContext) async throws -> Reply
   ) -> RequestHandler {
-    { context in try encoded(await handler(context)) }
-  }
-
-  fileprivate static func encoded<Reply: Encodable & SendableMetatype>(_ reply: Reply) throws(PortError) -> [UInt8] {
-    do { return try MessageCoders.current.encode(reply) } catch { throw .encodingFailed(error) }
+    { context in try MessageCoders.encode(await handler(context)) }
   }
 }
 

@@ -25,9 +25,7 @@ extension Connection {
     _ name: String, _ question: Question, of type: Element.Type, transfer ports: [MessagePort] = []
   ) -> MessageStream<Element> {
     MessageStream {
-      let bytes: [UInt8]
-      do { bytes = try MessageCoders.current.encode(question) } catch { throw PortError.encodingFailed(error) }
-      return try self.openStream(name, bytes, ports) { _ in nil }
+      try self.openStream(name, MessageCoders.encode(question), ports) { _ in nil }
     }
   }
 
@@ -107,7 +105,7 @@ extension Connection {
     _ type: Question.Type, _ handler: @escaping @Sendable (Question, StreamWriter) async throws -> Void
   ) -> RequestHandler {
     { context in
-      try await write(context) { writer, _ in try await handler(try context.message.decode(Question.self), writer) }
+      try await write(context) { writer, _ in try await handler(try context.message.value(Question.self), writer) }
     }
   }
 

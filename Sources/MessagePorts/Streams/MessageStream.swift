@@ -97,12 +97,12 @@ final class StreamReading: Sendable {
       crashPoint(.elementTaken)
       guard let record = StreamRecord.open(event) else { return try stop(with: Self.malformed) }
       switch record.kind {
-      case .element: return try record.body.decode(Element.self)
+      case .element: return try record.body.value(Element.self)
       case .part: if !parts.add(record) { return try stop(with: Self.malformed) }
       case .lastPart:
         if !parts.add(record) { return try stop(with: Self.malformed) }
         let bytes = parts.take(record.element)
-        do { return unsafe try MessageCoders.current.decode(Element.self, from: bytes.span.bytes) } catch {
+        do { return unsafe try MessageCoders.decode(Element.self, from: bytes.span.bytes) } catch {
           throw PortError.decodingFailed(error)
         }
       case .end: return nil

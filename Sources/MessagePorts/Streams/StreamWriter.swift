@@ -37,9 +37,7 @@ public final class StreamWriter: Sendable {
   ///   nothing was sent; ``PortError/messageTooLarge(byteCount:limit:)``; ``PortError/system(_:)``.
   /// - Complexity: O(bytes), and what the coder takes.
   public func send<Element: Encodable>(_ element: Element) async throws(PortError) {
-    let bytes: [UInt8]
-    do { bytes = try MessageCoders.current.encode(element) } catch { throw .encodingFailed(error) }
-    try await send(encoded: bytes)
+    try await send(encoded: MessageCoders.encode(element))
   }
 
   private func send(encoded bytes: [UInt8]) async throws(PortError) {
