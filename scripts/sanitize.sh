@@ -56,7 +56,8 @@ for sanitizer in "${sanitizers[@]}"; do
       run=(setarch -R)
       # The sanitizer changes what these count, and slows them down beyond what they allow.
       # After a fork, it lets no thread start.
-      skip=("${refusals[@]}" ForkedChildTests ForkMomentTests ResourceSoakTests ResourceLimitTests ResourceTests/transfersLeaveNothing)
+      skip=("${refusals[@]}" ForkedChildTests ForkMomentTests ResourceSoakTests ResourceLimitTests HostileMemoryTests/blocked
+        ResourceTests/transfersLeaveNothing)
       modules=(SharedRingTests MessagePortsTests)
       ;;
     undefined)
