@@ -14,10 +14,7 @@ extension BinaryMessageCoder {
   ) throws -> Result {
     try unsafe withUnsafeTemporaryAllocation(byteCount: Self.stackBytes, alignment: 16) { memory in
       var writer = unsafe ValueWriter(borrowing: memory, self)
-      writer.write(value)
-      if sortsKeys || hasShortKeyLimit { writer.finishSlowly(sortsKeys: sortsKeys) }
-      guard !writer.bytes.hasFailed else { throw writer.failureError(value) }
-      return try unsafe body(RawSpan(_unsafeStart: writer.bytes.base, byteCount: writer.bytes.count))
+      return try writer.withMessage(value, self, body)
     }
   }
 

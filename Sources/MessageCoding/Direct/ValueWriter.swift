@@ -124,6 +124,19 @@
     if !bytes.hasFailed { writeEntries { _ in } }
   }
 
+  /// Writes the value of the message, and calls `body` with the bytes.
+  ///
+  /// In one piece: a writer that is used in several, outside of its own code, gets a box on the heap.
+  @inlinable @inline(__always)
+  mutating func withMessage<Value: MessageValue, Result>(
+    _ value: Value, _ coder: BinaryMessageCoder, _ body: (RawSpan) throws -> Result
+  ) throws -> Result {
+    write(value)
+    if coder.sortsKeys || coder.hasShortKeyLimit { finishSlowly(sortsKeys: coder.sortsKeys) }
+    guard !bytes.hasFailed else { throw failureError(value) }
+    return try unsafe body(RawSpan(_unsafeStart: bytes.base, byteCount: bytes.count))
+  }
+
   /// The value that could not be written is the whole message: there is no path.
   @usableFromInline
   func failureError(_ value: Any) -> EncodingError {
