@@ -28,6 +28,27 @@ struct DirectTests {
     }
   }
 
+  @Test("Strings that have room in themselves are read and refused as longer ones are, whatever is behind them")
+  func shortStrings() throws {
+    for length in 1...17 {
+      let plain = String(repeating: "a", count: length)
+      for behind in [[], ["b"], [String(repeating: "ą", count: 20)]] {
+        try check([plain] + behind)
+        let bytes = try coder.encode([plain] + behind)
+        let start = try #require(bytes.firstIndex(of: UInt8(ascii: "a")))
+        for place in start..<start + length {
+          var (other, malformed) = (bytes, bytes)
+          other[place] = 0
+          let expected = plain.utf8.enumerated().map { $0.offset == place - start ? 0 : $0.element }
+          #expect(try direct([String].self, other).first.map { Array($0.utf8) } == expected)
+          malformed[place] = 0xFF
+          #expect(throws: DecodingError.self) { _ = try direct([String].self, malformed) }
+          #expect(throws: DecodingError.self) { _ = try decode([String].self, malformed) }
+        }
+      }
+    }
+  }
+
   @Test("The bytes of a direct value are those of its Codable conformance, and each way reads both")
   func bothWays() throws {
     try check(true)

@@ -37,10 +37,31 @@
   @inline(__always)
   func string(from start: Int, to end: Int) -> String? {
     guard start != end else { return "" }
+    if isShortASCII(start, end) {
+      return unsafe String(unsafeUninitializedCapacity: end &- start) { text in
+        unsafe UnsafeMutableRawBufferPointer(text).copyMemory(
+          from: UnsafeRawBufferPointer(start: pointer(start, end &- start), count: end &- start))
+        return end &- start
+      }
+    }
     let bytes = unsafe RawSpan(_unsafeStart: pointer(start, end &- start), byteCount: end &- start)
     let utf8 = Span<UInt8>(_bytes: bytes)
     guard let text = try? UTF8Span(validating: utf8) else { return nil }
     return String(copying: text)
+  }
+
+  /// Whether these bytes are ASCII, and a string has room for them in itself. False also at the message's end.
+  @inline(__always)
+  private func isShortASCII(_ start: Int, _ end: Int) -> Bool {
+    let length = end &- start
+    guard length <= 15, start &+ 16 <= count else { return false }
+    let (low, high) = (number(at: start, as: UInt64.self), number(at: start &+ 8, as: UInt64.self))
+    // Shifts out what is behind the string. A shift by 64 leaves nothing.
+    let text =
+      length < 8
+      ? low << (UInt64(truncatingIfNeeded: 8 &- length) &* 8)
+      : low | high << (UInt64(truncatingIfNeeded: 16 &- length) &* 8)
+    return text & 0x8080_8080_8080_8080 == 0
   }
 
   /// Whether these bytes are UTF-8. Most keys are short and ASCII, as one look at eight bytes shows.
