@@ -10,6 +10,7 @@ struct CloserTests {
   func lingering() async {
     await #expect(processExitsWith: .success) {
       await recordErrors {
+        try await letDispatchOpenItsOwn()
         let slow = (0..<10).map { _ in LingeringSocket() }
         let quick = (0..<300).map { _ in csupport_eventfd_create() }
         try patiently("the caller to go on") { _ in
@@ -26,6 +27,7 @@ struct CloserTests {
   func threadsEnd() async {
     await #expect(processExitsWith: .success) {
       await recordErrors {
+        try await letDispatchOpenItsOwn()
         for round in 0..<2 {
           let fds = (0..<500).map { _ in csupport_eventfd_create() }
           for fd in fds { csupport_close_elsewhere(fd) }
@@ -43,6 +45,7 @@ struct CloserTests {
   func sentSocketsLinger(_ isSent: Bool) async {
     await #expect(processExitsWith: .success) { [isSent] in
       await recordErrors {
+        try await letDispatchOpenItsOwn()
         // All numbers are given out before one comes free.
         let (slow, sent) = (LingeringSocket(), LingeringSocket())
         let theirs = fcntl(sent.descriptor, F_DUPFD_CLOEXEC, 100)
@@ -62,6 +65,7 @@ struct CloserTests {
   func surplus() async {
     await #expect(processExitsWith: .success) {
       await recordErrors {
+        try await letDispatchOpenItsOwn()
         var ends: (CInt, CInt) = (-1, -1)
         try #require(unsafe csupport_socket_pair(&ends.0, &ends.1) == 0)
         let slow = LingeringSocket()
@@ -78,7 +82,6 @@ struct CloserTests {
             #expect(received.fds_truncated)
           }
         }
-        // Dispatch opens some of its own when it first needs them.
         try waitUntil("the descriptors to be closed") { Resources.now().descriptors < before + count / 2 }
       }
     }
@@ -89,6 +92,7 @@ struct CloserTests {
   func unread(_ emptyPackets: Int) async {
     await #expect(processExitsWith: .success) { [emptyPackets] in
       await recordErrors {
+        try await letDispatchOpenItsOwn()
         var ends: (CInt, CInt) = (-1, -1)
         try #require(unsafe csupport_socket_pair(&ends.0, &ends.1) == 0)
         // To whoever peeks, an empty packet looks like the end.
@@ -122,9 +126,9 @@ struct CloserTests {
   func noThread() async {
     await #expect(processExitsWith: .success) {
       await recordErrors {
+        try await letDispatchOpenItsOwn()
         let slow = LingeringSocket()
-        // A number that nobody else in this process takes once it is free.
-        let counter = fcntl(csupport_eventfd_create(), F_DUPFD_CLOEXEC, 500)
+        let counter = csupport_eventfd_create()
         let (other, another) = (csupport_eventfd_create(), csupport_eventfd_create())
         // No address is left for a stack.
         leaveAddresses(1 << 20)

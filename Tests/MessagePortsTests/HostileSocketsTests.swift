@@ -234,8 +234,7 @@ struct HostileSocketsTests {
       await recordErrors {
         let scene = try await Scene()
         let (port, far) = try await scene.makePort()
-        // Dispatch ends the process if it has no descriptor left for its first timer.
-        try await Task.sleep(for: .milliseconds(1))
+        try await letDispatchOpenItsOwn()
         setLimit(RLIMIT_NOFILE, nil)
         // So few that some of a third packet's have no room, and enough for too many to wait.
         if let left { leaveDescriptors(left) }

@@ -278,8 +278,7 @@ struct PortSetTests: PortSetWaiting {
         let pipe = try TestPipe()
         let copies = try (0..<4).map { _ in try pipe.reader.duplicate() }
         let numbers = try copies.map { try $0.withDescriptor { $0 } }
-        // Dispatch ends the process if it has no descriptor left for its first timer.
-        try await Task.sleep(for: .milliseconds(1))
+        try await letDispatchOpenItsOwn()
         try port.postMessage(bitwise: 1, descriptors: copies)
         try await eventually("that they are gone from here") {
           numbers.allSatisfy { linkTarget("/proc/self/fd/\($0)") != pipe.name }
