@@ -28,6 +28,22 @@ struct DirectTests {
     }
   }
 
+  @Test("Where a dictionary's key or value is nil, and may not be, it is refused as with Codable")
+  func nilInDictionary() throws {
+    func bytes<T: Encodable>(_ value: T) throws -> [UInt8] { try encodeCodable(value) }
+    let malformed = try [
+      bytes(["a": nil] as [String: Int?]), bytes([1: nil] as [Int: Int?]), bytes([1.5, nil] as [Double?]),
+      bytes([nil, 1.5] as [Double?]), bytes([nil, nil] as [Double?]),
+    ]
+    for bytes in malformed {
+      #expect(throws: DecodingError.self) { _ = try direct([String: Int].self, bytes) }
+      #expect(throws: DecodingError.self) { _ = try direct([Int: Int].self, bytes) }
+      #expect(throws: DecodingError.self) { _ = try direct([Double: Double].self, bytes) }
+      #expect(throws: DecodingError.self) { _ = try decode([Double: Double].self, bytes) }
+    }
+    #expect(try direct([Double: Double?].self, bytes([1.5, nil] as [Double?])) == [1.5: nil])
+  }
+
   @Test("Strings that have room in themselves are read and refused as longer ones are, whatever is behind them")
   func shortStrings() throws {
     for length in 1...17 {

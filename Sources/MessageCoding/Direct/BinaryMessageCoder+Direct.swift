@@ -41,7 +41,7 @@ extension BinaryMessageCoder {
     try unsafe bytes.withUnsafeBytes { bytes in
       var reader = try unsafe ValueReader(message: bytes, self)
       do {
-        let value: Value = try reader.readValue()
+        let value = try reader.readValue(Value.self)
         try reader.finish()
         return value
       } catch {

@@ -26,7 +26,7 @@
     _ type: Value.Type = Value.self, forKey key: StaticString
   ) throws -> Value {
     guard try find(key) else { throw ValueReader.notFound(key) }
-    return try readFound(key) { reader in try reader.readValue() }
+    return try readFound(key) { reader in try reader.readValue(Value.self) }
   }
 
   /// Reads the value of a key; nil if it is nil or not there.
@@ -37,7 +37,7 @@
     _ type: Value?.Type = Value?.self, forKey key: StaticString
   ) throws -> Value? {
     guard try find(key), unsafe !reader.pointee.readNil() else { return nil }
-    return try readFound(key) { reader in try reader.readValue() }
+    return try readFound(key) { reader in try reader.readValue(Value.self) }
   }
 
   /// Reads a keyed container that is the value of a key.

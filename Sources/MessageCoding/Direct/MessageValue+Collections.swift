@@ -27,7 +27,7 @@ extension Array: MessageValue where Element: MessageValue {
       self = []
       // What a peer claims reserves no more memory than it has sent.
       reserveCapacity(Swift.min(count, (reader.end &- reader.offset) / Swift.max(1, MemoryLayout<Element>.stride) &+ 4))
-      try reader.forEachItem(count) { reader, _ in append(try reader.readValue()) }
+      try reader.forEachItem(count) { reader, _ in append(try reader.readValue(Element.self)) }
     }
     try reader.leaveUnkeyed(outerEnd)
   }
@@ -44,7 +44,7 @@ extension Set: MessageValue where Element: MessageValue {
     let outerEnd = reader.end
     let count = try reader.enterUnkeyed()
     self = []
-    try reader.forEachItem(count) { reader, _ in insert(try reader.readValue()) }
+    try reader.forEachItem(count) { reader, _ in insert(try reader.readValue(Element.self)) }
     try reader.leaveUnkeyed(outerEnd)
   }
 }

@@ -32,7 +32,7 @@ extension Dictionary: MessageValue where Key: MessageValue, Value: MessageValue 
         guard let text = try reader.readKey(&seen) else { continue }
         let key: Key = try ValueReader.key(text)
         let offset = reader.offset
-        do { self[key] = try reader.readValue() } catch { throw ValueReader.inside(text, error) }
+        do { self[key] = try reader.readValue(Value.self) } catch { throw ValueReader.inside(text, error) }
         if reader.offset == offset { try reader.skip() }
       }
       reader.end = outerEnd
@@ -43,7 +43,11 @@ extension Dictionary: MessageValue where Key: MessageValue, Value: MessageValue 
       guard count & 1 == 0 else { throw ValueReader.corrupted("A key has no value.") }
       var key: Key?
       try reader.forEachItem(count) { reader, _ in
-        if let last = key.take() { self[last] = try reader.readValue() } else { key = try reader.readValue() }
+        if let last = key.take() {
+          self[last] = try reader.readValue(Value.self)
+        } else {
+          key = try reader.readValue(Key.self)
+        }
       }
       try reader.leaveUnkeyed(outerEnd)
     }

@@ -191,7 +191,7 @@
 
   /// Reads a value by its own code, which must leave the reader of this message here.
   @inlinable @inline(__always)
-  mutating func readValue<Value: MessageValue>(_ type: Value.Type = Value.self) throws -> Value {
+  mutating func readValue<Value: MessageValue>(_ type: Value.Type) throws -> Value {
     let base = unsafe base
     defer { if unsafe self.base != base { Self.failForExchange() } }
     return try Value(from: &self)
