@@ -7,12 +7,19 @@ extension MessagePort {
     fileprivate let port: MessagePort
 
     public struct AsyncIterator: AsyncIteratorProtocol {
-      fileprivate let port: MessagePort
+      @usableFromInline let port: MessagePort
 
+      fileprivate init(port: MessagePort) { self.port = port }
+
+      @inlinable
       public mutating func next() async throws(PortError) -> MessageEvent? { try await next(isolation: nil) }
 
+      // Inlined: a call of an asynchronous function, and the way back to where the caller is, take several times as long as
+      // to take a message that is there.
+      @inlinable @inline(__always)
       public mutating func next(isolation actor: isolated (any Actor)?) async throws(PortError) -> MessageEvent? {
-        try await port.core.nextMessage(for: port)
+        if let event = port.messageAtOnce() { return event }
+        return try await port.messageInTime()
       }
     }
 
@@ -24,6 +31,20 @@ extension MessagePort {
 
   /// See ``Messages``. Several iterations share the messages: each message goes to one of them.
   public var messages: Messages { Messages(port: self) }
+}
+
+extension MessagePort {
+  /// The next message, if it is there, and nobody has to be told of it.
+  @usableFromInline
+  func messageAtOnce() -> MessageEvent? {
+    var event = MessageEvent()
+    return core.takePlain(into: &event) ? event : nil
+  }
+
+  @usableFromInline
+  nonisolated(nonsending) func messageInTime() async throws(PortError) -> MessageEvent? {
+    try await core.nextMessage(for: self)
+  }
 }
 
 extension PortCore {
