@@ -7,7 +7,8 @@ import TestSupport
 /// A conversation with an honest process that sends everything back: each answer must be what was sent, in order, now
 /// and then with a port that must work. A thread asks; the answers come to a handler on the loop, or to the thread.
 final class Conversation: Sendable {
-  let roundTrips = RoundTrips()
+  /// Of messages without ports, and of those with one.
+  let (plain, withPort) = (RoundTrips(), RoundTrips())
   /// A process that does nothing else: in one with two, an answer with a port that the kernel holds up would hold up the
   /// other's.
   private let friend = FarProcess()
@@ -30,7 +31,7 @@ final class Conversation: Sendable {
   var wrongAnswers: Int { wrong.withLock { $0 } }
 
   /// One message in so many has a port.
-  static func hasPort(_ number: Int) -> Bool { number % 20 == 10 }
+  private static func hasPort(_ number: Int) -> Bool { number % 20 == 10 }
 
   /// Message `number`: the secret, the number, and bytes of all sizes that go with it.
   private func message(_ number: Int) -> [UInt8] {
@@ -66,7 +67,8 @@ final class Conversation: Sendable {
         try post(asked, number)
         let event = try answer()
         let end = ContinuousClock.now
-        roundTrips.add(from: start, to: end, waited: min(waits.sum - waited, end - start))
+        (Self.hasPort(number) ? withPort : plain).add(
+          from: start, to: end, waited: min(waits.sum - waited, end - start))
         if try !isRight(event, asked, number) { fail() }
       } catch {
         print("no answer to message \(number) of the honest port \(isOnLoop ? "on the loop" : "by hand"): \(error)")

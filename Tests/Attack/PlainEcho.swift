@@ -5,14 +5,14 @@ import TestSupport
 /// Asks over a plain socket pair, which has nothing to do with ports, and is answered by a thread: what a round trip takes
 /// in this process at this moment.
 ///
-/// Now and then a socket goes along, as a port does in the conversations: while processes of the same user have many in
-/// flight, and cycles among them, the kernel lets nobody of that user send one before it has looked for the cycles.
+/// Or, with each, passes a socket there and back, as the conversations do with ports: while processes of the same user have many
+/// in flight, and cycles among them, the kernel lets nobody of that user send one before it has looked for the cycles.
 final class PlainEcho: Sendable {
   let roundTrips = RoundTrips()
   private let isOver = Flag()
   private let asked: TestThread<Void>
 
-  init() {
+  init(passingSockets: Bool) {
     var (asking, answering): (CInt, CInt) = (-1, -1)
     let result = unsafe csupport_socket_pair(&asking, &answering)
     precondition(result == 0, "no socket pair")
@@ -23,14 +23,12 @@ final class PlainEcho: Sendable {
     asked = TestThread { [roundTrips, isOver, asking] in
       var (cargo, other): (CInt, CInt) = (-1, -1)
       _ = unsafe csupport_socket_pair(&cargo, &other)
-      var number = 0
       while !isOver.isSet {
         let start = ContinuousClock.now
-        Self.send(on: asking, Conversation.hasPort(number) ? dup(cargo) : -1)
+        Self.send(on: asking, passingSockets ? dup(cargo) : -1)
         guard let descriptor = Self.receive(on: asking) else { break }
         roundTrips.add(from: start, to: .now)
         if descriptor >= 0 { close(descriptor) }
-        number += 1
         usleep(2000)
       }
       for descriptor in [cargo, other, asking] { _ = csupport_close(descriptor) }

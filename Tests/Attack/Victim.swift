@@ -38,9 +38,10 @@ final class Victim: Sendable {
 
     let descriptors = Self.descriptors
     let before = Resources.now(), residentBefore = Resources.residentKilobytes
-    let echo = PlainEcho()
+    let (echo, passing) = (PlainEcho(passingSockets: false), PlainEcho(passingSockets: true))
     for talk in talks {
-      talk.roundTrips.removeAll()
+      talk.plain.removeAll()
+      talk.withPort.removeAll()
       talk.start()
     }
     let isOver = Flag()
@@ -85,6 +86,7 @@ final class Victim: Sendable {
     halves.removeAll()
     for talk in talks { talk.end() }
     try echo.end()
+    try passing.end()
 
     // What is left after a while is left for good.
     try? waitUntil("all to be back") {
@@ -102,7 +104,8 @@ final class Victim: Sendable {
     report.endsBegun = ends.begun
     report.isWorthTheName = ends.begun >= Self.worthTheName
     report.violations = tally["violations"]
-    report.take(honest: talks.map(\.roundTrips), plain: echo.roundTrips)
+    report.take(honest: talks.map(\.plain), plain: echo.roundTrips)
+    report.take(honest: talks.map(\.withPort), plain: passing.roundTrips)
     report.wrongAnswers = talks.map(\.wrongAnswers).reduce(0, +)
     for name in VictimReport.neverCounted { report.counted[name] = tally[name] }
     return report
@@ -116,7 +119,7 @@ final class Victim: Sendable {
     startSymbolizer()
     _ = try WorkerProcess.spawn("true").wait(timeout: patience)
     for talk in talks { talk.start() }
-    try waitUntil("both conversations to be going") { talks.allSatisfy { $0.roundTrips.count > 20 } }
+    try waitUntil("both conversations to be going") { talks.allSatisfy { $0.plain.count > 20 } }
     for talk in talks { talk.end() }
     let slept = Promise<Void>()
     Task {

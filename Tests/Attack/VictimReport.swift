@@ -41,13 +41,14 @@ struct VictimReport {
     self.seed = seed
   }
 
+  /// One kind of round trips, and the plain ones that they are to be compared with.
   mutating func take(honest: [RoundTrips], plain: RoundTrips) {
-    rounds = honest.map(\.count).reduce(0, +)
-    slowestHonest = honest.map(\.slowest).max() ?? .zero
-    slowestPlain = plain.slowest
+    rounds += honest.map(\.count).reduce(0, +)
+    slowestHonest = max(slowestHonest, honest.map(\.slowest).max() ?? .zero)
+    slowestPlain = max(slowestPlain, plain.slowest)
     let excesses = honest.map { $0.excess(over: plain) }
-    excess = excesses.map(\.total).max() ?? .zero
-    ownExcess = excesses.map(\.own).max() ?? .zero
+    excess = max(excess, excesses.map(\.total).max() ?? .zero)
+    ownExcess = max(ownExcess, excesses.map(\.own).max() ?? .zero)
   }
 
   /// All harm; none: an empty list. What took time is harm only beyond a limit that was asked for.
