@@ -25,8 +25,10 @@ enum { MOST_THREADS = 4, IDLE_SECONDS = 2, GROUPS = TRACKED_DESCRIPTORS / 64 };
 /// A third of what a thread of the program's gets where all want a processor.
 enum { CLOSER_NICENESS = 5 };
 
-/// As many as come with two packets. If more wait, nobody should take in others that have to be closed.
+/// As many as come with two packets. If more wait, whoever has had to close such before takes in no others.
 enum { MANY = 512 };
+/// If so many wait, nobody does: each of a thousand channels may bring a packet before it is known for that.
+enum { TOO_MANY = 4 * MANY };
 
 /// A bit for each number that is to be closed: a queue that needs no memory, and takes no lock that a fork could copy.
 static _Atomic uint64_t doomed[GROUPS];
@@ -271,9 +273,9 @@ void csupport_close_sent_elsewhere(int fd) {
   nanosleep(&(struct timespec){.tv_nsec = 50 * 1000}, NULL);
 }
 
-bool csupport_closing_is_behind(void) {
+bool csupport_closing_is_behind(bool is_suspect) {
   close_what_is_stranded();
-  return atomic_load_explicit(&waiting, memory_order_relaxed) > MANY;
+  return atomic_load_explicit(&waiting, memory_order_relaxed) > (is_suspect ? MANY : TOO_MANY);
 }
 
 int csupport_socket_drain_elsewhere(int fd) {

@@ -241,7 +241,8 @@ int csupport_close(int fd);
 /// next descriptor is closed. A negative number is none.
 void csupport_close_elsewhere(int fd);
 /// Many descriptors wait to be closed elsewhere: whoever lets in more because a peer sends them runs out of numbers.
-bool csupport_closing_is_behind(void);
+/// Of a suspect, fewer are let in: it has sent such before.
+bool csupport_closing_is_behind(bool is_suspect);
 /// Closes memory that was inspected, or made here: elsewhere if there is much of it to be freed.
 void csupport_memory_close(int fd);
 /// Closes a channel's socket: elsewhere if there are packets in it, whose descriptors are closed with it.

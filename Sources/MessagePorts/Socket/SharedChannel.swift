@@ -15,7 +15,8 @@ final class SharedChannel: Sendable {
   let socket: PacketSocket
   /// A doorbell's packet was refused, and will be tried again. Relaxed: whoever signals meanwhile may leave it to that.
   private let owesSignal = Atomic<Bool>(false)
-  /// Descriptors have come that were of no use, and had to be closed: no more are let in while closing is behind.
+  /// Descriptors have come that were of no use, and had to be closed: no more are let in while closing is behind. So it is with
+  /// a channel that comes while it is.
   let waste = WasteMark()
   /// For as many there was no number when they were last tried to be had. Under the lock of the lane on which this end
   /// receives: relaxed.
@@ -119,7 +120,7 @@ final class SharedChannel: Sendable {
         case .short(let error): return .short(error)
         // They take longer than the doorbell itself, which has no business to bring any.
         case .packet(byteCount: 1, hasDescriptors: true):
-          if csupport_closing_is_behind() { return .short(nil) }
+          if csupport_closing_is_behind(true) { return .short(nil) }
         case .packet(byteCount: 1, hasDescriptors: false): break
         case .packet: return .packet
         }

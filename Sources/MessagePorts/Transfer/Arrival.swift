@@ -59,7 +59,7 @@ extension SharedChannel {
   /// What comes with a message could not be received, and still cannot: not enough descriptors are free, or those of a peer
   /// are to be closed first.
   var isHeldUp: Bool {
-    if waste.isSet, csupport_closing_is_behind() { return true }
+    if csupport_closing_is_behind(waste.isSet) { return true }
     let lacked = lacking.load(ordering: .relaxed)
     return lacked > 0 && csupport_descriptors_are_free(memory.fd, lacked) < 0
   }
@@ -118,7 +118,7 @@ extension SharedChannel {
   private func receivePacket(
     into words: inout [UInt64], _ fds: inout ReceivedDescriptors, _ cargo: CargoCount
   ) throws(ArrivalError) {
-    if waste.isSet, csupport_closing_is_behind() { throw .blocked(nil) }
+    if csupport_closing_is_behind(waste.isSet) { throw .blocked(nil) }
     // Since it has failed, not with what the peer has sent, of which a part would have to be closed each time.
     let lacked = lacking.load(ordering: .relaxed)
     if lacked > 0 { try checkFree(lacked) }
