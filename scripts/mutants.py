@@ -76,11 +76,20 @@ def run(filters):
     try:
         output, _ = process.communicate(timeout=SECONDS_FOR_TESTS)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        end_group(process)
         process.communicate()
         return False, 1, "no end"
+    # What a test with a fault in it leaves running would disturb those that come after.
+    end_group(process)
     counts = [int(count) for count in re.findall(r"Test run with (\d+) test", output)]
     return process.returncode == 0, max(counts, default=0), output
+
+
+def end_group(process):
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
 
 
 def filters(mutant):
