@@ -41,12 +41,14 @@ __attribute__((swiftcall)) void unlock_slowly(__attribute__((swift_context)) voi
 
 typedef __attribute__((swiftasynccall)) void await_function(void *context);
 typedef __attribute__((swiftcall)) void resume_function(void *task);
+typedef __attribute__((swiftcall)) void resume_with_error_function(void *task, void *error);
 
 typedef __attribute__((swiftcall)) void *current_function(void);
 
 static current_function *swift_current;
 static await_function *swift_await;
-static resume_function *swift_resume;
+static resume_function *swift_resume, *swift_resume_throwing;
+static resume_with_error_function *swift_resume_with_error;
 
 __attribute__((swiftasynccall)) void swift_continuation_await(void *context) {
   __tsan_acquire(swift_current());
@@ -58,6 +60,16 @@ __attribute__((swiftcall)) void swift_continuation_resume(void *task) {
   swift_resume(task);
 }
 
+__attribute__((swiftcall)) void swift_continuation_throwingResume(void *task) {
+  __tsan_release(task);
+  swift_resume_throwing(task);
+}
+
+__attribute__((swiftcall)) void swift_continuation_throwingResumeWithError(void *task, void *error) {
+  __tsan_release(task);
+  swift_resume_with_error(task, error);
+}
+
 // -------------------------------------------------------------------------------------------------------------------------
 
 __attribute__((constructor)) static void find_swift(void) {
@@ -66,4 +78,7 @@ __attribute__((constructor)) static void find_swift(void) {
   swift_current = (current_function *)dlsym(RTLD_NEXT, "swift_task_getCurrent");
   swift_await = (await_function *)dlsym(RTLD_NEXT, "swift_continuation_await");
   swift_resume = (resume_function *)dlsym(RTLD_NEXT, "swift_continuation_resume");
+  swift_resume_throwing = (resume_function *)dlsym(RTLD_NEXT, "swift_continuation_throwingResume");
+  swift_resume_with_error =
+    (resume_with_error_function *)dlsym(RTLD_NEXT, "swift_continuation_throwingResumeWithError");
 }
