@@ -275,13 +275,21 @@ extension PortCore {
     _ bytes: RawSpan, _ cores: [PortCore], _ freight: Freight
   ) throws(PortError) -> DepartedPorts {
     let packet = try OutgoingPacket(of: cores, freight)
-    let wasTaken = try announceAndSend(bytes, packet)
+    freight.setOut()
+    let wasTaken: Bool
+    do throws(PortError) {
+      wasTaken = try announceAndSend(bytes, packet)
+    } catch {
+      freight.turnBack()
+      throw error
+    }
     var departed = DepartedPorts()
     if wasTaken {
       departed.isInAnotherProcess = true
       departed.sent = freight.leave()
     } else {
       // The receiver turned out to be gone: the message is discarded, and what it carries closes.
+      freight.turnBack()
       departed.discarded = MessageCargo(cores.map { $0.handOver(&departed.toOldOwners) }, freight.moveOn())
     }
     return departed
