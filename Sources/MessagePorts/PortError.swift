@@ -48,7 +48,7 @@ public enum PortError: Error, Sendable {
   /// See ``MessagePort/waitForSpace(byteCount:)``.
   case queueFull(limit: Int)
   /// The receiver has not taken enough ports, descriptors and buffers yet, or too many of this user's are travelling in the whole
-  /// system: the kernel queues no more.
+  /// system: the kernel queues no more. See ``MessagePort/waitForTransferSpace()``.
   case transferQueueFull(SystemError)
   /// The value could not be encoded.
   case encodingFailed(any Error)

@@ -14,11 +14,22 @@ package final class BufferFile: Sendable {
   private let file: MemoryFile
   package let byteCount: Int
   package let kind: Kind
+  /// Which memory this is, by whatever descriptor it has come. Of what was made here, it is asked for.
+  private let knownIdentity: ChannelMemory.Identity?
 
-  init(owning file: consuming MemoryFile, byteCount: Int, kind: Kind) {
+  init(owning file: consuming MemoryFile, byteCount: Int, kind: Kind, identity: ChannelMemory.Identity? = nil) {
     self.file = file
     self.byteCount = byteCount
     self.kind = kind
+    knownIdentity = identity
+  }
+
+  /// Which memory this is, as long as anybody has it.
+  package func identity() throws(SystemError) -> ChannelMemory.Identity {
+    if let knownIdentity { return knownIdentity }
+    var facts = csupport_file_facts()
+    try check("fstat") { unsafe csupport_file_facts(file.fd, &facts) }
+    return ChannelMemory.Identity(device: facts.device, inode: facts.inode)
   }
 
   /// Takes over `fd`, which a peer sent, whatever it is. On failure it is closed, elsewhere. Does not block.
@@ -45,7 +56,8 @@ package final class BufferFile: Sendable {
     }
     self.init(
       owning: MemoryFile(owning: fd), byteCount: Int(facts.size_bytes),
-      kind: found == CInt(CSUPPORT_BUFFER_FROZEN) ? .frozen : .shared)
+      kind: found == CInt(CSUPPORT_BUFFER_FROZEN) ? .frozen : .shared,
+      identity: ChannelMemory.Identity(device: facts.device, inode: facts.inode))
   }
 
   /// For those who send it away. It stays this object's.

@@ -204,6 +204,9 @@ extension RingProducer {
     return Int(truncatingIfNeeded: position &- released)
   }
 
+  /// The lane position up to which the consumer has released what it has read.
+  package mutating func releasedPosition() -> UInt64 { position &- UInt64(unreleasedBytes()) }
+
   /// There is no reader any more: from now on there is no room, and the memory of what waits, but for the initial data, goes
   /// back to the system, elsewhere if it takes long. The lane's other end may be anything by now: it loses nothing.
   package mutating func abandon() {

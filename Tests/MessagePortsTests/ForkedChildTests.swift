@@ -56,6 +56,31 @@ struct ForkedChildTests {
     checks.expect(calledAny.value == 0, "handlers of \(name) left alone")
   }
 
+  @Test(
+    "13.2 In the child, a pool of buffers is closed, and what was lent there is closed and changes nothing in the parent"
+  )
+  func pool() async {
+    await #expect(processExitsWith: .success) {
+      await recordErrors {
+        let pool = try SharedBufferPool(byteCount: 4096, capacity: 1)
+        var buffer = try pool.tryTake()
+        let child = try ForkedChild { checks in
+          checks.expectThrows("take", { (error: BufferError) in error == .closed }) { () throws(BufferError) in
+            _ = try pool.tryTake()
+          }
+          checks.expect(buffer?.isOpen == false && pool.lentCount == 0, "an open pool")
+          buffer = nil
+          pool.close()
+        }
+        child.expectSuccess()
+        #expect(pool.lentCount == 1 && buffer?.isOpen == true)
+        buffer = nil
+        #expect(pool.lentCount == 0)
+        #expect(try pool.tryTake() != nil)
+      }
+    }
+  }
+
   @Test("13.2 In the child, a port that existed before is closed, and says so in every way; in the parent, it goes on")
   func ports() async {
     await #expect(processExitsWith: .success) {

@@ -184,6 +184,66 @@ struct StreamTests {
     #expect(right == 100)
   }
 
+  // MARK: What goes along
+
+  @Test("12.7 Elements of all sizes take ports, descriptors and buffers along", arguments: Place.allCases)
+  func parcels(_ place: Place) async throws {
+    let connection = try service(place)
+    let sizes = [0, 10, 65_537, 600_000, 1]
+    var count = 0
+    for try await event in connection.stream("parcels", sizes, of: [UInt8].self).events {
+      let number = UInt64(count)
+      #expect(event.element == [UInt8](repeating: UInt8(number), count: sizes[count]))
+      try #require(event.ports.count == 1 && event.descriptors.count == 1 && event.buffers.count == 1)
+      try await onThread {
+        try event.ports[0].expect(number)
+        try event.ports[0].expectEnd()
+        #expect(try event.descriptors[0].readNumber() == number)
+      }
+      let original = try FrozenBuffer(copying: patternBytes(count: 1000, seed: number))
+      #expect(try event.buffers[0].described() == MessageBuffer.frozen(original).described())
+      count += 1
+    }
+    #expect(count == sizes.count)
+    // Without anything, and as elements alone.
+    var plain = connection.stream("count", 2, of: Int.self).events.makeAsyncIterator()
+    let event = try #require(try await plain.next())
+    #expect(event.element == 0 && event.ports.isEmpty && event.descriptors.isEmpty && event.buffers.isEmpty)
+    #expect(await collect(connection.stream("parcels", sizes, of: [UInt8].self)).elements.map(\.count) == sizes)
+  }
+
+  @Test("12.7 What came with elements, and nobody has asked for, closes", arguments: Place.allCases)
+  func unwanted(_ place: Place) async throws {
+    let connection = try service(place)
+    #expect(await collect(connection.stream("pipes", 20, of: Int.self)).elements == Array(0...20))
+  }
+
+  @Test("12.6, 12.7 A writer waits until the kernel takes more, and loses nothing", arguments: Place.allCases)
+  func manyDescriptors(_ place: Place) async throws {
+    let connection = try service(place)
+    var count = 0
+    for try await event in connection.stream("descriptors", 3000, of: Int.self).events {
+      #expect(event.element == count && event.descriptors.count == 1)
+      count += 1
+      // So that it lags.
+      if count == 1 { try await Task.sleep(for: .milliseconds(200)) }
+    }
+    #expect(count == 3000)
+  }
+
+  @Test("2.2, 12.7 What is refused stays the writer's, and the element is not sent", arguments: Place.allCases)
+  func refusedParcels(_ place: Place) async throws {
+    let connection = try service(place)
+    for size in [10, 200_000] {
+      var events: [StreamEvent<[UInt8]>] = []
+      for try await event in connection.stream("refused parcels", size, of: [UInt8].self).events {
+        events.append(event)
+      }
+      #expect(events.map(\.element) == [[7]])
+      #expect(try events.first?.descriptors.first?.readNumber() == 5)
+    }
+  }
+
   @Test("9.1 Streams leave nothing behind, however they end")
   func nothingLeft() throws {
     let report = try LoneProcess.run("streams", [], within: patience)

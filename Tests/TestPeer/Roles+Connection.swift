@@ -16,6 +16,11 @@ let connectionRoles: [String: Role] = [
   "listenAsNobody": listenAsNobody,
   "postAndExit": postAndExit,
   "receiveFirst": { _, parent in try parent.receive(timeout: patience).ports[0].postMessage(bitwise: UInt64(5)) },
+  "receiveNamed": { _, parent in
+    let (first, second) = parent.handle { ($0.messages(named: "first"), $0.messages(named: "second")) }
+    try first.receive(timeout: patience).ports[0].postMessage(bitwise: UInt64(1))
+    try second.receive(timeout: patience).ports[0].postMessage(bitwise: UInt64(2))
+  },
   "spawnThisProgram": spawnThisProgram,
   "serve": { _, parent in RequestService.serve(parent) },
   "streams": streams,

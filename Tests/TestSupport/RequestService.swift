@@ -78,6 +78,7 @@ public final class RequestService: Sendable {
         return context.bytes
       }
       service.registerStreams(&registration)
+      service.registerParcels(&registration)
     }
   }
 
@@ -173,6 +174,51 @@ public final class RequestService: Sendable {
       for try await number in numbers {
         try await writer.send(number)
         break
+      }
+    }
+  }
+}
+
+extension RequestService {
+  /// Streams whose elements take something along.
+  fileprivate func registerParcels(_ registration: inout Connection.Registration) {
+    // Each element as large as asked for, with a port, a descriptor and a buffer, all of which tell its number.
+    registration.onStream("parcels", of: [Int].self) { sizes, writer in
+      for (number, size) in sizes.enumerated() {
+        let number = UInt64(number)
+        let channel = try MessageChannel()
+        try channel.port1.postMessage(bitwise: number)
+        try await writer.send(
+          [UInt8](repeating: UInt8(number), count: size), transfer: [channel.port2],
+          descriptors: [TestPipe.readable(containing: number)],
+          buffers: [.frozen(FrozenBuffer(copying: patternBytes(count: 1000, seed: number)))])
+      }
+    }
+    registration.onStream("descriptors", of: Int.self) { count, writer in
+      let pipe = try TestPipe()
+      for number in 0..<count { try await writer.send(number, descriptors: [pipe.reader.duplicate()]) }
+    }
+    // The last element is sent once nobody has what came with the others.
+    registration.onStream("pipes", of: Int.self) { count, writer in
+      var pipes: [TestPipe] = []
+      for number in 0..<count {
+        let pipe = try TestPipe()
+        pipes.append(pipe)
+        try await writer.send(number, descriptors: [pipe.writer])
+      }
+      for pipe in pipes { try await pipe.expectWritersClosed() }
+      try await writer.send(count)
+    }
+    // What is refused, small and in parts, goes with another element.
+    registration.onStream("refused parcels", of: Int.self) { size, writer in
+      let pipe = try TestPipe.readable(containing: 5)
+      let closed = try FrozenBuffer(copying: [1])
+      closed.close()
+      do throws(PortError) {
+        try await writer.send([UInt8](repeating: 1, count: size), descriptors: [pipe], buffers: [.frozen(closed)])
+      } catch {
+        guard case .invalidBuffer(index: 0, .isClosed) = error else { throw error }
+        try await writer.send([7 as UInt8], descriptors: [pipe])
       }
     }
   }

@@ -15,6 +15,12 @@ public enum BufferError: Error, Sendable, Hashable {
   case isBeingWritten
   /// The operating system refused something: descriptors, mappings, memory.
   case system(SystemError)
+  /// A pool has at least one buffer.
+  case invalidCapacity(Int)
+  /// What was to be given back to a pool is no buffer of its own, or none that is out.
+  case notLent
+  /// The waiting task was cancelled.
+  case cancelled
 }
 
 extension BufferError {

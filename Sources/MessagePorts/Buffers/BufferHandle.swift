@@ -51,6 +51,9 @@ final class BufferHandle: Sendable {
   /// It goes over to another object in this process, or out of it. What is left of it is to be released without a lock.
   func moveOn() -> BufferMemory? { state.withLock { $0.post() } }
 
+  /// Whose it is, if it was lent: of one that is departing, or waits in a queue.
+  var loan: BufferLoan? { (try? memory())?.loan }
+
   /// The descriptor, of one that is departing, or waits in a queue, where nobody else can reach it.
   var descriptor: CInt { (try? memory())?.file.descriptor ?? -1 }
 }

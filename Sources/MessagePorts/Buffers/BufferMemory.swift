@@ -4,10 +4,16 @@ import SharedRing
 /// a buffer that is its copy, a message, whoever looks at its bytes.
 final class BufferMemory: Sendable {
   // Before the file: what is mapped is given back first, so that freeing much memory is left to those who close the file.
-  private let bytes = Lock<BufferBytes?>(nil)
+  private let bytes: Lock<BufferBytes?>
   let file: BufferFile
+  /// Whose it is, if it was lent. Last: it tells of its end.
+  let loan: BufferLoan?
 
-  init(_ file: BufferFile) { self.file = file }
+  init(_ file: BufferFile, mapped: BufferBytes? = nil, loan: BufferLoan? = nil) {
+    self.file = file
+    bytes = Lock(mapped)
+    self.loan = loan
+  }
 
   func map() throws(BufferError) -> BufferBytes {
     try bytes.withLock { (bytes) throws(BufferError) in

@@ -101,4 +101,7 @@ extension Connection {
 
   /// See ``MessagePort/waitForSpace(byteCount:)``. The name counts, too: two bytes more than it has in UTF-8.
   public func waitForSpace(byteCount: Int) async throws(PortError) { try await port.waitForSpace(byteCount: byteCount) }
+
+  /// See ``MessagePort/waitForTransferSpace()``.
+  public func waitForTransferSpace() async throws(PortError) { try await port.waitForTransferSpace() }
 }

@@ -33,11 +33,21 @@ public final class Connection: Sendable {
   /// The port keeps them, as it keeps its own, and so they go with its last event.
   final class NamedHandlers: Sendable {
     struct Table: Sendable {
-      var named: [String: (handler: Handler, isOnce: Bool)] = [:]
+      var named: [String: NamedHandler] = [:]
       var requests: [String: RequestHandler] = [:]
       var unhandled: Handler?
+      /// While there are any, messages wait.
+      var fullInboxes = 0
     }
     let table = Lock(Table())
+  }
+
+  /// The handler of a name.
+  struct NamedHandler: Sendable {
+    var isOnce = false
+    /// Whose it is, if messages wait there; see ``NamedInbox``.
+    var inbox: ObjectIdentifier?
+    let handler: Handler
   }
 
   private struct HandlerReference: Sendable {
@@ -129,12 +139,12 @@ public final class Connection: Sendable {
   /// The first handler starts the connection: from then on, messages under other names are unhandled until those have
   /// handlers, too. To set several, and miss none of their messages, use ``handle(_:)``.
   public func on(_ name: String, _ handler: @escaping Handler) {
-    set { $0.named.updateValue((handler, isOnce: false), forKey: name)?.handler as Handler? }
+    set { $0.named.updateValue(NamedHandler(handler: handler), forKey: name) }
   }
 
   /// Lets `handler` have the next message with this name; then the name has no handler any more. Starts the connection.
   public func once(_ name: String, _ handler: @escaping Handler) {
-    set { $0.named.updateValue((handler, isOnce: true), forKey: name)?.handler }
+    set { $0.named.updateValue(NamedHandler(isOnce: true, handler: handler), forKey: name) }
   }
 
   /// As ``on(_:_:)``, for values of one type. What does not decode goes to ``onMessageError``.
@@ -189,14 +199,19 @@ public final class Connection: Sendable {
   ///
   /// Starts the connection once `register` has returned; nothing is delivered before that. If it throws, nothing was set.
   /// `register` must not use the connection.
-  public func handle<Failure: Error>(_ register: (inout Registration) throws(Failure) -> Void) throws(Failure) {
-    var registration = Registration()
-    try register(&registration)
-    var replaced: [Handler] = []
+  ///
+  /// - Returns: what `register` returns, such as ``Registration/messages(named:)``.
+  @discardableResult
+  public func handle<Result, Failure: Error>(
+    _ register: (inout Registration) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    var registration = Registration(connection: self)
+    let result = try register(&registration)
+    var replaced: [NamedHandler] = []
     var replacedRequests: [RequestHandler] = []
     set { table in
       for (name, entry) in registration.named {
-        if let old = table.named.updateValue(entry, forKey: name) { replaced.append(old.handler) }
+        if let old = table.named.updateValue(entry, forKey: name) { replaced.append(old) }
       }
       for (name, handler) in registration.requests {
         if let old = table.requests.updateValue(handler, forKey: name) { replacedRequests.append(old) }
@@ -205,20 +220,26 @@ public final class Connection: Sendable {
       defer { table.unhandled = unhandled }
       return table.unhandled
     }
+    return result
   }
 
   /// The handlers that ``handle(_:)`` sets.
   public struct Registration: Sendable {
-    fileprivate var named: [String: (handler: Handler, isOnce: Bool)] = [:]
+    let connection: Connection
+    var named: [String: NamedHandler] = [:]
     var requests: [String: RequestHandler] = [:]
     /// See ``Connection/onUnhandled``; `nil` leaves what is set.
     public var onUnhandled: Handler?
 
     /// See ``Connection/on(_:_:)``.
-    public mutating func on(_ name: String, _ handler: @escaping Handler) { named[name] = (handler, isOnce: false) }
+    public mutating func on(_ name: String, _ handler: @escaping Handler) {
+      named[name] = NamedHandler(handler: handler)
+    }
 
     /// See ``Connection/once(_:_:)``.
-    public mutating func once(_ name: String, _ handler: @escaping Handler) { named[name] = (handler, isOnce: true) }
+    public mutating func once(_ name: String, _ handler: @escaping Handler) {
+      named[name] = NamedHandler(isOnce: true, handler: handler)
+    }
 
     /// See `Connection/on(_:of:_:)`.
     public mutating func on<Value: Decodable & SendableMetatype>(
@@ -287,11 +308,15 @@ public final class Connection: Sendable {
     port.core.configure(self) { [requests] receiver in
       receiver.isForAnswersOnly = wanted == .forAnswers
       guard before == .not else { return }
-      receiver.handlers.onMessage = { [weak self] event in self?.dispatch(event, handlers) }
+      receiver.handlers.onMessage = dispatching(to: handlers)
       receiver.handlers.onEnd = { reason in requests.end(reason) }
       receiver.isStarted = true
     }
     if before == .not, let reason = port.core.deliveredClose { requests.end(.peerClosed(reason)) }
+  }
+
+  func dispatching(to handlers: NamedHandlers) -> @Sendable (MessageEvent) -> Void {
+    { [weak self] event in self?.dispatch(event, handlers) }
   }
 
   private func dispatch(_ event: MessageEvent, _ handlers: NamedHandlers) {
@@ -301,9 +326,9 @@ public final class Connection: Sendable {
     }
     guard envelope.kind == .message else { return requests.take(envelope, over: self, handlers) }
     let handler = handlers.table.withLock { table -> Handler? in
-      guard let (handler, isOnce) = table.named[envelope.name] else { return table.unhandled }
-      if isOnce { table.named[envelope.name] = nil }
-      return handler
+      guard let entry = table.named[envelope.name] else { return table.unhandled }
+      if entry.isOnce { table.named[envelope.name] = nil }
+      return entry.handler
     }
     handler?(ConnectionEvent(name: envelope.name, message: envelope.body, connection: self))
   }

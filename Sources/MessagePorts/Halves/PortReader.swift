@@ -349,6 +349,8 @@ public struct PortReader: ~Copyable, Sendable {
       let completion = records.complete(record, messageLimitBytes: end.options.messageLimitBytes, body) {
         $0.withBytes(body)
       }
+      // Whoever waits until more can be sent along is told at once.
+      if record.header.announcesPacket { records.consumer.release() }
       switch completion {
       case .message(let result):
         seeToCargo()

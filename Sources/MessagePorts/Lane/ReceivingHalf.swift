@@ -212,7 +212,8 @@ extension ReceivingHalf {
       } assembled: {
         MessagePayload($0)
       }
-      if options.queueLimitBytes != nil { records.consumer.release() }
+      // Whoever waits until more can be sent along is told at once.
+      if options.queueLimitBytes != nil || record.header.announcesPacket { records.consumer.release() }
       switch completion {
       case .violation(let what): return .violation(what)
       case .refused: return Self.join(nil, cargo, into: &event)

@@ -10,6 +10,7 @@ struct SendingHalf: ~Copyable {
   /// Posters that wait for space, in the order they came.
   var spaceWaiters = SpaceWaiters()
   var overflow = LaneOverflow.none
+  var transferRefusal = TransferRefusal.none
   let policy: GrowthPolicy
 
   /// Whether what is posted has anybody to go to.
@@ -42,7 +43,13 @@ struct SendingHalf: ~Copyable {
   mutating func detach() -> SharedChannel? {
     defer { transport = .local }
     producer = RingProducer()
+    transferRefusal = .none
     return transport.channel
+  }
+
+  /// Whether something has changed since a transfer was refused, if it was.
+  mutating func mayTransfer() -> Bool {
+    transferRefusal == .none || producer.isAttached && transferRefusal.isOver(released: producer.releasedPosition())
   }
 
   /// Takes the producer away, for an owner who goes without the lock.
@@ -148,6 +155,7 @@ extension LaneState {
   /// Lets those go on for whom there is room now.
   mutating func resumeSpaceWaiters(_ after: inout AfterLock) {
     guard !sending.spaceWaiters.isEmpty else { return }
-    for waiter in sending.spaceWaiters.removeSatisfied(freeBytes: freeBytes()) { after.resume(waiter, .success(())) }
+    let going = sending.spaceWaiters.removeSatisfied(freeBytes: freeBytes(), mayTransfer: sending.mayTransfer())
+    for waiter in going { after.resume(waiter, .success(())) }
   }
 }

@@ -1,10 +1,16 @@
 import SharedRing
 import Synchronization
 
-/// A task that waits until it can post so much.
+/// A task that waits until it can post something.
 struct SpaceWaiter: Sendable {
+  enum Need: Sendable {
+    /// So much room on the ring.
+    case bytes(Int)
+    /// Whatever the last transfer was refused for; see ``TransferRefusal``.
+    case transfer
+  }
   let id: UInt64
-  let recordBytes: Int
+  let need: Need
   let resumption: Resumption<Result<Void, PortError>>
 
   func resume(_ result: Result<Void, PortError>) { resumption.resume(result) }
@@ -29,15 +35,45 @@ struct SpaceWaiters: Sendable {
     return self
   }
 
-  /// Those at the front that `freeBytes` lets go on. Each will have to see for itself whether there is still room.
-  mutating func removeSatisfied(freeBytes: Int) -> [SpaceWaiter] {
-    let count = waiters.prefix { $0.recordBytes <= freeBytes }.count
-    defer { waiters.removeFirst(count) }
-    return Array(waiters.prefix(count))
+  /// Those that can go on: of those that wait for bytes, the ones at the front. Each will have to see for itself whether there is
+  /// still room.
+  mutating func removeSatisfied(freeBytes: Int, mayTransfer: Bool) -> [SpaceWaiter] {
+    guard isSatisfied(freeBytes: freeBytes, mayTransfer: mayTransfer) else { return [] }
+    var (going, staying) = ([SpaceWaiter](), [SpaceWaiter]())
+    var isFull = false
+    for waiter in waiters {
+      let goes: Bool
+      switch waiter.need {
+      case .bytes(let recordBytes):
+        isFull = isFull || recordBytes > freeBytes
+        goes = !isFull
+      case .transfer: goes = mayTransfer
+      }
+      if goes { going.append(waiter) } else { staying.append(waiter) }
+    }
+    waiters = staying
+    return going
   }
 
-  /// Whether the first of them could go on.
-  func isSatisfied(freeBytes: Int) -> Bool { waiters.first.map { $0.recordBytes <= freeBytes } ?? true }
+  /// Whether ``removeSatisfied(freeBytes:mayTransfer:)`` would find any.
+  func isSatisfied(freeBytes: Int, mayTransfer: Bool) -> Bool {
+    var isFull = false
+    for waiter in waiters {
+      switch waiter.need {
+      case .bytes(let recordBytes):
+        if !isFull, recordBytes <= freeBytes { return true }
+        isFull = true
+      case .transfer: if mayTransfer { return true }
+      }
+      if isFull, !mayTransfer { return false }
+    }
+    return false
+  }
+
+  /// Whoever comes for bytes has to wait behind others.
+  var someWaitForBytes: Bool {
+    waiters.contains { if case .bytes = $0.need { true } else { false } }
+  }
 }
 
 /// Numbers for waiters, unique in this process.

@@ -58,6 +58,12 @@ struct Freight: Sendable {
     for buffer in buffers { buffer.handle.stay() }
   }
 
+  /// It is about to be sent to another process, which can give back what was lent as soon as it has it.
+  func setOut() { for buffer in buffers { buffer.handle.loan?.leave() } }
+
+  /// It was not sent after all.
+  func turnBack() { for buffer in buffers { buffer.handle.loan?.stay() } }
+
   /// It goes over to other objects in this process.
   func moveOn() -> Freight {
     Freight(

@@ -12,7 +12,7 @@ public struct MessageEvent: Sendable {
   @usableFromInline private(set) var bodyOffset = 0
 
   /// One reference for all of it: most messages have none, and events are copied.
-  private let cargo: MessageCargo?
+  let cargo: MessageCargo?
 
   /// The received ports in the order of the sender's transfer list, open and not started; empty if there were none.
   public var ports: [MessagePort] { cargo?.ports ?? [] }

@@ -188,6 +188,30 @@ public final class MessagePort: Sendable {
   ///   ``PortError/detached``, or ``PortError/cancelled`` if the task is cancelled.
   public func waitForSpace(byteCount: Int) async throws(PortError) { try await core.waitForSpace(byteCount: byteCount) }
 
+  /// Returns once it is worth trying again to post a message with ports, descriptors or buffers, after one was refused here with
+  /// ``PortError/transferQueueFull(_:)``; or when the other end is closed. Unless the last one was refused, it returns at once.
+  ///
+  /// ```swift
+  /// func send(_ file: Descriptor, to reader: MessagePort) async throws {
+  ///   while true {
+  ///     do {
+  ///       return try reader.postMessage("file", descriptors: [file])
+  ///     } catch PortError.transferQueueFull {
+  ///       try await reader.waitForTransferSpace()
+  ///     } catch {
+  ///       throw error
+  ///     }
+  ///   }
+  /// }
+  /// ```
+  ///
+  /// If the channel's own queue was full, that is when the receiver has got on. If others' are, whose channels count against the
+  /// same limit of the system, nobody is told when that is over: then it returns a hundredth of a second later. Either way, the next
+  /// post may be refused again.
+  ///
+  /// - Throws: ``PortError/closed``, ``PortError/detached``, or ``PortError/cancelled`` if the task is cancelled.
+  public func waitForTransferSpace() async throws(PortError) { try await core.waitForTransferSpace() }
+
   // MARK: Receiving
 
   /// Is given each message, in order, on the port's event loop. Setting it starts the port; removing it makes messages

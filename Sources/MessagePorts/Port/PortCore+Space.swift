@@ -8,31 +8,50 @@ extension PortCore {
     guard byteCount >= 0, byteCount <= options.messageLimitBytes, recordBytes <= limit else {
       throw .messageTooLarge(byteCount: byteCount, limit: min(limit, options.messageLimitBytes))
     }
+    try await wait(for: .bytes(recordBytes))
+  }
+
+  /// Suspends until a transfer that was refused may be tried again.
+  func waitForTransferSpace() async throws(PortError) { try await wait(for: .transfer) }
+
+  private func wait(for need: SpaceWaiter.Need) async throws(PortError) {
     let id = WaiterID.next()
     let result = await withTaskCancellationHandler {
       await Resumption.suspend { resumption in
-        let waiter = SpaceWaiter(id: id, recordBytes: recordBytes, resumption: resumption)
+        let waiter = SpaceWaiter(id: id, need: need, resumption: resumption)
         while true {
           switch addSpaceWaiter(waiter) {
           case .answered(let answer): return waiter.resume(answer)
           case .departing: waitForDeparture()
+          case .packetUnderWay: waitForPacket()
           case .waits:
             watchIfShared()
             return loop.schedule(self)
+          case .waitsUntold:
+            watchIfShared()
+            return loop.afterPause { [self] in takeSpaceWaiter(id)?.resume(.success(())) }
           }
         }
       }
     } onCancel: {
-      outgoing.state.withLock { $0.sending.spaceWaiters.remove(id: id) }?.resume(.failure(.cancelled))
+      takeSpaceWaiter(id)?.resume(.failure(.cancelled))
     }
     try result.get()
+  }
+
+  private func takeSpaceWaiter(_ id: UInt64) -> SpaceWaiter? {
+    outgoing.state.withLock { $0.sending.spaceWaiters.remove(id: id) }
   }
 
   private enum SpaceAnswer: Sendable {
     case answered(Result<Void, PortError>)
     case waits
+    /// The same, and nobody will tell.
+    case waitsUntold
     /// Another thread is transferring the port; whether that succeeds decides.
     case departing
+    /// Another thread sends the ports of a message; what becomes of that decides.
+    case packetUnderWay
   }
 
   private func addSpaceWaiter(_ waiter: SpaceWaiter) -> SpaceAnswer {
@@ -45,8 +64,17 @@ extension PortCore {
       }
       if Task.isCancelled { return .answered(.failure(.cancelled)) }
       if lane.sending.audience.isGone { return .answered(.success(())) }
-      if lane.sending.spaceWaiters.isEmpty, lane.freeBytes() >= waiter.recordBytes { return .answered(.success(())) }
+      switch waiter.need {
+      case .bytes(let recordBytes):
+        if !lane.sending.spaceWaiters.someWaitForBytes, lane.freeBytes() >= recordBytes {
+          return .answered(.success(()))
+        }
+      case .transfer:
+        if lane.sending.isPacketUnderWay { return .packetUnderWay }
+        if lane.sending.mayTransfer() { return .answered(.success(())) }
+      }
       lane.sending.spaceWaiters.append(waiter)
+      if case .transfer = waiter.need, lane.sending.transferRefusal == .untold { return .waitsUntold }
       return .waits
     }
   }
@@ -62,9 +90,11 @@ extension PortCore {
       guard !lane.sending.spaceWaiters.isEmpty || waitsForOverflow else { return .notNeeded }
       let limit = lane.sending.policy.unreadLimitBytes ?? .max
       let waiters = lane.sending.spaceWaiters
+      let refusal = lane.sending.transferRefusal
       let maySleep = lane.sending.producer.prepareToSleep(doorbell) { producer in
         let unreleased = producer.unreleasedBytes()
-        return !waiters.isEmpty && waiters.isSatisfied(freeBytes: limit - unreleased)
+        let mayTransfer = refusal.isOver(released: producer.releasedPosition())
+        return waiters.isSatisfied(freeBytes: limit - unreleased, mayTransfer: mayTransfer)
           || waitsForOverflow && unreleased == 0
       }
       guard maySleep, let memory = lane.sending.producer.memory else {

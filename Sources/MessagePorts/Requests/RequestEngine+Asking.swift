@@ -37,9 +37,9 @@ extension RequestEngine {
       case .reply(let event): return event
       case .failed(let error): throw error
       case .mayBegin: break
-      case .lacksTransferRoom:
-        do { try await Task.sleep(for: .nanoseconds(EventLoop.pauseNanoseconds)) } catch { throw PortError.cancelled }
-      case .lacksSpace: try await connection.port.waitForSpace(byteCount: envelope.count, until: clock)
+      case .lacksTransferRoom: try await connection.port.wait(until: clock) { try await $0.waitForTransferSpace() }
+      case .lacksSpace:
+        try await connection.port.wait(until: clock) { try await $0.waitForSpace(byteCount: envelope.count) }
       }
     }
   }
@@ -162,12 +162,12 @@ extension EventLoop {
 
 extension MessagePort {
   /// Waits for room, until the time is up.
-  nonisolated(nonsending) fileprivate func waitForSpace(
-    byteCount: Int, until clock: RequestClock?
+  nonisolated(nonsending) fileprivate func wait(
+    until clock: RequestClock?, _ room: @escaping @Sendable (MessagePort) async throws -> Void
   ) async throws {
-    guard let clock else { return try await waitForSpace(byteCount: byteCount) }
+    guard let clock else { return try await room(self) }
     try await withThrowingTaskGroup(of: Void.self) { group in
-      group.addTask { try await self.waitForSpace(byteCount: byteCount) }
+      group.addTask { try await room(self) }
       group.addTask {
         do { try await Task.sleep(for: clock.remaining) } catch { throw PortError.cancelled }
         throw PortError.timedOut

@@ -60,15 +60,18 @@ extension MessagePort {
         return try postMessage(bytes: bytes, with: cargo)
       } catch {
         switch error {
-        case .queueFull:
-          // Of its own, so that nobody cancels it.
-          let waiting = Task { try await waitForSpace(byteCount: bytes.count) }
-          do { try await waiting.value } catch { throw error as? PortError ?? .cancelled }
-        case .transferQueueFull: await eventLoop.pause()
+        case .queueFull: try await uncancelled { try await $0.waitForSpace(byteCount: bytes.count) }
+        case .transferQueueFull: try await uncancelled { try await $0.waitForTransferSpace() }
         default: throw error
         }
       }
     }
+  }
+
+  /// Waits in a task of its own, so that nobody cancels it.
+  private func uncancelled(_ wait: @escaping @Sendable (MessagePort) async throws -> Void) async throws(PortError) {
+    let waiting = Task { try await wait(self) }
+    do { try await waiting.value } catch { throw error as? PortError ?? .cancelled }
   }
 }
 
@@ -76,13 +79,9 @@ extension EventLoop {
   /// How soon something is tried again of which nobody tells when it becomes possible.
   static let pauseNanoseconds: UInt64 = 10_000_000
 
-  /// Lets some time pass.
-  fileprivate func pause() async {
-    await Resumption<Void>.suspend { resumption in
-      let resume: @Sendable () -> Void = { resumption.resume(()) }
-      if !afterOrNever(nanoseconds: Self.pauseNanoseconds, resume) {
-        EventLoop.default.after(nanoseconds: Self.pauseNanoseconds, resume)
-      }
-    }
+  /// Runs `body` after that time; on another loop if this one was stopped.
+  func afterPause(_ body: @escaping @Sendable () -> Void) {
+    if afterOrNever(nanoseconds: Self.pauseNanoseconds, body) { return }
+    EventLoop.default.after(nanoseconds: Self.pauseNanoseconds, body)
   }
 }

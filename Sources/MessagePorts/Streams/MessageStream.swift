@@ -34,6 +34,10 @@ public struct MessageStream<Element: Decodable & SendableMetatype>: AsyncSequenc
     public mutating func next() async throws -> Element? { try await next(isolation: nil) }
 
     public mutating func next(isolation actor: isolated (any Actor)?) async throws -> Element? {
+      try await nextEvent(isolation: actor)?.element
+    }
+
+    fileprivate mutating func nextEvent(isolation actor: isolated (any Actor)?) async throws -> StreamEvent<Element>? {
       do {
         if case .unopened(let open) = state {
           state = .over
@@ -43,13 +47,48 @@ public struct MessageStream<Element: Decodable & SendableMetatype>: AsyncSequenc
         guard case .reading(let reading, var parts) = state else { return nil }
         // Theirs is the only copy, so that nothing is copied when parts are added.
         state = .over
-        let element: Element? = try await reading.next(&parts)
-        if element != nil { state = .reading(reading, parts) } else { reading.finish() }
-        return element
+        let event: StreamEvent<Element>? = try await reading.next(&parts)
+        if event != nil { state = .reading(reading, parts) } else { reading.finish() }
+        return event
       } catch {
         state = .over
         throw error
       }
+    }
+  }
+}
+
+extension MessageStream {
+  /// The elements, with the ports, descriptors and buffers that came along with each. Whoever iterates the stream itself has those
+  /// closed.
+  ///
+  /// ```swift
+  /// func readers(of names: [String], from server: Connection) async throws -> [Descriptor] {
+  ///   var files: [Descriptor] = []
+  ///   for try await event in server.stream("open", names, of: String.self).events { files += event.descriptors }
+  ///   return files
+  /// }
+  /// ```
+  ///
+  /// Otherwise as the stream, of which it is an iteration.
+  public var events: StreamEvents<Element> { StreamEvents(stream: self) }
+}
+
+/// See ``MessageStream/events``.
+public struct StreamEvents<Value: Decodable & SendableMetatype>: AsyncSequence, Sendable {
+  public typealias Element = StreamEvent<Value>
+  public typealias Failure = any Error
+  fileprivate let stream: MessageStream<Value>
+
+  public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(elements: stream.makeAsyncIterator()) }
+
+  public struct AsyncIterator: AsyncIteratorProtocol {
+    fileprivate var elements: MessageStream<Value>.AsyncIterator
+
+    public mutating func next() async throws -> StreamEvent<Value>? { try await next(isolation: nil) }
+
+    public mutating func next(isolation actor: isolated (any Actor)?) async throws -> StreamEvent<Value>? {
+      try await elements.nextEvent(isolation: actor)
     }
   }
 }
@@ -90,21 +129,25 @@ final class StreamReading: Sendable {
     if outcome != nil { port.close() }
   }
 
-  nonisolated(nonsending) func next<Element: Decodable>(_ parts: inout StreamParts) async throws -> Element? {
+  nonisolated(nonsending) func next<Element: Decodable>(
+    _ parts: inout StreamParts
+  ) async throws -> StreamEvent<Element>? {
     while true {
       if Task.isCancelled { return try stop(with: PortError.cancelled) }
       guard let event = try await port.core.nextMessage(for: port) else { return try await end() }
       crashPoint(.elementTaken)
       guard let record = StreamRecord.open(event) else { return try stop(with: Self.malformed) }
       switch record.kind {
-      case .element: return try record.body.value(Element.self)
+      case .element: return StreamEvent(try record.body.value(Element.self), record.body.cargo)
       case .part: if !parts.add(record) { return try stop(with: Self.malformed) }
       case .lastPart:
         if !parts.add(record) { return try stop(with: Self.malformed) }
         let bytes = parts.take(record.element)
-        do { return unsafe try MessageCoders.decode(Element.self, from: bytes.span.bytes) } catch {
+        let element: Element
+        do { element = unsafe try MessageCoders.decode(Element.self, from: bytes.span.bytes) } catch {
           throw PortError.decodingFailed(error)
         }
+        return StreamEvent(element, record.body.cargo)
       case .end: return nil
       case .failure: return try stop(with: RequestFailure.error(from: record.body))
       }

@@ -32,28 +32,44 @@ public final class StreamWriter: Sendable {
   /// Waits while the reader lags: while more than 512 KiB would be unread, each element counting with some bytes more than
   /// it has. An element that is larger than 64 KiB goes in parts.
   ///
+  /// - Parameters:
+  ///   - element: encoded with ``MessageCoders/current``.
+  ///   - ports: move with the element; the reader has them from ``MessageStream/events``. If the kernel queues no more for now,
+  ///     this waits for that, too.
+  ///   - descriptors: likewise.
+  ///   - buffers: likewise.
   /// - Throws: ``PortError/peerClosed(_:)`` if the reader has left, or its process has ended; ``PortError/closed`` after
   ///   ``finish()`` and when the handler has returned; ``PortError/cancelled``; ``PortError/encodingFailed(_:)``, then
-  ///   nothing was sent; ``PortError/messageTooLarge(byteCount:limit:)``; ``PortError/system(_:)``.
-  /// - Complexity: O(bytes), and what the coder takes.
-  public func send<Element: Encodable>(_ element: Element) async throws(PortError) {
-    try await send(encoded: MessageCoders.encode(element))
+  ///   nothing was sent; ``PortError/messageTooLarge(byteCount:limit:)``; ``PortError/system(_:)``; what a post throws for
+  ///   what goes along. Then all of that is still the caller's, and the reader is given no such element.
+  /// - Complexity: O(bytes + what goes along), and what the coder takes.
+  public func send<Element: Encodable>(
+    _ element: Element, transfer ports: [MessagePort] = [], descriptors: [Descriptor] = [],
+    buffers: [MessageBuffer] = []
+  ) async throws(PortError) {
+    guard !ports.isEmpty || !descriptors.isEmpty || !buffers.isEmpty else {
+      return try await send(encoded: MessageCoders.encode(element), nil)
+    }
+    let freight = Freight(descriptors: descriptors, buffers: buffers)
+    try port.core.check(transfer: ports, freight)
+    try await send(encoded: MessageCoders.encode(element), .of(ports, freight))
   }
 
-  private func send(encoded bytes: [UInt8]) async throws(PortError) {
+  /// - Parameter cargo: goes with the last part, so that it stays if that is not sent.
+  private func send(encoded bytes: [UInt8], _ cargo: MessageCargo?) async throws(PortError) {
     let options = port.core.options
     guard bytes.count <= options.messageLimitBytes else {
       throw .messageTooLarge(byteCount: bytes.count, limit: options.messageLimitBytes)
     }
     let largest = Self.largestBody(options)
-    if bytes.count <= largest { return try await post(unsafe StreamRecord.make(.element, bytes.span.bytes)) }
+    if bytes.count <= largest { return try await post(unsafe StreamRecord.make(.element, bytes.span.bytes), cargo) }
     let element = lastElement.wrappingAdd(1, ordering: .relaxed).newValue
     var offset = 0
     while offset < bytes.count {
       let end = min(offset + largest, bytes.count)
       let part = unsafe StreamRecord.make(
         end == bytes.count ? .lastPart : .part, element: element, bytes.span.extracting(offset..<end).bytes)
-      try await post(part)
+      try await post(part, end == bytes.count ? cargo : nil)
       offset = end
     }
   }
@@ -64,18 +80,21 @@ public final class StreamWriter: Sendable {
     return max(1, min(StreamRecord.largestBody, limit))
   }
 
-  private func post(_ record: [UInt8]) async throws(PortError) {
+  private func post(_ record: [UInt8], _ cargo: MessageCargo?) async throws(PortError) {
     while true {
       guard case .open = state.withLock({ $0 }) else { throw .closed }
       if let reason = port.core.knownPeerClose { throw .peerClosed(reason) }
       if Task.isCancelled { throw .cancelled }
       do throws(PortError) {
-        try port.postMessage(bytes: record)
+        try port.postMessage(bytes: record, with: cargo)
         return crashPoint(.elementPosted)
       } catch {
-        guard case .queueFull = error else { throw error }
+        switch error {
+        case .queueFull: try await port.waitForSpace(byteCount: record.count)
+        case .transferQueueFull: try await port.waitForTransferSpace()
+        default: throw error
+        }
       }
-      try await port.waitForSpace(byteCount: record.count)
     }
   }
 

@@ -72,6 +72,8 @@ extension PortCore {
 
         // From here on nothing fails.
         crashPoint(.shareWritten)
+        for message in outgoing.receiving.queue.messages { message.freight.setOut() }
+        for message in incoming.receiving.queue.messages { message.freight.setOut() }
         let sent = outgoing.becomeShared(
           producer: toThem, consumer: RingConsumer(memory: mine.memory, lane: end), from: mine, to: theirs)
         let received = incoming.becomeShared(

@@ -265,7 +265,10 @@ extension PortCore {
       } catch {
         switch error {
         case .holdsItself: throw .invalidTransfer(index: index, .holdsItself)
-        case .port(let error): throw error
+        case .port(let error):
+          // Of what waits at that port, too much is on its way.
+          if case .transferQueueFull = error { outgoing.state.withLock { $0.sending.transferRefusal = .untold } }
+          throw error
         }
       }
     }
@@ -275,13 +278,21 @@ extension PortCore {
     _ bytes: RawSpan, _ cores: [PortCore], _ freight: Freight
   ) throws(PortError) -> DepartedPorts {
     let packet = try OutgoingPacket(of: cores, freight)
-    let wasTaken = try announceAndSend(bytes, packet)
+    freight.setOut()
+    let wasTaken: Bool
+    do throws(PortError) {
+      wasTaken = try announceAndSend(bytes, packet)
+    } catch {
+      freight.turnBack()
+      throw error
+    }
     var departed = DepartedPorts()
     if wasTaken {
       departed.isInAnotherProcess = true
       departed.sent = freight.leave()
     } else {
       // The receiver turned out to be gone: the message is discarded, and what it carries closes.
+      freight.turnBack()
       departed.discarded = MessageCargo(cores.map { $0.handOver(&departed.toOldOwners) }, freight.moveOn())
     }
     return departed
@@ -300,6 +311,7 @@ extension PortCore {
       announcement.isSent = try announcement.channel.send(packet)
       if announcement.isSent { crashPoint(.transferSent) }
     } catch {
+      if case .transferQueueFull(let error) = error { announcement.noteRefusal(error) }
       announcement.producer.withdrawAnnouncement()
       finish(announcement)
       throw error
@@ -339,7 +351,16 @@ extension PortCore {
 private struct Announcement: ~Copyable {
   var producer: RingProducer
   let channel: SharedChannel
+  /// How much the receiver had released, and whether it had anything left to read: before the packet was sent.
+  let released: UInt64
+  let isFirst: Bool
   var isSent = false
+  var refusal = TransferRefusal.none
+
+  /// The kernel queues no more.
+  mutating func noteRefusal(_ error: SystemError) {
+    refusal = error.errno == EAGAIN && !isFirst ? .socketFull(released: released) : .untold
+  }
 }
 
 private enum AnnouncementStep: ~Copyable {
@@ -363,15 +384,19 @@ extension SendingHalf {
       return .nobodyReceives
     }
     crashPoint(.transferStaged)
+    let released = producer.releasedPosition()
+    let isFirst = released == producer.position
     producer.publish(header.carrying(cargo))
     crashPoint(.transferAnnounced)
-    return .announced(Announcement(producer: takeProducer(), channel: channel))
+    return .announced(
+      Announcement(producer: takeProducer(), channel: channel, released: released, isFirst: isFirst))
   }
 
   /// Returns whether the loop has to see to those who wait for space, or to an overflow: it has not been able to.
   fileprivate mutating func takeBack(_ announcement: consuming Announcement) -> Bool {
     guard let channel = transport.channel, channel === announcement.channel else { return false }
     let isSent = announcement.isSent
+    transferRefusal = announcement.refusal
     producer = announcement.producer
     if !isSent, channel.isHungUp { audience.leave() }
     if audience.isGone { producer.abandon() }

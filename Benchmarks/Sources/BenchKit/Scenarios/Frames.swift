@@ -5,19 +5,22 @@ extension Scenario {
     Scenario(name: "frame-copied", near: Frames.copied, far: Frames.takeCopies),
     Scenario(name: "frame-frozen", near: Frames.frozen, far: Frames.takeBuffers),
     Scenario(name: "frame-shared", near: Frames.shared, far: Frames.takeShared),
+    Scenario(name: "frame-pooled", near: Frames.pooled, far: Frames.returnShared),
     Scenario(name: "frame-kept", near: Frames.kept, far: Frames.takeBuffers),
   ]
 }
 
 /// One large message at a time, which is answered by eight bytes: through the ring, in a new frozen buffer for each, in one
-/// shared buffer that is used again and again, or as one frozen buffer that is sent again and again. Both sides poll.
+/// shared buffer that is used again and again, in one of a pool, which comes back with the answer, or as one frozen buffer that is
+/// sent again and again. Both sides poll.
 ///
 /// Each but the last is copied twice: from a warm buffer into what travels, and from there into another, of which both ends are checked.
 enum Frames {
   // MARK: Near
 
   private static func measure(
-    _ job: Job, _ near: NearSide, _ post: (MessagePort, MessageBuffer) throws -> Void
+    _ job: Job, _ near: NearSide, _ post: (MessagePort, MessageBuffer) throws -> Void,
+    answered: (MessageEvent) throws -> Void = { _ in }
   ) throws -> Outcome {
     let port = try near.openChannel(ChannelOptions(spinPolicy: .always))
     try near.waitUntilReady()
@@ -26,9 +29,9 @@ enum Frames {
     let rate = try measureRate(job) {
       source.stamp(sequence)
       try post(port, source)
-      guard try port.receive().load(as: UInt64.self) == sequence else {
-        throw Message.Damaged(description: "a wrong answer")
-      }
+      let answer = try port.receive()
+      guard try answer.load(as: UInt64.self) == sequence else { throw Message.Damaged(description: "a wrong answer") }
+      try answered(answer)
       sequence &+= 1
     }
     return Outcome(rate)
@@ -68,15 +71,31 @@ enum Frames {
     }
   }
 
+  static func pooled(_ job: Job, _ near: NearSide) throws -> Outcome {
+    let pool = try SharedBufferPool(byteCount: job.size, capacity: 2)
+    return try measure(job, near) { port, source in
+      guard let frame = try pool.tryTake() else { throw Message.Damaged(description: "a frame has not come back") }
+      try unsafe frame.write(source.raw.bytes, at: 0)
+      try port.postMessage(buffers: [.shared(frame)])
+    } answered: { answer in
+      for buffer in answer.buffers { try pool.giveBack(buffer) }
+    }
+  }
+
   // MARK: Far
 
-  private static func serve(_ far: FarSide, _ take: (MessageEvent) throws -> UInt64) throws {
+  private static func serve(_ far: FarSide, givesBack: Bool = false, _ take: (MessageEvent) throws -> UInt64) throws {
     let port = try far.nextPort()
     try far.sayReady()
     // It ends with the near process.
     while true {
       guard case .message(let event) = try port.tryReceive() else { continue }
-      try port.postMessage(bitwise: try take(event))
+      let answer = try take(event)
+      if givesBack {
+        try port.postMessage(bitwise: answer, buffers: event.buffers)
+      } else {
+        try port.postMessage(bitwise: answer)
+      }
     }
   }
 
@@ -122,6 +141,16 @@ enum Frames {
       if case .shared(let first)? = event.buffers.first { frame = first }
       var target = unsafe copy.target.mutableBytes
       try frame?.read(into: &target, at: 0)
+      return try check(copy)
+    }
+  }
+
+  static func returnShared(_ job: Job, _ far: FarSide) throws {
+    let copy = MessageBuffer(size: job.size)
+    try serve(far, givesBack: true) { event in
+      guard case .shared(let frame)? = event.buffers.first else { throw Message.Damaged(description: "no frame") }
+      var target = unsafe copy.target.mutableBytes
+      try frame.read(into: &target, at: 0)
       return try check(copy)
     }
   }
