@@ -7,6 +7,7 @@
 # make crash  kills a process at each step of the library
 # make soak   tortures ports for a minute: 16 processes, 1,000 ports, random kills
 # make examples  builds and runs ports in event loops of others: poll, SwiftNIO
+# make macros    builds swift-syntax, and tests what the macro `@MessageValue` derives
 # make fuzz   feeds everything that reads what a peer wrote
 # make attack  lets processes attack another in each way; make attack MODE=requeue SECONDS=60, MODE=random SECONDS=600
 # make mutants   puts small faults in, and sees that a test notices each; make mutants SAMPLE=5 for some of them
@@ -20,7 +21,7 @@ SHELL := /bin/bash
 
 .PHONY: help setup build run doctor torture test model model-quick soak soak-others soak-quick soak-planted crash \
 	crash-random fuzz fuzz-quick attack sanitize sanitize-quick mutants bench bench-peers \
-	check-instructions examples lint docs format check-format clean
+	check-instructions examples macros lint docs format check-format clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^$$/q'
@@ -82,6 +83,10 @@ examples: setup
 	swift build --package-path Examples
 	Examples/.build/debug/PollLoop
 	Examples/.build/debug/NIOLoop
+
+## What is derived, beside what the compiler derives for Codable.
+macros: setup
+	scripts/macros.sh
 
 ## The instructions that a message costs: repeatable where a time is not.
 check-instructions: setup

@@ -1,4 +1,5 @@
 // swift-tools-version: 6.2
+import CompilerPluginSupport
 import PackageDescription
 
 /// Every Swift target: warnings are errors, and each unsafe use is marked as such in the source.
@@ -13,10 +14,13 @@ let package = Package(
     .library(name: "MessagePorts", targets: ["MessagePorts"]),
     // JSON and property-list coders, `Data` overloads: the only library product that needs Foundation.
     .library(name: "MessagePortsFoundation", targets: ["MessagePortsFoundation"]),
+    // The macro `@MessageValue`, which needs the trait of the same name.
+    .library(name: "MessagePortsMacros", targets: ["MessagePortsMacros"]),
     .executable(name: "messageports", targets: ["MessagePortsTool"]),
   ],
   traits: [
     .trait(name: "Tool", description: "Builds the tool `messageports`, which needs swift-argument-parser."),
+    .trait(name: "Macros", description: "Builds the macro `@MessageValue`, which needs swift-syntax."),
     .default(enabledTraits: ["Tool"]),
   ],
   dependencies: [
@@ -24,6 +28,8 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
     // For the tool alone: a package that depends on the libraries with `traits: []` does not even fetch it.
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+    // For the macro alone: it is not fetched without the trait `Macros`. A macro has to do with the versions that others need.
+    .package(url: "https://github.com/swiftlang/swift-syntax", "602.0.0"..<"604.0.0"),
   ],
   targets: [
     .systemLibrary(name: "CLiburing", pkgConfig: "liburing", providers: [.apt(["liburing-dev"])]),
@@ -40,6 +46,21 @@ let package = Package(
       swiftSettings: settings),
     .target(
       name: "MessagePortsFoundation", dependencies: ["MessagePorts", "MessageCoding"], swiftSettings: settings),
+    .target(
+      name: "MessagePortsMacros",
+      dependencies: ["MessagePorts", .target(name: "MessagePortsMacrosPlugin", condition: .when(traits: ["Macros"]))],
+      swiftSettings: settings),
+    // Runs in the compiler. Without the trait, it is a program that does nothing.
+    .macro(
+      name: "MessagePortsMacrosPlugin",
+      dependencies: [
+        .product(name: "SwiftCompilerPlugin", package: "swift-syntax", condition: .when(traits: ["Macros"])),
+        .product(name: "SwiftDiagnostics", package: "swift-syntax", condition: .when(traits: ["Macros"])),
+        .product(name: "SwiftSyntax", package: "swift-syntax", condition: .when(traits: ["Macros"])),
+        .product(name: "SwiftSyntaxBuilder", package: "swift-syntax", condition: .when(traits: ["Macros"])),
+        .product(name: "SwiftSyntaxMacros", package: "swift-syntax", condition: .when(traits: ["Macros"])),
+      ],
+      swiftSettings: settings),
     .executableTarget(
       name: "MessagePortsTool",
       dependencies: [

@@ -199,6 +199,44 @@ struct DirectTests {
     #expect(compare([Grade: Int].self, message(unkeyed([[1]], count: 1))).contains("dataCorrupted"))
   }
 
+  @Test("Of the keys that tell cases apart, one is there, among any others")
+  func oneKey() throws {
+    let nothing: (String, [UInt8]) = ("nothing", keyed([])), other: (String, [UInt8]) = ("other", keyed([("y", [1])]))
+    let circle: (String, [UInt8]) = ("circle", keyed([("radius", [2])])), invalid: (String, [UInt8]) = ("x", [0xFE])
+    for entries in [
+      [nothing], [circle], [other, circle], [circle, other], [other, nothing, other], [nothing, nothing],
+      [circle, circle], [], [other], [circle, nothing], [nothing, other, circle], [invalid, circle], [circle, invalid],
+      [("circle", [0xC0])], [("circle", [1])], [("circle", keyed([]))], [("nothing", [0xC0])], [("nothing", [1])],
+    ] {
+      _ = compare(Figure.self, message(keyed(entries)))
+      _ = compare([Figure].self, message(unkeyed([keyed(entries), keyed([nothing])], count: 2)))
+      _ = compare(Figure.self, message(keyed(entries)), BinaryMessageCoder(maximumKeyBytes: 5))
+    }
+    #expect(compare(Figure.self, message(keyed([other, circle, other]))) == "value circle(radius: 2.0)")
+    #expect(compare(Figure.self, message(keyed([circle, nothing]))) == "typeMismatch at ")
+    #expect(compare(Figure.self, message(keyed([other]))) == "typeMismatch at ")
+    let long = message([0xC4, 11, 0, 0, 0, 0xFF, 7, 0, 0, 0] + Array("nothing".utf8) + keyed([]))
+    _ = compare(Figure.self, long)
+  }
+
+  @Test("A value with a raw value is that, also where its entries are offered")
+  func rawValue() throws {
+    struct Named: MessageValue, RawRepresentable, Equatable {
+      var rawValue: String
+      func write(to writer: inout ValueWriter) {
+        writer.writeEntries(of: self) { entries in entries.write(rawValue, forKey: "rawValue") }
+      }
+      init(rawValue: String) { self.rawValue = rawValue }
+      init(from reader: inout ValueReader) throws {
+        try self.init(fromEntriesOf: &reader) { entries in
+          Named(rawValue: try entries.read(forKey: "rawValue"))
+        }
+      }
+    }
+    try check(Named(rawValue: "n"))
+    try check([Named(rawValue: "")])
+  }
+
   @Test("An error that a value catches leaves the other keys readable")
   func caught() throws {
     struct Lenient: MessageValue {
@@ -226,6 +264,7 @@ struct DirectTests {
     #expect(try coder.encode([Nothing(), Nothing()]) == encodeCodable([Nothing(), Nothing()]))
     #expect(try direct([Nothing].self, message(unkeyed([[1], [0x81, 0x78], keyed([])], count: 3))).count == 3)
     #expect(corruption { try direct(Nothing.self, message([0xFE])) } != nil)
+    for bytes in [[], message([]), [0], [0, 1]] { _ = compare(Nothing.self, bytes) }
   }
 
   @Test("The limits are the coder's: depth, keys, and size, both ways", arguments: [0, 1, 2, 9, 512])

@@ -49,17 +49,13 @@ enum Figure: MessageValue, Equatable {
 
   init(from reader: inout ValueReader) throws {
     self = try reader.readEntries { entries in
-      let cases = try (entries.contains("nothing"), entries.contains("circle"), entries.contains("polygon"))
-      switch cases {
-      case (true, false, false): return try entries.readEntries(forKey: "nothing") { _ in .nothing }
-      case (false, true, false):
-        return try entries.readEntries(forKey: "circle") { .circle(radius: try $0.read(forKey: "radius")) }
-      case (false, false, true):
-        return try entries.readEntries(forKey: "polygon") {
+      switch try entries.findOnly(of: ["nothing", "circle", "polygon"], for: Figure.self) {
+      case 0: try entries.readEntries(forKey: "nothing") { _ in .nothing }
+      case 1: try entries.readEntries(forKey: "circle") { .circle(radius: try $0.read(forKey: "radius")) }
+      default:
+        try entries.readEntries(forKey: "polygon") {
           .polygon(try $0.read(forKey: "_0"), name: try $0.read(forKey: "name"))
         }
-      default:
-        throw DecodingError.typeMismatch(Figure.self, .init(codingPath: [], debugDescription: "Not one case."))
       }
     }
   }

@@ -34,6 +34,8 @@
 /// `String`; optionals, arrays, sets and dictionaries of values that conform. A type with a raw value that conforms, such
 /// as an enum, needs no more than the declaration. A type whose `Codable` conformance is a single value writes and reads
 /// that value.
+///
+/// The macro `@MessageValue` of the product `MessagePortsMacros` derives all that.
 public protocol MessageValue: Codable {
   /// Writes exactly one value: the one that `encode(to:)` would encode.
   ///
@@ -57,7 +59,10 @@ extension MessageValue where Self: RawRepresentable, RawValue: MessageValue {
   ///
   /// - Throws: `DecodingError`; `dataCorrupted` for a raw value that is none.
   @inlinable
-  public init(from reader: inout ValueReader) throws {
+  public init(from reader: inout ValueReader) throws { try self.init(rawValueFrom: &reader) }
+
+  @inlinable @inline(__always)
+  init(rawValueFrom reader: inout ValueReader) throws {
     let rawValue = try RawValue(from: &reader)
     guard let value = Self(rawValue: rawValue) else { throw ValueReader.invalidRawValue(Self.self, rawValue) }
     self = value

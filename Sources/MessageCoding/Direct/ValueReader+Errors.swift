@@ -15,6 +15,13 @@ extension ValueReader {
   @usableFromInline
   static var wrongCount: DecodingError { corrupted("An unkeyed container has a wrong count.") }
 
+  /// The error for a message of one byte or none, which even a value that reads nothing refuses.
+  @unsafe @inline(never)
+  static func withoutValue(_ bytes: UnsafeRawBufferPointer) -> DecodingError {
+    guard let version = unsafe bytes.first else { return corrupted("The message is empty.") }
+    return version == Tag.version ? malformed : unknown(version)
+  }
+
   static func unknown(_ version: UInt8) -> DecodingError {
     let (found, known) = (String(version, radix: 16), String(Tag.version, radix: 16))
     return corrupted("The message has format version 0x\(found); this coder reads version 0x\(known).")

@@ -24,7 +24,7 @@
   /// Begins a message, at its value.
   @unsafe @usableFromInline
   init(message bytes: UnsafeRawBufferPointer, _ coder: BinaryMessageCoder) throws {
-    guard let base = bytes.baseAddress, bytes.count > 0 else { throw Self.corrupted("The message is empty.") }
+    guard let base = bytes.baseAddress, bytes.count > 1 else { throw unsafe Self.withoutValue(bytes) }
     guard bytes.count <= coder.maximumMessageBytes else {
       throw Self.corrupted("The message has \(bytes.count) bytes; the limit is \(coder.maximumMessageBytes).")
     }
