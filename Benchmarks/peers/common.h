@@ -296,6 +296,27 @@ static inline double peers_percentile_ns(const struct peers_histogram *histogram
   return (double)histogram->maximum * peers_ns_per_tick;
 }
 
+// MARK: - Messages that are written and read where they lie
+
+// | sequence | sequence + 1 | … |    as many words as fit; whoever reads all of them knows whether they are the right ones.
+
+static inline void peers_fill_words(void *message, size_t size, uint64_t sequence) {
+  uint64_t *words = (uint64_t *)message;
+  for (size_t i = 0; i < size / 8; i++) words[i] = sequence + i;
+}
+
+static inline uint64_t peers_sum_words(const void *message, size_t size) {
+  const uint64_t *words = (const uint64_t *)message;
+  uint64_t sum = 0;
+  for (size_t i = 0; i < size / 8; i++) sum += words[i];
+  return sum;
+}
+
+static inline uint64_t peers_expected_sum(size_t size, uint64_t sequence) {
+  uint64_t count = size / 8;
+  return count * sequence + count * (count - 1) / 2;
+}
+
 // MARK: - Output
 
 struct peers_figure {
