@@ -447,6 +447,58 @@ void roundTrip(Side side, Job &job) {
   part(job);
 }
 
+/// The cases of a peer whose two sides always sleep.
+template <class End>
+std::vector<Case> messageCases(const char *note) {
+  std::vector<Case> cases;
+  for (const char *metric : {"rtt_sleep_ns", "rtt_sleep_onecore_ns"}) {
+    for (long size : {8L, 1024L}) cases.push_back({metric, size, "", roundTrip<End>, note});
+  }
+  for (long size : {8L, 64L, 1024L, 8192L}) cases.push_back({"oneway_msgs_per_s", size, "", oneWayMessages<End>, note});
+  for (long size : {65536L, 1048576L}) cases.push_back({"oneway_bytes_per_s", size, "", oneWayBytes<End>, note});
+  return cases;
+}
+
+// MARK: - Written and read where it lies
+
+/// An End that lends: messages are written where they will be read, and read where they were written.
+///
+///     uint8_t *lend()           memory for the next message, job.size bytes
+///     void commit()             hands it over
+///     const uint8_t *take()     the next message
+///     void release()            gives its memory back
+template <class End>
+void inPlace(Side side, Job &job) {
+  End end(side, job);
+  meet(job);
+  Spending spending(side, job);
+  uint64_t mask = job.size <= 1024 ? 63 : 0, sequence = 0;
+  if (side == Side::producer) {
+    do {
+      peers_fill_words(end.lend(), job.size, sequence++);
+      end.commit();
+    } while ((sequence & mask) != 0 || !isTold(job));
+    peers_fill_words(end.lend(), job.size, sequence | lastMessage);
+    end.commit();
+    spending.end();
+    part(job);
+    return;
+  }
+  Arrivals arrivals(job);
+  for (;;) {
+    uint64_t sum = peers_sum_words(end.take(), job.size);
+    end.release();
+    if (sum != peers_expected_sum(job.size, sequence)) {
+      if (sum != peers_expected_sum(job.size, sequence | lastMessage)) fail(job, "a message is missing or damaged");
+      break;
+    }
+    if ((++sequence & mask) == 0) arrivals.look(sequence);
+  }
+  spending.end(sequence);
+  part(job);
+  job.control->value = arrivals.perSecond() * double(job.size);
+}
+
 // MARK: - Rate of one side's own work
 
 /// Calls `work` for the measured time. For figures such as channels created per second, which need one side only.

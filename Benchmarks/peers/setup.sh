@@ -6,11 +6,16 @@ cd "$(dirname "$0")"
 
 # One call per peer, so that one missing package costs one peer only. Node in another packaging counts as installed.
 peers=(
-  "make gcc g++"
+  "make gcc g++ liburing-dev"
   "libck-dev"
   "libboost-dev"
   "libreaderwriterqueue-dev"
+  "libatomic-queue-dev"
+  "libconcurrentqueue-dev"
   "libzmq3-dev"
+  "libnng-dev"
+  "libnanomsg-dev"
+  "libsystemd-dev"
   "libopenmpi-dev openmpi-bin"
   "libiceoryx-posh-dev iceoryx"
   "chromium"

@@ -14,8 +14,8 @@ struct Program: Sendable {
     .standardizedFileURL.path
 
   static let peers = [
-    "ck_ring", "boost_spsc", "readerwriterqueue", "boost_message_queue", "posix_mq", "zeromq_ipc", "openmpi", "iceoryx",
-    "node_worker_threads", "node_child_process", "chromium_message_channel",
+    "ck_ring", "boost_spsc", "readerwriterqueue", "atomic_queue", "concurrentqueue", "boost_message_queue", "posix_mq",
+    "zeromq_ipc", "nng", "nanomsg", "sd_bus", "openmpi", "iceoryx", "node_worker_threads", "node_child_process", "chromium_message_channel",
   ]
 
   private var isJavaScript: Bool { name.hasPrefix("node_") || name.hasPrefix("chromium_") }
