@@ -16,6 +16,8 @@ peers=(
   "libnng-dev"
   "libnanomsg-dev"
   "libsystemd-dev"
+  "libgrpc++-dev libprotobuf-dev protobuf-compiler-grpc"
+  "libcapnp-dev capnproto"
   "libopenmpi-dev openmpi-bin"
   "libiceoryx-posh-dev iceoryx"
   "chromium"
