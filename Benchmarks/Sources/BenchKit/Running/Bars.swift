@@ -88,7 +88,8 @@ public struct Bar: Sendable {
     var oneWay: [Bar] {
       func rate(_ target: Double, _ title: String, _ variant: String = "", bound: String = "") -> Bar {
         atLeast(
-          target, "port, 8 B post to \(title)", millions(.messages, size: 8, variant: variant), unit: "M/s", bound: bound)
+          target, "port, 8 B post to \(title)", millions(.messages, size: 8, variant: variant), unit: "M/s",
+          bound: bound)
       }
       func bytes(_ size: Int) -> Double? { value(.port, .messages, size: size).map { $0 * Double(size) / 1e9 } }
       return [
@@ -132,7 +133,8 @@ public struct Bar: Sendable {
       }
       let lock = "two calls, as a futex makes, and beside them the port's lock, an event made, and a fence"
       return [
-        bar(1.05, "blocking receive / futex", twoCores), bar(1.05, "blocking receive / futex, awake", twoCores, "awake"),
+        bar(1.05, "blocking receive / futex", twoCores),
+        bar(1.05, "blocking receive / futex, awake", twoCores, "awake"),
         bar(1.05, "blocking receive / futex, one core", oneCore, bound: lock),
         bar(1.15, "handlers / futex", twoCores, "handlers"),
         bar(1.15, "handlers / futex, awake", twoCores, "handlers, awake"),

@@ -138,7 +138,8 @@ public enum Plan {
     sleepingCell(.sleepingRoundTripOnOneCore, "rtt_sleep_onecore_ns", .oneCore, "one core"),
   ]
 
-  private static func sleepingCell(_ metric: Metric, _ program: String, _ placement: Placement, _ name: String) -> Cell {
+  private static func sleepingCell(_ metric: Metric, _ program: String, _ placement: Placement, _ name: String) -> Cell
+  {
     let isAwake = name == "awake"
     let place: String
     switch (placement, isAwake) {

@@ -97,7 +97,9 @@ extension [Figure] {
       if best.map({ cell.metric.isBetter(value, than: $0.value) }) ?? true { best = (value, figure.name) }
     }
     guard let best else { return }
-    for index in indices where self[index].key.metric == cell.metric { self[index].hold(against: best.value, best.name) }
+    for index in indices where self[index].key.metric == cell.metric {
+      self[index].hold(against: best.value, best.name)
+    }
   }
 
   func first(_ who: String, _ tier: Tier, _ metric: Metric, size: Int? = nil, variant: String = "") -> Figure? {
