@@ -9,6 +9,7 @@ import html
 import io
 import json
 import pathlib
+import re
 
 import matplotlib
 
@@ -18,8 +19,8 @@ import matplotlib.pyplot as plt  # noqa: E402
 OURS = "swift-message-ports"
 RESULTS = pathlib.Path(__file__).parent / "results"
 COLOURS = {"fast": "#c1121f", "port": "#1d4ed8", "limit": "#111111"}
-PEER_COLOURS = ["#6b7280", "#b45309", "#047857", "#7c3aed", "#be185d", "#0e7490", "#65a30d", "#a16207", "#4338ca", "#9d174d", "#0f766e"]
-MARKERS = "svD^vP*X<>h"
+PEER_COLOURS = ["#6b7280", "#b45309", "#047857", "#7c3aed", "#be185d", "#0e7490", "#65a30d", "#a16207", "#4338ca", "#9d174d", "#0f766e", "#c2410c", "#7e22ce", "#15803d", "#334155", "#0369a1"]
+MARKERS = "svD^vP*X<>hpd8H1"
 
 plt.rcParams.update({
     "figure.figsize": (10, 5.6), "figure.dpi": 100, "savefig.bbox": "tight", "font.size": 10.5,
@@ -65,6 +66,25 @@ class Looks:
         if tier == "limit":
             return dict(color=COLOURS["limit"], marker="", lw=1.3, ls=":")
         return dict(color=COLOURS[tier], marker="o", lw=2.2, ms=6, ls="--" if variant(figure) else "-")
+
+
+def without_ring(figure):
+    """The way in which a system was used, without the size of its ring."""
+    return ", ".join(part for part in variant(figure).split(", ") if part and not re.fullmatch(r"ring\d+k", part))
+
+
+def best_of(figures, name):
+    """Of each system, metric and size, the best of those that `name` gives one name; the name becomes the figure's."""
+    best = {}
+    for figure in figures:
+        if figure["value"] is None or figure["tier"] != "peer":
+            continue
+        key = (system(figure), name(figure), figure["metric"], figure["size"])
+        is_rate = figure["unit"].endswith("/s")
+        if key not in best or (figure["value"] > best[key]["value"]) == is_rate:
+            best[key] = figure
+    peers = [dict(f, who=who + (f" ({way})" if way else "")) for (who, way, _, _), f in best.items()]
+    return [f for f in figures if f["tier"] != "peer"] + peers
 
 
 def series(figures, metric, keep):
@@ -228,15 +248,25 @@ def cost_of_ports(figures):
     return fig
 
 
-def pictures(figures):
-    looks = Looks(figures)
+def of_processors(figures, metric):
+    """The same figures, of the processor time that a message costs both sides."""
+    key = "cpu_ns_per_message"
+    return [dict(f, value=f[key], min=f[key], max=f[key], unit="ns", metric=f"cpu of {metric}") for f in figures if f["metric"] == metric and f.get(key)]
+
+
+def pictures(all_figures):
+    looks = Looks(all_figures)
+    # Against size, each peer is one line: its best in each place. Elsewhere, the best size of ring of each way to use it.
+    lines, figures = best_of(all_figures, lambda f: ""), best_of(all_figures, without_ring)
     is_8 = lambda f: f["size"] in (4, 8)  # noqa: E731  (4: the limits bounce a word)
     yield "throughput", against_size(
-        figures, looks, "oneway_msgs_per_s", "Throughput: messages per second, one way", quantity("/s"), copies_only)
+        lines, looks, "oneway_msgs_per_s", "Throughput: messages per second, one way", quantity("/s"), copies_only)
     yield "bandwidth", against_size(
-        figures, looks, "oneway_bytes_per_s", "Throughput: bytes per second, one way", quantity("B/s"), copies_only)
+        lines, looks, "oneway_bytes_per_s", "Throughput: bytes per second, one way", quantity("B/s"), copies_only)
+    yield "in-place", against_size(
+        lines, looks, "inplace_bytes_per_s", "Written and read where it lies: bytes per second, one way", quantity("B/s"), lambda f: True)
     yield "latency", against_size(
-        figures, looks, "rtt_poll_ns", "Round trip, both sides polling (median; bars: repetitions)", time_text,
+        lines, looks, "rtt_poll_ns", "Round trip, both sides polling (median; bars: repetitions)", time_text,
         lambda f: is_plain(f) and f["tier"] != "limit" or f["who"] == "cache_line")
     yield "percentiles-polling", percentile_curves(
         figures, looks, "rtt_poll_ns", "Round trip of 8 bytes, both sides polling", lambda f: is_8(f) and variant(f) != "unpinned")
@@ -254,6 +284,14 @@ def pictures(figures):
     yield "one-way-8", bars(
         figures, "8 bytes, one way: every way to receive", quantity("/s"),
         lambda f: f["metric"] == "oneway_msgs_per_s" and f["size"] == 8)
+    for name, metric, title in (
+        ("cpu-one-way", "oneway_msgs_per_s", "8 bytes, one way"),
+        ("cpu-sleeping-onecore", "rtt_sleep_onecore_ns", "round trip of 8 bytes, sleeping, one core"),
+    ):
+        spent = of_processors(figures, metric)
+        yield name, bars(spent, f"Processor time of a message, both sides together: {title}", time_text, is_8)
+    yield "death", bars(
+        figures, "A killed process is missed after", time_text, lambda f: f["metric"] == "death_notice_ns")
     yield "codable", bars(figures, "Values of five fields, one nested", quantity("/s"), lambda f: f["metric"] == "codable_msgs_per_s")
     yield "creation", bars(figures, "Channels made and closed", quantity("/s"), lambda f: f["metric"] == "create_per_s")
     yield "transfer", bars(
@@ -294,26 +332,26 @@ def page(figures, about, drawn, disassembly):
     out.append("<h1>Message ports, measured</h1>")
     facts = [["date", about["date"]], ["command", about["command"]]] + about["machine"]
     out.append("<table>" + "".join(f"<tr><th>{html.escape(a)}<td>{html.escape(b)}" for a, b in facts) + "</table>")
-    out.append("<h2>What was to be reached</h2><table><tr><th>what<th>target<th>reached<th>")
+    out.append("<h2>What was to be reached</h2><table><tr><th>what<th>target<th>reached<th><th>bounded by")
     for bar in about["bars"]:
         out.append(
             f"<tr><td>{html.escape(bar['title'])}<td class=n>{html.escape(bar['target'])}<td class=n>{html.escape(bar['reached'])}"
-            f"<td class={bar['result'] or 'none'}>{bar['result']}")
+            f"<td class={bar['result'] or 'none'}>{bar['result']}<td>{html.escape(bar.get('bound', ''))}")
     out.append("</table><h2>Pictures</h2>")
-    out.append("<p>Ours is red (fast tier) and blue (port tier), limits are black, peers have other colours. All axes of quantities are logarithmic.")
+    out.append("<p>Ours is red (fast tier) and blue (port tier), limits are black, peers have other colours: against size, each in the best of its ways at that size. All axes of quantities are logarithmic.")
     for name, svg in drawn:
         out.append(f'<img alt="{name}" src="data:image/svg+xml;base64,{base64.b64encode(svg).decode()}">')
-    out.append("<h2>All figures</h2><p>Ratio: the value divided by its limit. Far: repetitions kept although the two virtual processors were far apart.")
+    out.append("<h2>All figures</h2><p>Limit: the best that anybody reached in that cell, measured while the two virtual processors were near. Ratio: the value divided by it. Far: repetitions kept although the processors were far apart; such a figure is held against nothing. CPU: processor time of a message, both sides together. Percentiles are of single round trips in a closed loop, pooled over the repetitions, of all in the same way.")
     for metric in sorted({f["metric"] for f in figures}):
         out.append(f"<h3>{metric}</h3><div class=wide><table><tr>")
-        out.append("".join(f"<th>{t}" for t in ("who", "tier", "size", "median", "min", "max", "limit", "is", "ratio", "far", "percentiles", "includes", "build")))
+        out.append("".join(f"<th>{t}" for t in ("who", "tier", "size", "median", "min", "max", "limit", "is", "ratio", "CPU", "far", "percentiles", "includes", "build")))
         rows = [f for f in figures if f["metric"] == metric]
         for f in sorted(rows, key=lambda f: (f["size"] or 0, ["fast", "port", "limit", "peer"].index(f["tier"]))):
             percentiles = ", ".join(f"{k} {time_text(v)}" for k, v in f.get("percentiles_ns", {}).items())
             far = f"{f['kept_far']} of {f['repetitions']}" if f.get("kept_far") else ""
             cells = [("", f["who"]), ("", f["tier"]), ("n", "" if f["size"] is None else f"{f['size']}"), ("n", value_text(f)), ("n", value_text(f, "min")),
                      ("n", value_text(f, "max")), ("n", value_text(f, "limit")), ("", f.get("limit_is") or ""),
-                     ("n", "" if f["ratio"] is None else f"{f['ratio']:.3g}"), ("n", far), ("", percentiles), ("", f.get("includes", "")), ("", f.get("build", ""))]
+                     ("n", "" if f["ratio"] is None else f"{f['ratio']:.3g}"), ("n", time_text(float(f"{f['cpu_ns_per_message']:.3g}")) if f.get("cpu_ns_per_message") else ""), ("n", far), ("", percentiles), ("", f.get("includes", "")), ("", f.get("build", ""))]
             out.append("<tr>" + "".join(f'<td class="{c}">{html.escape(t)}' for c, t in cells))
         out.append("</table></div>")
     if disassembly:

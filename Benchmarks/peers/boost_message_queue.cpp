@@ -84,7 +84,11 @@ int main(int argc, char **argv) {
   Peer peer = {"boost_message_queue", Placement::processes, 0,
                {
                    {"rtt_poll_ns", 8, "", roundTrip<QueueEnd<true>>, spinning},
+                   {"rtt_poll_ns", 64, "", roundTrip<QueueEnd<true>>, spinning},
+                   {"rtt_poll_ns", 256, "", roundTrip<QueueEnd<true>>, spinning},
                    {"rtt_poll_ns", 1024, "", roundTrip<QueueEnd<true>>, spinning},
+                   {"rtt_poll_ns", 8192, "", roundTrip<QueueEnd<true>>, spinning},
+                   {"rtt_poll_ns", 65536, "", roundTrip<QueueEnd<true>>, spinning},
                    {"rtt_sleep_ns", 8, "", roundTrip<QueueEnd<false>>, sleeping},
                    {"rtt_sleep_ns", 1024, "", roundTrip<QueueEnd<false>>, sleeping},
                    {"rtt_sleep_onecore_ns", 8, "", roundTrip<QueueEnd<false>>, sleeping},

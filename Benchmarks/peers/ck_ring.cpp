@@ -5,24 +5,24 @@
 
 using namespace peers;
 
-template <size_t size>
-struct CkSlots {
-  alignas(128) uint8_t ring[256];
-  alignas(4096) Message<size> slots[slotCount(size)];
-  CkSlots() { peers_ck_init(ring, slotCount(size)); }
-};
-
-template <size_t size>
-struct CkRing;
-
-#define DEFINE(bytesPerMessage)                                                                         \
-  template <>                                                                                           \
-  struct CkRing<bytesPerMessage> : CkSlots<bytesPerMessage> {                                           \
-    static constexpr size_t size = bytesPerMessage;                                                     \
-    bool push(Message<size> &message) { return peers_ck_push##bytesPerMessage(ring, slots, &message); } \
-    bool pop(Message<size> &message) { return peers_ck_pop##bytesPerMessage(ring, slots, &message); }   \
-  };
+#define DEFINE(size)                                                                               \
+  static inline bool ckPush(void *ring, void *slots, const Message<size> &message) {               \
+    return peers_ck_push##size(ring, slots, const_cast<void *>(static_cast<const void *>(&message))); \
+  }                                                                                                \
+  static inline bool ckPop(void *ring, void *slots, Message<size> &message) {                      \
+    return peers_ck_pop##size(ring, slots, &message);                                              \
+  }
 PEERS_CK_SIZES(DEFINE)
+
+template <size_t bytesPerMessage, size_t count>
+struct CkRing {
+  static constexpr size_t size = bytesPerMessage;
+  alignas(128) uint8_t ring[256];
+  alignas(4096) Message<size> slots[count];
+  CkRing() { peers_ck_init(ring, count); }
+  bool push(const Message<size> &message) { return ckPush(ring, slots, message); }
+  bool pop(Message<size> &message) { return ckPop(ring, slots, message); }
+};
 
 int main(int argc, char **argv) {
   Peer peer = {"ck_ring", Placement::processes, slotMemoryBytes,

@@ -4,6 +4,7 @@
 #define PEERS_COMMON_H
 
 #include <errno.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -156,6 +157,85 @@ static inline uint64_t peers_waited_us(void) {
   return total;
 }
 
+// MARK: - What a side spends
+
+struct peers_usage {
+  uint64_t cpu_ns;  // in user mode and in the kernel
+  uint64_t sleeps;  // how often a thread gave its CPU away to wait
+};
+
+/// Since this process began, or this thread if `of_thread`.
+static inline struct peers_usage peers_usage_now(bool of_thread) {
+  struct rusage usage;
+  getrusage(of_thread ? RUSAGE_THREAD : RUSAGE_SELF, &usage);
+  struct peers_usage now;
+  now.cpu_ns = (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000000u +
+               (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1000u;
+  now.sleeps = (uint64_t)usage.ru_nvcsw;
+  return now;
+}
+
+static inline struct peers_usage peers_usage_since(struct peers_usage begin, bool of_thread) {
+  struct peers_usage now = peers_usage_now(of_thread);
+  now.cpu_ns -= begin.cpu_ns;
+  now.sleeps -= begin.sleeps;
+  return now;
+}
+
+// MARK: - How far apart the CPUs are
+
+// A cache line bounced between two threads, just before and just after each figure: hypervisors move virtual CPUs, and a
+// program runs for long enough that its figures need not have been measured under the same conditions.
+
+struct peers_bounced {
+  uint32_t there __attribute__((aligned(128)));
+  uint32_t back __attribute__((aligned(128)));
+  uint32_t ready __attribute__((aligned(128)));
+  int cpu;
+};
+
+#define PEERS_BOUNCES 3000
+
+static inline void *peers_bounce_back(void *argument) {
+  struct peers_bounced *bounced = (struct peers_bounced *)argument;
+  peers_pin(bounced->cpu);
+  __atomic_store_n(&bounced->ready, 1, __ATOMIC_RELEASE);
+  for (uint32_t next = 1; next <= PEERS_BOUNCES; next++) {
+    while (__atomic_load_n(&bounced->there, __ATOMIC_ACQUIRE) != next) peers_relax();
+    __atomic_store_n(&bounced->back, next, __ATOMIC_RELEASE);
+  }
+  return NULL;
+}
+
+/// Nanoseconds per round trip, the median of ten parts; 0 for one CPU. The calling thread stays where it is allowed to run.
+static inline double peers_bounce(int first, int second) {
+  if (first == second) return 0;
+  struct peers_bounced bounced = {};
+  bounced.cpu = second;
+  cpu_set_t before;
+  sched_getaffinity(0, sizeof before, &before);
+  pthread_t thread;
+  if (pthread_create(&thread, NULL, peers_bounce_back, &bounced) != 0) peers_die("no thread to bounce a cache line");
+  peers_pin(first);
+  while (__atomic_load_n(&bounced.ready, __ATOMIC_ACQUIRE) == 0) sched_yield();
+  double parts[10];
+  uint32_t next = 1;
+  for (int part = 0; part < 10; part++) {
+    uint64_t began = peers_now_ns();
+    for (int i = 0; i < PEERS_BOUNCES / 10; i++, next++) {
+      __atomic_store_n(&bounced.there, next, __ATOMIC_RELEASE);
+      while (__atomic_load_n(&bounced.back, __ATOMIC_ACQUIRE) != next) peers_relax();
+    }
+    double took = (double)(peers_now_ns() - began) / (PEERS_BOUNCES / 10);
+    int place = part;
+    for (; place > 0 && parts[place - 1] > took; place--) parts[place] = parts[place - 1];
+    parts[place] = took;
+  }
+  pthread_join(thread, NULL);
+  sched_setaffinity(0, sizeof before, &before);
+  return (parts[4] + parts[5]) / 2;
+}
+
 // MARK: - Histogram
 
 // Log-linear, as HdrHistogram: 128 buckets per doubling, so a percentile is within 0.8 % of the sample it stands for.
@@ -216,6 +296,27 @@ static inline double peers_percentile_ns(const struct peers_histogram *histogram
   return (double)histogram->maximum * peers_ns_per_tick;
 }
 
+// MARK: - Messages that are written and read where they lie
+
+// | sequence | sequence + 1 | … |    as many words as fit; whoever reads all of them knows whether they are the right ones.
+
+static inline void peers_fill_words(void *message, size_t size, uint64_t sequence) {
+  uint64_t *words = (uint64_t *)message;
+  for (size_t i = 0; i < size / 8; i++) words[i] = sequence + i;
+}
+
+static inline uint64_t peers_sum_words(const void *message, size_t size) {
+  const uint64_t *words = (const uint64_t *)message;
+  uint64_t sum = 0;
+  for (size_t i = 0; i < size / 8; i++) sum += words[i];
+  return sum;
+}
+
+static inline uint64_t peers_expected_sum(size_t size, uint64_t sequence) {
+  uint64_t count = size / 8;
+  return count * sequence + count * (count - 1) / 2;
+}
+
 // MARK: - Output
 
 struct peers_figure {
@@ -229,6 +330,9 @@ struct peers_figure {
   const struct peers_histogram *latency;  // NULL for a rate; otherwise `value` is ignored and the median printed
   long preempted;   // how often the two sides lost their CPU to another thread, start included
   double pressure;  // share of the time in which some thread on this machine had to wait for a CPU
+  double probes[2];  // a bounced cache line before and after; 0 for one CPU
+  uint64_t messages;  // that `spent` went into; 0: not counted
+  struct peers_usage spent[2];
 };
 
 static inline void peers_print_string(const char *text) {
@@ -257,12 +361,27 @@ static inline void peers_print(const struct peers_figure *figure) {
            (double)latency->sum / (double)latency->count * peers_ns_per_tick,
            (double)latency->minimum * peers_ns_per_tick, (double)latency->maximum * peers_ns_per_tick,
            (unsigned long long)latency->count);
+    // All of it, so that whoever reads several runs can pool them: nanoseconds and how many took so long.
+    printf(",\"histogram\":[");
+    bool is_first = true;
+    for (uint64_t i = 0; i < PEERS_BUCKETS; i++) {
+      if (latency->buckets[i] == 0) continue;
+      printf("%s[%.0f,%u]", is_first ? "" : ",", peers_bucket_middle(i) * peers_ns_per_tick, latency->buckets[i]);
+      is_first = false;
+    }
+    printf("]");
   } else {
     printf(",\"value\":%.6g,\"unit\":\"%s\"", figure->value, figure->unit);
   }
   if (figure->cpus != NULL) printf(",\"cpus\":\"%d,%d\"", figure->cpus[0], figure->cpus[1]);
   if (figure->awake) printf(",\"awake\":true");
   printf(",\"preempted\":%ld,\"pressure\":%.2f", figure->preempted, figure->pressure);
+  if (figure->probes[0] > 0) printf(",\"cache_line_ns\":[%.1f,%.1f]", figure->probes[0], figure->probes[1]);
+  if (figure->messages > 0) {
+    double messages = (double)figure->messages;
+    printf(",\"cpu_ns_per_message\":%.4g", (double)(figure->spent[0].cpu_ns + figure->spent[1].cpu_ns) / messages);
+    printf(",\"sleeps_per_message\":%.3g", (double)(figure->spent[0].sleeps + figure->spent[1].sleeps) / messages);
+  }
   printf(",\"build\":\"%s\",\"note\":", PEERS_BUILD);
   peers_print_string(figure->note);
   printf("}\n");

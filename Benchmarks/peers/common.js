@@ -70,6 +70,16 @@ function percentile(sorted, percent) {
   return sorted[Math.min(sorted.length - 1, Math.floor((sorted.length * percent) / 100))];
 }
 
+/// Nanoseconds, to three significant digits, and how many took so long.
+function histogram(sorted) {
+  const counts = new Map();
+  for (const sample of sorted) {
+    const bucket = Number(sample.toPrecision(3));
+    counts.set(bucket, (counts.get(bucket) ?? 0) + 1);
+  }
+  return [...counts];
+}
+
 const rounded = (value) => Math.round(value * 10) / 10;
 
 /// Runs the cases the options ask for, one line each. A case: { metric, size, variant, note, run }, where `run` gives
@@ -107,6 +117,7 @@ exports.runCases = async function ({ who, engine, options, cases, place, cleanUp
         figure.min = rounded(nanoseconds[0]);
         figure.max = rounded(nanoseconds[nanoseconds.length - 1]);
         figure.samples = nanoseconds.length;
+        figure.histogram = histogram(nanoseconds);
       } else {
         if (!(result > 0)) throw Error('no figure came back');
         figure.value = rounded(unit === 'B/s' ? result * size : result);

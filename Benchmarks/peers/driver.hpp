@@ -10,6 +10,14 @@
 //
 // Whether `send` and `receive` spin or sleep is the End's business; the deadline is the supervisor's.
 //
+// The loops are compiled for 8 bytes apart from all others, and for each size of an End that knows its own:
+//
+//     static constexpr size_t messageSize       every message is as long
+//     void sendWord(uint64_t)                   if that is 8: a message in a register
+//     uint64_t receiveWord()
+//
+// A peer that takes many messages with one call has an End for that, see `runsOneWay`.
+//
 //     supervisor ── forks ──> producer, pinned to the first CPU   (pinger)
 //                └─ forks ──> consumer, pinned to the second CPU  (answerer)
 //
@@ -23,6 +31,7 @@
 #include <atomic>
 #include <string>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 namespace peers {
@@ -38,6 +47,8 @@ struct Control {
   alignas(128) double value;                // of a rate
   bool isLatency;
   peers_histogram latency;
+  peers_usage spent[2];  // by the producer and by the consumer, the warm-up included
+  uint64_t messages;     // in that time; 0: nobody counted
   char error[200];
 };
 
@@ -48,6 +59,7 @@ struct Job {
   int cpus[2];
   void *shared;      // Peer::sharedBytes of memory mapped by both sides
   std::string name;  // no other run on this machine has it
+  bool areThreads = false;  // both sides are in one process
 };
 
 using Body = void (*)(Side, Job &);
@@ -88,6 +100,23 @@ inline void part(Job &job) {
   while (job.control->sidesDone.load() < 2) usleep(100);
 }
 
+/// Adds up what a side spends from here on until it says `end`, its helper threads included.
+class Spending {
+ public:
+  Spending(Side side, Job &job) : job_(job), index_(side == Side::producer ? 0 : 1), begin_(peers_usage_now(job.areThreads)) {}
+
+  /// `messages`: how many went there, or there and back; from the one side that counts them.
+  void end(uint64_t messages = 0) {
+    job_.control->spent[index_] = peers_usage_since(begin_, job_.areThreads);
+    if (messages > 0) job_.control->messages = messages;
+  }
+
+ private:
+  Job &job_;
+  int index_;
+  peers_usage begin_;
+};
+
 // MARK: - Messages
 
 // | sequence: 8 | body: a pattern | sequence again, mixed: 8 |     8-byte messages are the sequence alone.
@@ -101,7 +130,7 @@ inline void fillPattern(uint8_t *message, size_t size) {
   for (size_t i = 0; i < size; i++) message[i] = uint8_t(i * 131 + 7);
 }
 
-inline void stamp(uint8_t *message, size_t size, uint64_t sequence) {
+[[gnu::always_inline]] inline void stamp(uint8_t *message, size_t size, uint64_t sequence) {
   uint64_t tail = sequence ^ tailMix;
   if (size >= 16) memcpy(message + size - 8, &tail, 8);
   memcpy(message, &sequence, 8);
@@ -111,16 +140,16 @@ class Checker {
  public:
   Checker(Job &job) : job_(job), pattern_(job.size) { fillPattern(pattern_.data(), job.size); }
 
-  /// The sequence number of a message that is whole and is the one expected next.
-  uint64_t check(const uint8_t *message, uint64_t expected) {
+  /// The sequence number of a message that is whole and is the one expected next. `size` is the job's.
+  [[gnu::always_inline]] uint64_t check(const uint8_t *message, size_t size, uint64_t expected) {
     asm volatile("" : : "r"(message) : "memory");  // The copy must happen, though most of it is never looked at.
     uint64_t sequence, tail;
     memcpy(&sequence, message, 8);
     if ((sequence & ~lastMessage) != expected) fail(job_, "a message is missing, repeated or out of order");
-    if (job_.size >= 16) {
-      memcpy(&tail, message + job_.size - 8, 8);
+    if (size >= 16) {
+      memcpy(&tail, message + size - 8, 8);
       if (tail != (sequence ^ tailMix)) fail(job_, "the end of a message is not its own");
-      if (expected % 256 == 0 && memcmp(message + 8, pattern_.data() + 8, job_.size - 16) != 0) {
+      if (expected % 256 == 0 && memcmp(message + 8, pattern_.data() + 8, size - 16) != 0) {
         fail(job_, "the body of a message is damaged");
       }
     }
@@ -132,62 +161,140 @@ class Checker {
   std::vector<uint8_t> pattern_;
 };
 
+/// Where private buffers begin in a page. Messages in a ring begin elsewhere: between equal offsets a load looks to the
+/// processor as if it overlapped a store that is still in flight. The same offset on both sides of every comparison.
+constexpr size_t bufferOffset = 1024 + 64;
+
 /// A message to send again and again, for an End whose `send` copies it out before it returns.
 class Buffer {
  public:
-  explicit Buffer(size_t size) : bytes_(static_cast<uint8_t *>(aligned_alloc(4096, (size + 4095) / 4096 * 4096))) {
-    fillPattern(bytes_, size);
+  explicit Buffer(size_t size) : memory_(static_cast<uint8_t *>(aligned_alloc(4096, (size + 2 * 4096) / 4096 * 4096))) {
+    fillPattern(data(), size);
   }
-  ~Buffer() { free(bytes_); }
+  ~Buffer() { free(memory_); }
   Buffer(const Buffer &) = delete;
-  uint8_t *data() { return bytes_; }
+  uint8_t *data() { return memory_ + bufferOffset; }
 
  private:
-  uint8_t *bytes_;
+  uint8_t *memory_;
 };
 
 constexpr double warmUpSeconds = 0.1;
 
+// MARK: - What an End knows when it is compiled
+
+template <class End, class = void>
+constexpr size_t knownSize = 0;
+template <class End>
+constexpr size_t knownSize<End, std::void_t<decltype(End::messageSize)>> = End::messageSize;
+
+template <class End, class = void>
+constexpr bool takesWords = false;
+template <class End>
+constexpr bool takesWords<End, std::void_t<decltype(&End::receiveWord)>> = knownSize<End> == 8;
+
 // MARK: - One way
 
-/// As many messages as the pair manages. Counted and timed where they arrive: a message counts once its bytes are
-/// copied out and checked.
+/// When the consumer counts: from the end of the warm-up, for as long as is to be measured. Timed where messages arrive: one
+/// counts once its bytes are copied out and checked.
+class Arrivals {
+ public:
+  Arrivals(Job &job) : job_(job), next_(peers_ticks() + peers_ticks_in(warmUpSeconds)) {}
+
+  /// Looks at the clock. At the end of the measured time, it tells the producer to stop.
+  [[gnu::always_inline]] void look(uint64_t received) {
+    uint64_t now = peers_ticks();
+    if (now >= next_) advance(now, received);
+  }
+
+  double perSecond() const { return double(counted_) / (double(until_ - begin_) * peers_ns_per_tick / 1e9); }
+
+ private:
+  [[gnu::noinline]] void advance(uint64_t now, uint64_t received) {
+    if (begin_ == 0) {
+      begin_ = now;
+      counted_ = received;
+      next_ = now + peers_ticks_in(job_.seconds);
+    } else if (until_ == 0) {
+      until_ = now;
+      counted_ = received - counted_;
+      next_ = UINT64_MAX;
+      job_.control->stop.store(1, std::memory_order_relaxed);
+    }
+  }
+
+  Job &job_;
+  uint64_t next_, begin_ = 0, until_ = 0, counted_ = 0;
+};
+
+inline bool isTold(Job &job) { return job.control->stop.load(std::memory_order_relaxed) != 0; }
+
+template <class End>
+[[gnu::noinline]] void produce(End &end, Job &job, size_t size) {
+  uint64_t mask = size <= 1024 ? 63 : 0, sequence = 0;
+  do {
+    stamp(end.source(), size, sequence++);
+    end.send();
+  } while ((sequence & mask) != 0 || !isTold(job));
+  stamp(end.source(), size, sequence | lastMessage);
+  end.send();
+  end.flush();
+}
+
+template <class End>
+[[gnu::noinline]] uint64_t consume(End &end, Job &job, Arrivals &arrivals, size_t size) {
+  Checker checker(job);
+  uint64_t mask = size <= 1024 ? 63 : 0;
+  for (uint64_t expected = 0;;) {
+    if (checker.check(end.receive(), size, expected) & lastMessage) return expected;
+    if ((++expected & mask) == 0) arrivals.look(expected);
+  }
+}
+
+template <class End>
+[[gnu::noinline]] void produceWords(End &end, Job &job) {
+  uint64_t sequence = 0;
+  do end.sendWord(sequence++);
+  while (sequence % 64 != 0 || !isTold(job));
+  end.sendWord(sequence | lastMessage);
+}
+
+template <class End>
+[[gnu::noinline]] uint64_t consumeWords(End &end, Job &job, Arrivals &arrivals) {
+  for (uint64_t expected = 0;;) {
+    uint64_t sequence = end.receiveWord();
+    if (sequence != expected) {
+      if (sequence != (expected | lastMessage)) fail(job, "a message is missing, repeated or out of order");
+      return expected;
+    }
+    if (++expected % 64 == 0) arrivals.look(expected);
+  }
+}
+
+/// As many messages as the pair manages.
 template <class End>
 void oneWay(Side side, Job &job, bool countsBytes) {
   End end(side, job);
   meet(job);
+  Spending spending(side, job);
   if (side == Side::producer) {
-    for (uint64_t sequence = 0;; sequence++) {
-      bool isLast = sequence % 64 == 0 && job.control->stop.load(std::memory_order_relaxed) != 0;
-      stamp(end.source(), job.size, isLast ? sequence | lastMessage : sequence);
-      end.send();
-      if (isLast) break;
-    }
-    end.flush();
+    if constexpr (takesWords<End>) produceWords(end, job);
+    else if constexpr (knownSize<End> != 0) produce(end, job, knownSize<End>);
+    else if (job.size == 8) produce(end, job, 8);
+    else produce(end, job, job.size);
+    spending.end();
     part(job);
     return;
   }
-  Checker checker(job);
-  uint64_t clockMask = job.size <= 1024 ? 63 : 0;
-  uint64_t begin = 0, until = 0, counted = 0, next = peers_ticks() + peers_ticks_in(warmUpSeconds);
-  for (uint64_t expected = 0;; expected++) {
-    if (checker.check(end.receive(), expected) & lastMessage) break;
-    if ((expected & clockMask) != 0 || until != 0) continue;
-    uint64_t now = peers_ticks();
-    if (now < next) continue;
-    if (begin == 0) {
-      begin = now;
-      counted = expected;
-      next = now + peers_ticks_in(job.seconds);
-    } else {
-      until = now;
-      counted = expected - counted;
-      job.control->stop.store(1, std::memory_order_relaxed);
-    }
-  }
+  Arrivals arrivals(job);
+  uint64_t received;
+  if constexpr (takesWords<End>) received = consumeWords(end, job, arrivals);
+  else if constexpr (knownSize<End> != 0) received = consume(end, job, arrivals, knownSize<End>);
+  else if (job.size == 8) received = consume(end, job, arrivals, 8);
+  else received = consume(end, job, arrivals, job.size);
+  spending.end(received);
   part(job);
-  double perSecond = double(counted) / (double(until - begin) * peers_ns_per_tick / 1e9);
-  job.control->value = countsBytes ? perSecond * double(job.size) : perSecond;
+  job.control->value = arrivals.perSecond() * (countsBytes ? double(job.size) : 1);
 }
 
 template <class End>
@@ -196,44 +303,204 @@ void oneWayMessages(Side side, Job &job) { oneWay<End>(side, job, false); }
 template <class End>
 void oneWayBytes(Side side, Job &job) { oneWay<End>(side, job, true); }
 
-// MARK: - Round trip
+// MARK: - One way, many messages with one call
 
-/// One message there, the same message back, one at a time. Both sides copy in, copy out and check.
+/// An End for `runsOneWay` has, beside its constructor and its size:
+///
+///     static constexpr size_t runLength
+///     uint8_t *outgoing()                room for so many messages in a row, filled with the pattern
+///     size_t sendRun(size_t from, size_t count)    hands some of them over, and says how many
+///     size_t receiveRun()                how many have come, which are copied out to
+///     const uint8_t *incoming()
+///
+/// Only the producer and the consumer of one direction: nothing comes back.
 template <class End>
-void roundTrip(Side side, Job &job) {
+void runsOneWay(Side side, Job &job) {
+  constexpr size_t size = End::messageSize;
   End end(side, job);
-  Checker checker(job);
   meet(job);
-  if (side == Side::consumer) {
-    for (uint64_t expected = 0;; expected++) {
-      const uint8_t *question = end.receive();
-      uint64_t sequence = checker.check(question, expected);
-      if (sequence & lastMessage) break;
-      stamp(end.source(), job.size, sequence);
-      end.send();
-      end.flush();
+  Spending spending(side, job);
+  if (side == Side::producer) {
+    auto send = [&](size_t count) {
+      for (size_t sent = 0; sent < count;) {
+        size_t taken = end.sendRun(sent, count - sent);
+        if (taken == 0) peers_relax();
+        sent += taken;
+      }
+    };
+    uint64_t sequence = 0;
+    while (!isTold(job)) {
+      for (size_t i = 0; i < End::runLength; i++) stamp(end.outgoing() + i * size, size, sequence + i);
+      send(End::runLength);
+      sequence += End::runLength;
     }
+    stamp(end.outgoing(), size, sequence | lastMessage);
+    send(1);
+    spending.end();
     part(job);
     return;
   }
+  Arrivals arrivals(job);
+  Checker checker(job);
+  uint64_t expected = 0, sequence = 0;
+  while ((sequence & lastMessage) == 0) {
+    size_t count = end.receiveRun();
+    if (count == 0) peers_relax();
+    for (size_t i = 0; i < count; i++) {
+      sequence = checker.check(end.incoming() + i * size, size, expected);
+      if (sequence & lastMessage) break;
+      if (++expected % 64 == 0) arrivals.look(expected);
+    }
+  }
+  spending.end(expected);
+  part(job);
+  job.control->value = arrivals.perSecond();
+}
+
+// MARK: - Round trip
+
+template <class End>
+[[gnu::noinline]] void answer(End &end, Job &job, size_t size) {
+  Checker checker(job);
+  for (uint64_t expected = 0;; expected++) {
+    uint64_t sequence = checker.check(end.receive(), size, expected);
+    if (sequence & lastMessage) return;
+    stamp(end.source(), size, sequence);
+    end.send();
+    end.flush();
+  }
+}
+
+template <class End>
+[[gnu::noinline]] uint64_t ask(End &end, Job &job, size_t size) {
+  Checker checker(job);
   auto histogram = &job.control->latency;
   uint64_t sequence = 0, before = peers_ticks();
   uint64_t begin = before + peers_ticks_in(warmUpSeconds), until = begin + peers_ticks_in(job.seconds);
   while (before < until) {
-    stamp(end.source(), job.size, sequence);
+    stamp(end.source(), size, sequence);
     end.send();
     end.flush();
-    checker.check(end.receive(), sequence);
+    checker.check(end.receive(), size, sequence);
     uint64_t after = peers_ticks();
     if (before >= begin) peers_record(histogram, after - before);
     before = after;
     sequence++;
   }
-  job.control->isLatency = true;
-  stamp(end.source(), job.size, sequence | lastMessage);
+  stamp(end.source(), size, sequence | lastMessage);
   end.send();
   end.flush();
+  return sequence;
+}
+
+template <class End>
+[[gnu::noinline]] void answerWords(End &end, Job &job) {
+  for (uint64_t expected = 0;; expected++) {
+    uint64_t sequence = end.receiveWord();
+    if (sequence != expected) {
+      if (sequence != (expected | lastMessage)) fail(job, "a message is missing, repeated or out of order");
+      return;
+    }
+    end.sendWord(sequence);
+  }
+}
+
+template <class End>
+[[gnu::noinline]] uint64_t askWords(End &end, Job &job) {
+  auto histogram = &job.control->latency;
+  uint64_t sequence = 0, before = peers_ticks();
+  uint64_t begin = before + peers_ticks_in(warmUpSeconds), until = begin + peers_ticks_in(job.seconds);
+  while (before < until) {
+    end.sendWord(sequence);
+    if (end.receiveWord() != sequence) fail(job, "a wrong answer");
+    uint64_t after = peers_ticks();
+    if (before >= begin) peers_record(histogram, after - before);
+    before = after;
+    sequence++;
+  }
+  end.sendWord(sequence | lastMessage);
+  return sequence;
+}
+
+/// One message there, the same message back, one at a time. Both sides copy in, copy out and check.
+template <class End>
+void roundTrip(Side side, Job &job) {
+  End end(side, job);
+  meet(job);
+  Spending spending(side, job);
+  if (side == Side::consumer) {
+    if constexpr (takesWords<End>) answerWords(end, job);
+    else if constexpr (knownSize<End> != 0) answer(end, job, knownSize<End>);
+    else if (job.size == 8) answer(end, job, 8);
+    else answer(end, job, job.size);
+    spending.end();
+    part(job);
+    return;
+  }
+  uint64_t asked;
+  if constexpr (takesWords<End>) asked = askWords(end, job);
+  else if constexpr (knownSize<End> != 0) asked = ask(end, job, knownSize<End>);
+  else if (job.size == 8) asked = ask(end, job, 8);
+  else asked = ask(end, job, job.size);
+  job.control->isLatency = true;
+  spending.end(asked);
   part(job);
+}
+
+/// The cases of a peer whose two sides always sleep.
+template <class End>
+std::vector<Case> messageCases(const char *note) {
+  std::vector<Case> cases;
+  for (const char *metric : {"rtt_sleep_ns", "rtt_sleep_onecore_ns"}) {
+    for (long size : {8L, 1024L}) cases.push_back({metric, size, "", roundTrip<End>, note});
+  }
+  for (long size : {8L, 64L, 1024L, 8192L}) cases.push_back({"oneway_msgs_per_s", size, "", oneWayMessages<End>, note});
+  for (long size : {65536L, 1048576L}) cases.push_back({"oneway_bytes_per_s", size, "", oneWayBytes<End>, note});
+  return cases;
+}
+
+// MARK: - Written and read where it lies
+
+/// An End that lends: messages are written where they will be read, and read where they were written.
+///
+///     uint8_t *lend()           memory for the next message, job.size bytes
+///     void commit()             hands it over
+///     const uint8_t *take()     the next message
+///     void release()            gives its memory back
+///
+/// The last message is told by this: the highest bit would not show in a sum of an even number of words.
+constexpr uint64_t lastInPlace = uint64_t(1) << 40;
+
+template <class End>
+void inPlace(Side side, Job &job) {
+  End end(side, job);
+  meet(job);
+  Spending spending(side, job);
+  uint64_t mask = job.size <= 1024 ? 63 : 0, sequence = 0;
+  if (side == Side::producer) {
+    do {
+      peers_fill_words(end.lend(), job.size, sequence++);
+      end.commit();
+    } while ((sequence & mask) != 0 || !isTold(job));
+    peers_fill_words(end.lend(), job.size, sequence + lastInPlace);
+    end.commit();
+    spending.end();
+    part(job);
+    return;
+  }
+  Arrivals arrivals(job);
+  for (;;) {
+    uint64_t sum = peers_sum_words(end.take(), job.size);
+    end.release();
+    if (sum != peers_expected_sum(job.size, sequence)) {
+      if (sum != peers_expected_sum(job.size, sequence + lastInPlace)) fail(job, "a message is missing or damaged");
+      break;
+    }
+    if ((++sequence & mask) == 0) arrivals.look(sequence);
+  }
+  spending.end(sequence);
+  part(job);
+  job.control->value = arrivals.perSecond() * double(job.size);
 }
 
 // MARK: - Rate of one side's own work
@@ -268,6 +535,8 @@ inline bool runCase(const Peer &peer, size_t index, const peers_options &options
   bool latency = strstr(measured.metric, "_ns") != nullptr;
   if (oneCore) job.cpus[1] = job.cpus[0];
   memset(static_cast<void *>(control), 0, sizeof *control);
+  job.areThreads = peer.placement == Placement::threads;
+  double probes[2] = {peers_bounce(options.cpus[0], options.cpus[1]), 0};
   if (peer.prepare) peer.prepare(job);
 
   pid_t spinners[2] = {0, 0};
@@ -312,6 +581,7 @@ inline bool runCase(const Peer &peer, size_t index, const peers_options &options
   }
   for (pid_t spinner : spinners) peers_kill(spinner);
   if (peer.cleanUp) peer.cleanUp(job);
+  probes[1] = peers_bounce(options.cpus[0], options.cpus[1]);
 
   std::string note = measured.note;
   if (measured.size >= 0) {
@@ -320,8 +590,9 @@ inline bool runCase(const Peer &peer, size_t index, const peers_options &options
   const char *unit = latency ? "ns" : strstr(measured.metric, "bytes") ? "B/s" : "1/s";
   peers_figure figure = {peer.who, "peer", measured.metric, measured.variant, measured.size, control->value, unit,
                          note.c_str(), job.cpus, options.awake, control->isLatency ? &control->latency : nullptr,
-                         preempted, pressure};
-  if (why == nullptr && !control->isLatency && !(control->value > 0)) why = "no figure came back";
+                         preempted, pressure, {probes[0], probes[1]}, control->messages,
+                         {control->spent[0], control->spent[1]}};
+  if (why == nullptr && !(control->isLatency ? control->latency.count > 0 : control->value > 0)) why = "no figure came back";
   if (why == nullptr) {
     peers_print(&figure);
   } else {

@@ -2,8 +2,9 @@
 // the publisher made to wait for a full subscriber so that nothing is dropped. Its daemon RouDi is started before the
 // first figure and stopped after the last.
 //
-// iceoryx hands over pointers. For the comparison the sender still writes every byte into the loaned chunk and the
-// receiver copies every byte out before it releases it.
+// iceoryx hands over pointers. For the comparison with what copies, the sender copies every byte into the loaned chunk and the
+// receiver copies every byte out before it releases it; `inplace_bytes_per_s` is what it is made for: written into the
+// chunk, and read there.
 #include <fcntl.h>
 #include <grp.h>
 #include <iceoryx_hoofs/log/logmanager.hpp>
@@ -88,6 +89,30 @@ class IceoryxEnd {
 
   void flush() {}
 
+  uint8_t *lend() {
+    for (;;) {
+      auto loan = publisher_->loan(size_);
+      if (loan.has_error()) continue;  // all chunks are with the other side
+      chunk_ = loan.value();
+      return static_cast<uint8_t *>(chunk_);
+    }
+  }
+
+  void commit() { publisher_->publish(chunk_); }
+
+  const uint8_t *take() {
+    for (;;) {
+      auto taken = subscriber_->take();
+      if (!taken.has_error()) {
+        taken_ = taken.value();
+        return static_cast<const uint8_t *>(taken_);
+      }
+      peers_relax();
+    }
+  }
+
+  void release() { subscriber_->release(taken_); }
+
   const uint8_t *receive() {
     for (;;) {
       auto taken = subscriber_->take();
@@ -107,6 +132,8 @@ class IceoryxEnd {
  private:
   Buffer source_, target_;
   uint32_t size_;
+  void *chunk_ = nullptr;
+  const void *taken_ = nullptr;
   std::optional<iox::popo::UntypedPublisher> publisher_;
   std::optional<iox::popo::UntypedSubscriber> subscriber_;
   std::optional<iox::popo::WaitSet<>> waitSet_;  // declared last: detached before the subscriber goes
@@ -177,12 +204,15 @@ static void startRoudi() {
 int main(int argc, char **argv) {
   const char *spinning = "loan, write every byte, publish; take in a loop, copy every byte out, release; queue of 256 chunks (16 at 64 KiB, 4 at 1 MiB), publisher waits for a full queue";
   const char *sleeping = "loan, write every byte, publish; WaitSet, take, copy every byte out, release; both sides sleep";
+  const char *lent = "loan, each word written into the chunk, publish; take in a loop, all words added up there, release; nothing copied; queue of 256 chunks (16 at 64 KiB, 4 at 1 MiB), publisher waits for a full queue";
   Peer peer = {"iceoryx", Placement::processes, 0,
                {
                    {"rtt_poll_ns", 8, "", roundTrip<IceoryxEnd<false>>, spinning},
                    {"rtt_poll_ns", 64, "", roundTrip<IceoryxEnd<false>>, spinning},
                    {"rtt_poll_ns", 256, "", roundTrip<IceoryxEnd<false>>, spinning},
                    {"rtt_poll_ns", 1024, "", roundTrip<IceoryxEnd<false>>, spinning},
+                   {"rtt_poll_ns", 8192, "", roundTrip<IceoryxEnd<false>>, spinning},
+                   {"rtt_poll_ns", 65536, "", roundTrip<IceoryxEnd<false>>, spinning},
                    {"rtt_sleep_ns", 8, "", roundTrip<IceoryxEnd<true>>, sleeping},
                    {"rtt_sleep_ns", 1024, "", roundTrip<IceoryxEnd<true>>, sleeping},
                    {"rtt_sleep_onecore_ns", 8, "", roundTrip<IceoryxEnd<true>>, sleeping},
@@ -193,6 +223,10 @@ int main(int argc, char **argv) {
                    {"oneway_msgs_per_s", 8192, "", oneWayMessages<IceoryxEnd<false>>, spinning},
                    {"oneway_bytes_per_s", 65536, "", oneWayBytes<IceoryxEnd<false>>, spinning},
                    {"oneway_bytes_per_s", 1048576, "", oneWayBytes<IceoryxEnd<false>>, spinning},
+                   {"inplace_bytes_per_s", 1024, "", inPlace<IceoryxEnd<false>>, lent},
+                   {"inplace_bytes_per_s", 8192, "", inPlace<IceoryxEnd<false>>, lent},
+                   {"inplace_bytes_per_s", 65536, "", inPlace<IceoryxEnd<false>>, lent},
+                   {"inplace_bytes_per_s", 1048576, "", inPlace<IceoryxEnd<false>>, lent},
                },
                nullptr, removeSockets};
   iox::log::LogManager::GetLogManager().SetDefaultLogLevel(iox::log::LogLevel::kError, iox::log::LogLevelOutput::kHideLogLevel);

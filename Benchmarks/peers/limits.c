@@ -11,6 +11,11 @@ struct limits_case {
   const char *note;
 };
 
+// In place: words written where they lie, and read where they lie.
+#define WORDS(size, ring_bytes) \
+  {"words", "inplace_bytes_per_s", size, ring_bytes, NULL, words_produce, words_consume, \
+   "each word written into the ring and read there, nothing copied, no headers, both spin; index published per message"}
+
 // Each sleeping round trip three times: across CPUs, on one, and across CPUs that are kept from halting.
 #define ROUND_TRIPS(who, size, open, ask, answer, note)                    \
   {who, "rtt_sleep_ns", size, 0, open, ask, answer, note},                 \
@@ -39,8 +44,12 @@ static const struct limits_case cases[] = {
      "each side writes a word on its own line and spins on the other's: two line transfers"},
     MEMCPY(8), MEMCPY(64), MEMCPY(1024), MEMCPY(8192), MEMCPY(65536), MEMCPY(1048576),
     STRING_COPY(1024), STRING_COPY(8192), STRING_COPY(65536), STRING_COPY(1048576),
+    WORDS(1024, 256 << 10), WORDS(1024, 1 << 20), WORDS(8192, 256 << 10), WORDS(8192, 1 << 20),
+    WORDS(65536, 256 << 10), WORDS(65536, 1 << 20), WORDS(1048576, 4 << 20),
     ROUND_TRIPS("futex", 4, NULL, futex_ask, futex_answer, "FUTEX_WAKE and FUTEX_WAIT on shared words, both sleep, nobody spins"),
     ROUND_TRIPS("eventfd", 8, open_eventfds, eventfd_ask, eventfd_answer, "one eventfd per direction, both sleep in read"),
+    ROUND_TRIPS("io_uring_msg_ring", 8, open_rings, ring_message_ask, ring_message_answer, "one IORING_OP_MSG_RING per direction, submitted by the call that sleeps for the answer"),
+    ROUND_TRIPS("io_uring_eventfd", 8, open_rings_and_eventfds, ring_eventfd_ask, ring_eventfd_answer, "one eventfd per direction, written and read by one call of io_uring that sleeps for the answer"),
     ROUND_TRIPS("unix_seqpacket", 8, open_sockets, message_ask, message_answer, "one Unix socket pair, SOCK_SEQPACKET, both sleep in read"),
     ROUND_TRIPS("unix_seqpacket", 1024, open_sockets, message_ask, message_answer, "one Unix socket pair, SOCK_SEQPACKET, both sleep in read"),
     ROUND_TRIPS("pipe", 8, open_pipes, message_ask, message_answer, "one pipe per direction, both sleep in read"),
@@ -51,6 +60,8 @@ static const struct limits_case cases[] = {
     {"page_fault", "page_fault_ns", 4096, 0, NULL, fault_allocating, NULL, "first touch of a page of a fresh memfd: allocates and maps; includes reading the clock, about 10 ns"},
     {"page_fault_mapped", "page_fault_ns", 4096, 0, NULL, fault_mapping, NULL, "first touch through a second mapping: the page exists and is only mapped (the kernel may map its neighbours along)"},
     {"map_populate", "page_fault_ns", 4096, 0, NULL, map_populated, NULL, "mmap of 16 MiB with MAP_POPULATE, per page"},
+    {"socket_end", "death_notice_ns", -1, 0, NULL, notice_socket, NULL, "from kill(SIGKILL) to the end of file of a socket pair, both asleep; one core each"},
+    {"pidfd", "death_notice_ns", -1, 0, NULL, notice_pidfd, NULL, "from kill(SIGKILL) to poll's word that a pidfd is readable, both asleep; one core each"},
     PASSES("", pass_one, pass_many, pass_answer, "socketpair made, one end passed by SCM_RIGHTS, answered by one byte, both ends closed"),
     PASSES("_memfd", pass_memory_one, pass_memory_many, pass_memory_answer, "as socketpair_passed, and a sealed one-page memfd made, passed along, checked, mapped and touched on both sides"),
 };
@@ -77,6 +88,9 @@ static bool run_case(const struct limits_case *measured, const struct peers_opti
   if (run.shared == MAP_FAILED) peers_die("cannot map the shared memory");
   run.size = measured->size < 0 ? 0 : (size_t)measured->size;
   run.ring_bytes = measured->ring_bytes;
+  run.cpus[0] = cpus[0];
+  run.cpus[1] = cpus[1];
+  double probes[2] = {peers_bounce(options->cpus[0], options->cpus[1]), 0};
   if (measured->open != NULL) measured->open(&run);
 
   pid_t spinners[2] = {0, 0};
@@ -95,7 +109,9 @@ static bool run_case(const struct limits_case *measured, const struct peers_opti
     children[i] = peers_fork();
     if (children[i] != 0) continue;
     peers_pin(cpus[i]);
+    struct peers_usage begin = peers_usage_now(false);
     side(&run);
+    run.shared->spent[i] = peers_usage_since(begin, false);
     _exit(0);
   }
   long preempted = 0;
@@ -110,7 +126,9 @@ static bool run_case(const struct limits_case *measured, const struct peers_opti
       close(run.there[i]);
       close(run.back[i]);
     }
+    if (run.rings != NULL) close_rings(&run);
   }
+  probes[1] = peers_bounce(options->cpus[0], options->cpus[1]);
 
   char variant[32];
   name_variant(measured, variant);
@@ -119,7 +137,8 @@ static bool run_case(const struct limits_case *measured, const struct peers_opti
   struct peers_figure figure = {
       measured->who,  "limit",        measured->metric, variant, measured->size, run.shared->value, unit,
       measured->note, measured->second != NULL ? cpus : (int[]){cpus[0], cpus[0]}, awake,
-      is_latency ? &run.shared->latency : NULL, preempted, pressure};
+      is_latency ? &run.shared->latency : NULL, preempted, pressure, {probes[0], probes[1]}, run.shared->messages,
+      {run.shared->spent[0], run.shared->spent[1]}};
   if (why == NULL && (is_latency ? run.shared->latency.count == 0 : !(run.shared->value > 0))) why = "no figure came back";
   if (why == NULL) {
     peers_print(&figure);
@@ -135,7 +154,7 @@ int main(int argc, char **argv) {
   struct peers_options options = peers_parse(argc, argv);
   peers_block_signals();
   peers_calibrate();
-  struct limits_run run = {NULL, options.seconds, 0, 0, {-1, -1}, {-1, -1}};
+  struct limits_run run = {.seconds = options.seconds, .there = {-1, -1}, .back = {-1, -1}};
   bool all_well = true;
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
     if (is_wanted(&cases[i], &options)) all_well &= run_case(&cases[i], &options, run);

@@ -5,6 +5,7 @@
 
 #include "common.h"
 
+#include <liburing.h>
 #include <stdatomic.h>
 #include <stddef.h>
 
@@ -12,6 +13,8 @@
 struct limits_shared {
   _Atomic uint32_t sides_ready;
   double value;  // of a rate; a round trip fills the histogram instead
+  uint64_t messages;             // there, or there and back, the warm-up included; 0: none are counted
+  struct peers_usage spent[2];   // by the first and by the second side
   struct peers_histogram latency;
   _Alignas(128) _Atomic uint32_t word_there;  // each word alone on its pair of cache lines
   _Alignas(128) _Atomic uint32_t word_back;
@@ -26,7 +29,9 @@ struct limits_run {
   double seconds;
   size_t size;            // bytes per message
   size_t ring_bytes;      // of shared->ring, for the copies
+  int cpus[2];            // where the two sides run
   int there[2], back[2];  // descriptors made before the fork by the case's `open`: [0] is read, [1] written
+  struct io_uring *rings;  // the same for rings of the kernel: the asker's and the answerer's
 };
 
 /// One side. Returns when the case is over.
@@ -55,6 +60,7 @@ static inline void limits_meet(struct limits_run *run) {
       if (before >= begin) peers_record(&(run)->shared->latency, after - before);              \
       before = after;                                                                          \
     }                                                                                          \
+    (run)->shared->messages = sequence - 1;                                                    \
   } while (0)
 
 /// Does `work` until the time is over, and leaves how often it was done per second.
@@ -70,6 +76,7 @@ static inline void limits_meet(struct limits_run *run) {
 // limits_memory.c
 limits_side cache_line_ask, cache_line_answer;
 limits_side copy_produce, copy_consume, string_produce, string_consume;
+limits_side words_produce, words_consume;
 limits_side fault_allocating, fault_mapping, map_populated;
 
 // limits_wake.c
@@ -78,9 +85,15 @@ limits_side eventfd_ask, eventfd_answer;
 limits_side message_ask, message_answer;  // socket and pipe
 limits_side open_eventfds, open_sockets, open_pipes;
 
+// limits_ring.c
+limits_side open_rings, close_rings;
+limits_side ring_message_ask, ring_message_answer;
+limits_side open_rings_and_eventfds, ring_eventfd_ask, ring_eventfd_answer;
+
 // limits_channel.c
 limits_side make_socketpair, make_memfd, make_memfd_mapped;
 limits_side pass_one, pass_many, pass_answer;
+limits_side notice_socket, notice_pidfd;
 limits_side pass_memory_one, pass_memory_many, pass_memory_answer;
 
 #endif

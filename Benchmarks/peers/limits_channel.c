@@ -6,9 +6,11 @@
 // In the memory variants a sealed memfd of one page goes along, is mapped on both sides, written by A, checked and
 // answered in by B.
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #include "limits.h"
 
@@ -172,3 +174,53 @@ void pass_answer(struct limits_run *run) { answer(run, false); }
 void pass_memory_one(struct limits_run *run) { pass_repeatedly(run, 1, true); }
 void pass_memory_many(struct limits_run *run) { pass_repeatedly(run, IN_FLIGHT, true); }
 void pass_memory_answer(struct limits_run *run) { answer(run, true); }
+
+// MARK: - Noticing a death
+
+/// Starts a process that sleeps on its end of a socket pair, kills it, and records how long `notice` takes to see it.
+static void notice_deaths(struct limits_run *run, void (*notice)(int socket, int process)) {
+  limits_meet(run);
+  uint64_t begin = peers_now_ns() + (uint64_t)(LIMITS_WARM_UP_SECONDS * 1e9);
+  uint64_t end = begin + (uint64_t)(run->seconds * 1e9);
+  for (uint64_t now = 0; now < end; now = peers_now_ns()) {
+    int pair[2];
+    uint8_t byte = 0;
+    peers_check(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), "socketpair");
+    pid_t child = peers_fork();
+    if (child == 0) {
+      peers_pin(run->cpus[1]);
+      close(pair[0]);
+      if (write(pair[1], &byte, 1) != 1) _exit(1);
+      while (read(pair[1], &byte, 1) >= 0) continue;
+      _exit(1);
+    }
+    close(pair[1]);
+    int process = (int)peers_check(syscall(SYS_pidfd_open, child, 0), "pidfd_open");
+    if (read(pair[0], &byte, 1) != 1) peers_die("the process did not start");
+    struct timespec pause = {0, 200000};  // it sleeps by now
+    nanosleep(&pause, NULL);
+    uint64_t before = peers_ticks();
+    kill(child, SIGKILL);
+    notice(pair[0], process);
+    uint64_t after = peers_ticks();
+    if (now >= begin || run->shared->latency.count == 0) peers_record(&run->shared->latency, after - before);
+    waitpid(child, NULL, 0);
+    close(process);
+    close(pair[0]);
+  }
+}
+
+static void await_socket_end(int socket, int process) {
+  uint8_t byte;
+  (void)process;
+  if (read(socket, &byte, 1) > 0) peers_die("a byte after death");
+}
+
+static void await_process_end(int socket, int process) {
+  struct pollfd poller = {process, POLLIN, 0};
+  (void)socket;
+  if (poll(&poller, 1, -1) != 1) peers_die("poll failed");
+}
+
+void notice_socket(struct limits_run *run) { notice_deaths(run, await_socket_end); }
+void notice_pidfd(struct limits_run *run) { notice_deaths(run, await_process_end); }

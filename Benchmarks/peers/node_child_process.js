@@ -71,6 +71,25 @@ if (process.argv.includes('--child')) {
                  note: `an object of five fields, one nested; serialization '${variant}'; over a socket, two processes; at most 1000 on their way`,
                  run: () => measure(variant, options.cpus, 'oneWay', { format: 'object', window: 1000 }) });
   }
+  // How long after its death a process that sleeps is missed: once for each process that is started.
+  cases.push({
+    metric: 'death_notice_ns', note: "from kill('SIGKILL') to the event 'disconnect'; both sides sleep",
+    run: async () => {
+      const samples = [];
+      for (const end = performance.now() + seconds * 1000; performance.now() < end || samples.length < 3;) {
+        await start();
+        common.pin(common.threadsOf(child.pid), options.cpus[1]);
+        common.pin(common.threadsOf(process.pid), options.cpus[0]);
+        await new Promise((resolve) => setTimeout(resolve, 60));  // it sleeps by now
+        const gone = new Promise((resolve) => child.once('disconnect', resolve));
+        const before = performance.now();
+        stop();
+        await gone;
+        samples.push(performance.now() - before);
+      }
+      return samples;
+    },
+  });
   common.runCases({
     who: 'node_child_process', engine: `node ${process.version}`, options, cases,
     place() {},  // pinned in `measure`, once the child exists

@@ -7,19 +7,19 @@
 
 using namespace peers;
 
-template <size_t bytesPerMessage>
+template <size_t bytesPerMessage, size_t count>
 struct MoodyRing {
   static constexpr size_t size = bytesPerMessage;
-  moodycamel::ReaderWriterQueue<Message<size>> queue{slotCount(size) - 1};
+  moodycamel::ReaderWriterQueue<Message<size>> queue{count - 1};
   // try_enqueue, not enqueue: the queue keeps its first size instead of growing.
   bool push(const Message<size> &message) { return queue.try_enqueue(message); }
   bool pop(Message<size> &message) { return queue.try_dequeue(message); }
 };
 
-template <size_t bytesPerMessage>
+template <size_t bytesPerMessage, size_t count>
 struct MoodyBlockingRing {
   static constexpr size_t size = bytesPerMessage;
-  moodycamel::BlockingReaderWriterQueue<Message<size>> queue{slotCount(size) - 1};
+  moodycamel::BlockingReaderWriterQueue<Message<size>> queue{count - 1};
   bool push(const Message<size> &message) { return queue.try_enqueue(message); }
   bool pop(Message<size> &message) {
     queue.wait_dequeue(message);
@@ -32,8 +32,7 @@ int main(int argc, char **argv) {
                slotCases<MoodyRing>("not made for shared memory; one copy in, one out, no batching, both sides spin; " PEERS_SLOTS_NOTE)};
   const char *sleeping = "BlockingReaderWriterQueue: spins up to 1024 times, then sleeps on a semaphore; not made for shared memory; one copy in, one out";
   for (const char *metric : {"rtt_sleep_ns", "rtt_sleep_onecore_ns"}) {
-    peer.cases.push_back({metric, 8, "", roundTrip<SlotEnd<MoodyBlockingRing<8>>>, sleeping});
-    peer.cases.push_back({metric, 1024, "", roundTrip<SlotEnd<MoodyBlockingRing<1024>>>, sleeping});
+    addRoundTrips<MoodyBlockingRing>(peer.cases, metric, sleeping, std::index_sequence<8, 1024>());
   }
   return run(peer, argc, argv);
 }

@@ -6,7 +6,8 @@ cd "$(dirname "$0")"
 make --silent >&2 || exit 1
 
 status=0
-for program in limits ck_ring boost_spsc readerwriterqueue boost_message_queue posix_mq zeromq_ipc openmpi iceoryx; do
+for program in limits ck_ring boost_spsc readerwriterqueue atomic_queue concurrentqueue boost_message_queue posix_mq \
+  zeromq_ipc nng nanomsg sd_bus grpc capnproto openmpi iceoryx; do
   [ -x ".build-peers/$program" ] || continue
   ".build-peers/$program" "$@" || status=1
 done

@@ -145,7 +145,35 @@ void cbench_stop_spinner(pid_t spinner) {
   while (waitpid(spinner, NULL, 0) < 0 && errno == EINTR) continue;
 }
 
+// MARK: - Messages in place
+
+void cbench_fill_words(void *message, size_t bytes, uint64_t sequence) {
+  uint64_t *words = message;
+  for (size_t i = 0; i < bytes / 8; i++) words[i] = sequence + i;
+}
+
+uint64_t cbench_sum_words(const void *message, size_t bytes) {
+  const uint64_t *words = message;
+  uint64_t sum = 0;
+  for (size_t i = 0; i < bytes / 8; i++) sum += words[i];
+  return sum;
+}
+
+uint64_t cbench_expected_sum(size_t bytes, uint64_t sequence) {
+  uint64_t count = bytes / 8;
+  return count * sequence + count * (count - 1) / 2;
+}
+
 // MARK: - The process
+
+int64_t cbench_cpu_ns(pid_t process) {
+  clockid_t clock;
+  struct timespec spent;
+  int result = clock_getcpuclockid(process, &clock);
+  if (result != 0) return -result;
+  if (clock_gettime(clock, &spent) != 0) return -errno;
+  return (int64_t)spent.tv_sec * 1000000000 + spent.tv_nsec;
+}
 
 int64_t cbench_preempted(void) {
   struct rusage usage;

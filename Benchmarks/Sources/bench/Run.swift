@@ -17,8 +17,9 @@ struct Run: ParsableCommand {
   @Option(help: "How often everything is measured.")
   var repetitions = 5
 
-  @Option(help: "Minutes to spend on repeating what was measured while the processors were far apart.")
-  var budget = 1.0
+  @Option(
+    help: "Minutes to spend on repeating what was measured while the processors were far apart: 1, with the peers 5.")
+  var budget: Double?
 
   @Option(help: "A bounced cache line of up to this many nanoseconds means that the processors are near.")
   var near = 300.0
@@ -30,7 +31,7 @@ struct Run: ParsableCommand {
     if let only, Metric(rawValue: only) == nil {
       throw ValidationError("metrics are: \(Metric.allCases.map(\.rawValue).joined(separator: ", "))")
     }
-    guard seconds > 0, seconds <= 10, repetitions >= 1, budget >= 0 else { throw ValidationError("out of range") }
+    guard seconds > 0, seconds <= 10, repetitions >= 1, budget ?? 0 >= 0 else { throw ValidationError("out of range") }
     guard Machine.processors >= 2 else { throw ValidationError("this machine has one processor; two are needed") }
   }
 
@@ -39,7 +40,7 @@ struct Run: ParsableCommand {
     var settings = Runner.Settings()
     settings.seconds = seconds
     settings.repetitions = repetitions
-    settings.budgetSeconds = budget * 60
+    settings.budgetSeconds = (budget ?? (peers ? 5 : 1)) * 60
     settings.nearNanoseconds = near
     let began = Date()
     var runner = Runner(settings, progress: Progress())

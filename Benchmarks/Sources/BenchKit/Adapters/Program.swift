@@ -14,8 +14,9 @@ struct Program: Sendable {
     .standardizedFileURL.path
 
   static let peers = [
-    "ck_ring", "boost_spsc", "readerwriterqueue", "boost_message_queue", "posix_mq", "zeromq_ipc", "openmpi", "iceoryx",
-    "node_worker_threads", "node_child_process", "chromium_message_channel",
+    "ck_ring", "boost_spsc", "readerwriterqueue", "atomic_queue", "concurrentqueue", "boost_message_queue", "posix_mq",
+    "zeromq_ipc", "nng", "nanomsg", "sd_bus", "grpc", "capnproto", "openmpi", "iceoryx", "node_worker_threads",
+    "node_child_process", "chromium_message_channel",
   ]
 
   private var isJavaScript: Bool { name.hasPrefix("node_") || name.hasPrefix("chromium_") }
@@ -90,15 +91,17 @@ private struct PeerLine: Decodable {
   var error: String?
   var note: String?
   var build: String?
-  var p50: Double?
-  var p99: Double?
-  var p999: Double?
-  var p9999: Double?
+  /// Nanoseconds, and how many took so long.
+  var histogram: [[Double]]?
+  var cacheLine: [Double]?
+  var cpuNanoseconds: Double?
+  var sleeps: Double?
 
   enum CodingKeys: String, CodingKey {
-    case who, metric, variant, size, value, unit, error, note, build, p50, p99
-    case p999 = "p99.9"
-    case p9999 = "p99.99"
+    case who, metric, variant, size, value, unit, error, note, build, histogram
+    case cacheLine = "cache_line_ns"
+    case cpuNanoseconds = "cpu_ns_per_message"
+    case sleeps = "sleeps_per_message"
   }
 
   func observation(_ tier: Tier) -> Observation? {
@@ -120,11 +123,16 @@ private struct PeerLine: Decodable {
       value /= Double(size)
     }
     guard let metric = Metric(rawValue: name) else { return nil }
-    let percentiles = [(50.0, p50), (99, p99), (99.9, p999), (99.99, p9999)].compactMap { percent, value in
-      value.map { (percent: percent, nanoseconds: $0) }
-    }
-    return Observation(
+    var observation = Observation(
       key: FigureKey(who: who, tier: tier, metric: metric, size: size, variant: variants.joined(separator: ", ")),
-      value: value, percentiles: percentiles, note: note ?? "", build: build ?? "")
+      value: value, note: note ?? "", build: build ?? "")
+    if metric.unit == "ns", let histogram {
+      var latency = LatencyHistogram()
+      for bucket in histogram where bucket.count == 2 { latency.record(nanoseconds: bucket[0], count: Int(bucket[1])) }
+      observation.latency = latency
+    }
+    if let cpuNanoseconds { observation.cost = Cost(nanoseconds: cpuNanoseconds, sleeps: sleeps ?? 0) }
+    if let cacheLine, cacheLine.count == 2 { observation.probes = (cacheLine[0], cacheLine[1]) }
+    return observation
   }
 }

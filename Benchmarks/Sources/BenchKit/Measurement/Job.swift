@@ -52,6 +52,8 @@ public enum Placement: String, Codable, Sendable {
 /// What the far side of a one-way measurement has counted.
 struct Report: Codable, Sendable {
   var count: Int
+  /// The warm-up included.
+  var total = 0
   var seconds: Double
   var perSecond: Double { Double(count) / seconds }
 }
@@ -65,14 +67,26 @@ public struct Outcome: Codable, Sendable {
   public var others: [String: Double] = [:]
   /// How often the near process lost its processor against its will.
   public var preempted = 0
+  /// `nil`: nobody counted.
+  public var cost: Cost?
 
   init(_ value: Double) { self.value = value }
 
-  /// Throws if there are none: something kept the processes from running.
-  init(_ samples: LatencySamples) throws {
-    let histogram = samples.histogram()
-    guard histogram.count > 0 else { throw Machine.Failure(description: "no round trip in the measured time") }
+  init(_ report: Report, _ meter: Meter) {
+    self.init(report.perSecond)
+    cost = meter.cost(of: report.total)
+  }
+
+  init(_ histogram: LatencyHistogram) {
     value = histogram.median
     latency = histogram
+  }
+
+  /// Throws if there are none: something kept the processes from running.
+  init(_ samples: LatencySamples, _ cost: Cost? = nil) throws {
+    let histogram = samples.histogram()
+    guard histogram.count > 0 else { throw Machine.Failure(description: "no round trip in the measured time") }
+    self.init(histogram)
+    self.cost = cost
   }
 }

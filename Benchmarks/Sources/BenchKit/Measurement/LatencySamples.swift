@@ -52,7 +52,9 @@ public struct LatencyHistogram: Codable, Sendable {
 
   public init() {}
 
-  mutating func record(nanoseconds: Double) { histogram.record(UInt64(max(0, nanoseconds.rounded()))) }
+  mutating func record(nanoseconds: Double, count: Int = 1) {
+    histogram.record(UInt64(max(0, nanoseconds.rounded())), count: UInt64(max(0, count)))
+  }
 
   mutating func add(_ other: LatencyHistogram) { histogram.add(other.histogram) }
 

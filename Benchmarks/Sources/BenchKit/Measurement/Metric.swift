@@ -5,6 +5,7 @@ public enum Metric: String, Codable, Sendable, CaseIterable {
   case sleepingRoundTripOnOneCore = "rtt_sleep_onecore_ns"
   case messages = "oneway_msgs_per_s"
   case bytes = "oneway_bytes_per_s"
+  case inPlace = "inplace_bytes_per_s"
   case codable = "codable_msgs_per_s"
   case requests = "requests_per_s"
   case stream = "stream_bytes_per_s"
@@ -13,21 +14,25 @@ public enum Metric: String, Codable, Sendable, CaseIterable {
   case pipelinedTransfer = "transfer_pipelined_per_s"
   case descriptor = "descriptor_reply_per_s"
   case pipelinedDescriptor = "descriptor_pipelined_per_s"
+  case deathNotice = "death_notice_ns"
   case memory = "idle_port_bytes"
   case manyPorts = "cost_vs_one_port"
   case instructions = "instructions_per_msg"
 
   public var unit: String {
     switch self {
-    case .pollingRoundTrip, .sleepingRoundTrip, .sleepingRoundTripOnOneCore: "ns"
+    case .pollingRoundTrip, .sleepingRoundTrip, .sleepingRoundTripOnOneCore, .deathNotice: "ns"
     case .messages, .codable, .requests, .creation, .transfer, .pipelinedTransfer, .descriptor, .pipelinedDescriptor:
       "1/s"
-    case .bytes, .stream: "B/s"
+    case .bytes, .inPlace, .stream: "B/s"
     case .memory: "B"
     case .manyPorts: "1"
     case .instructions: "instructions"
     }
   }
+
+  /// Both sides are to sleep while they wait: a run in which they did not says nothing.
+  var isOfSleepers: Bool { self == .sleepingRoundTrip || self == .sleepingRoundTripOnOneCore }
 
   var isRate: Bool { unit.hasSuffix("/s") }
 

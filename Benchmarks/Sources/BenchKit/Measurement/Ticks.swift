@@ -41,7 +41,7 @@ struct ArrivalWindow {
       return false
     }
     guard report == nil else { return false }
-    report = Report(count: received - countAtBegin, seconds: Ticks.seconds(now - begin))
+    report = Report(count: received - countAtBegin, total: received, seconds: Ticks.seconds(now - begin))
     next = .max
     return true
   }

@@ -22,7 +22,10 @@ public enum Results {
       ("limit_is", figure.limitName.map(quoted) ?? "null"), ("repetitions", "\(figure.repetitions)"),
       ("kept_far", "\(figure.keptFar)"), ("cache_line_ns", number(figure.probe, 1)),
       ("in_cache_lines", number(figure.bounces, 1)),
+      ("cpu_ns_per_message", number(figure.cost?.nanoseconds, 1)),
+      ("sleeps_per_message", number(figure.cost?.sleeps, 1, digits: 3)),
     ]
+    if figure.notOfItsKind > 0 { fields.append(("dropped_sleepless", "\(figure.notOfItsKind)")) }
     if !figure.percentiles.isEmpty {
       let points = figure.percentiles.map { "\"p\(Numbers.percent($0.percent))\":\(number($0.nanoseconds, 1))" }
       fields.append(("percentiles_ns", "{\(points.joined(separator: ","))}"))
@@ -57,7 +60,7 @@ public enum Results {
       [
         "title": bar.title, "target": "\(bar.isMinimum ? "≥" : "≤") \(Numbers.significant(bar.target)) \(bar.unit)",
         "reached": bar.reached.map { "\(Numbers.significant($0)) \(bar.unit)" } ?? "not measured",
-        "result": bar.isPassed.map { $0 ? "pass" : "miss" } ?? "",
+        "result": bar.isPassed.map { $0 ? "pass" : "miss" } ?? "", "bound": bar.isPassed == false ? bar.bound : "",
       ]
     }
     let about = About(

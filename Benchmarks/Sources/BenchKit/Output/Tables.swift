@@ -58,6 +58,8 @@ public enum Tables {
         Column(title: "ratio", value: Numbers.text(figure.ratio, unit: "1"), align: .right),
         Column(title: "in cache lines", value: figure.bounces.map(Numbers.significant) ?? "", align: .right),
         Column(
+          title: "CPU per message", value: Numbers.text(figure.cost?.nanoseconds, unit: "ns"), align: .right),
+        Column(
           title: "far", value: figure.keptFar == 0 ? "" : "\(figure.keptFar) of \(figure.repetitions)", align: .right),
         Column(title: "tail", value: tail.joined(separator: ", ")),
       ]
@@ -75,6 +77,7 @@ public enum Tables {
           title: "reached", value: bar.reached.map { "\(Numbers.significant($0)) \(bar.unit)" } ?? "not measured",
           align: .right),
         Column(title: "", value: bar.isPassed.map { $0 ? "pass" : "MISS" } ?? ""),
+        Column(title: "bounded by", value: bar.isPassed == false ? bar.bound : ""),
       ]
     }
     return table.string(for: Bar.all(figures).filter { $0.reached != nil || !onlyMeasured }, style: Style.psql) ?? ""
@@ -82,10 +85,12 @@ public enum Tables {
 
   /// What the columns mean.
   public static let legend = """
-    median, minimum and maximum: of the repetitions. limit: what the machine or the kernel can do at best, measured in the same
-    run; ratio: the value divided by it (of latencies, 1 is ideal and more is worse; of rates, 1 is ideal and less is worse).
-    in cache lines: the time of one message divided by a cache line bounced there and back at the same time. far: repetitions
-    kept although the processors were far apart. tail: percentiles of single round trips, over all repetitions.
+    median, minimum and maximum: of the repetitions. limit: the best that anybody reached in this cell of this run, be it the
+    bare calls, one of the peers, or us; ratio: the value divided by it (of latencies, 1 is ideal and more is worse; of rates,
+    1 is ideal and less is worse). in cache lines: the time of one message divided by a cache line bounced there and back at the
+    same time. CPU per message: processor time of both sides together. far: repetitions kept although the processors were far
+    apart, because there were fewer than three others; such a figure is held against nothing. tail: percentiles of single round
+    trips, pooled over all repetitions, in a closed loop: the next question is asked once the answer to the last is there.
     """
 }
 

@@ -41,11 +41,9 @@ struct OurCase: Sendable {
 
 /// What a figure is held against.
 enum LimitRule: Sendable {
-  /// The best of these in the same repetition.
-  case measured([String])
-  /// The median of a figure of another cell, once all are measured.
-  case elsewhere(FigureKey)
-  /// A bounced cache line, and the bytes copied there and back at the speed of bare copying.
+  /// The best that anybody reached in the cell: these, which do nothing else, or whoever was better.
+  case best([String])
+  /// A bounced cache line, and the bytes copied there and back at the speed of bare copying; or whoever was better.
   case bounceAndCopies
   case fixed(Double, String)
 }

@@ -13,14 +13,17 @@ struct Observation: Sendable {
   var key: FigureKey
   var value: Double
   var latency: LatencyHistogram?
-  /// What another program says of its own distribution.
-  var percentiles: [(percent: Double, nanoseconds: Double)] = []
+  var cost: Cost?
   var note: String
   var build: String
-  /// A bounced cache line, at the same time.
-  var probe: Double = .nan
-  /// The processors were near before and after.
+  /// A bounced cache line just before and just after: of this figure alone if its program says so, otherwise of all that a
+  /// program has measured in one go.
+  var probes: (before: Double, after: Double)?
+  /// The processors were near before and after, or it does not matter.
   var isNear = true
+
+  /// Whether it is what it is said to be: sides that sleep while they wait do so nearly twice in each round trip.
+  var isOfItsKind: Bool { !key.metric.isOfSleepers || (cost?.sleeps ?? 2) >= 1.5 }
 }
 
 /// All figures of a cell, measured one right after the other.

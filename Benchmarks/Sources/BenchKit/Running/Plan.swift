@@ -3,8 +3,8 @@ public enum Plan {
   /// - Parameter only: a metric's name, or nothing.
   public static func cells(peers: Bool, only: String?) -> [Cell] {
     let all =
-      oneWaySizes.map(oneWay) + roundTripSizes.map(pollingRoundTrip) + sleeping + [codable, requests, stream, creation]
-      + transfers + descriptors + [manyPorts] + memory
+      oneWaySizes.map(oneWay) + inPlaceSizes.map(inPlace) + roundTripSizes.map(pollingRoundTrip) + sleeping
+      + [codable, requests, stream, creation] + transfers + descriptors + [deathNotice, manyPorts] + memory
     return all.filter { cell in
       guard let only else { return true }
       let name =
@@ -13,6 +13,7 @@ public enum Plan {
     }.map { peers ? $0.withPeers() : $0 }
   }
 
+  static let inPlaceSizes = [1024, 8192, 65536, 1 << 20]
   static let oneWaySizes = [8, 64, 1024, 8192, 65536, 1 << 20]
   static let roundTripSizes = [8, 64, 256, 1024, 8192, 65536]
 
@@ -76,7 +77,19 @@ public enum Plan {
     if size >= 1024 { contenders.append(limit(Metric.bytes.rawValue, "rep_movsb", size: size, variant: "ring1024k")) }
     return Cell(
       metric: .messages, size: size, title: "one way, \(bytes(size))", contenders: contenders,
-      limit: .measured(["memcpy", "rep_movsb"]))
+      limit: .best(["memcpy", "rep_movsb"]))
+  }
+
+  /// Written and read where it lies.
+  private static func inPlace(_ size: Int) -> Cell {
+    let note =
+      "each word written into the ring and read there, nothing copied; ring of \(FastTier.capacity(size) >> 10) KiB; reader polls, so no fence; published one by one"
+    return Cell(
+      metric: .inPlace, size: size, title: "one way in place, \(bytes(size))",
+      contenders: [
+        limit(Metric.inPlace.rawValue, "words", size: size),
+        .ours(OurCase(tier: .fast, job: Job("in-place").with { $0.size = size }, note: note)),
+      ], limit: .best(["words"]))
   }
 
   // MARK: Round trips
@@ -114,36 +127,33 @@ public enum Plan {
     }
     return Cell(
       metric: .pollingRoundTrip, size: size, title: "round trip polling, \(bytes(size))", contenders: contenders,
-      limit: size == 8 ? .measured(["cache_line"]) : .bounceAndCopies)
+      limit: size == 8 ? .best(["cache_line"]) : .bounceAndCopies)
   }
 
-  /// Sides that do not look around before they sleep.
+  /// Sides that do not look around before they sleep. Not those that the scheduler places: both sides may use two processors
+  /// then, and look around, which is measured among the round trips that poll.
   private static let sleeping: [Cell] = [
     sleepingCell(.sleepingRoundTrip, "rtt_sleep_ns", .twoCores, "two cores"),
     sleepingCell(.sleepingRoundTrip, "rtt_sleep_awake_ns", .twoCores, "awake"),
     sleepingCell(.sleepingRoundTripOnOneCore, "rtt_sleep_onecore_ns", .oneCore, "one core"),
-    sleepingCell(.sleepingRoundTrip, nil, .unpinned, "unpinned"),
   ]
 
-  private static func sleepingCell(_ metric: Metric, _ program: String?, _ placement: Placement, _ name: String) -> Cell
+  private static func sleepingCell(_ metric: Metric, _ program: String, _ placement: Placement, _ name: String) -> Cell
   {
     let isAwake = name == "awake"
     let place: String
     switch (placement, isAwake) {
     case (.twoCores, false): place = "two cores, which halt while nobody runs"
     case (.twoCores, true): place = "two cores, kept from halting by a process of the lowest class on each"
-    case (.oneCore, _): place = "both sides on one core"
-    case (.unpinned, _): place = "the scheduler places the threads"
+    case (.oneCore, _), (.unpinned, _): place = "both sides on one core"
     }
-    // Two processors that may be used by both sides mean that a loop looks around, unpinned: no way to say otherwise.
-    let looksAround = placement == .unpinned
     let suffix = name == "two cores" || placement == .oneCore ? "" : name
     func ours(
       _ tier: Tier, _ variant: String, _ scenario: String, driver: String? = nil, ports: Int = 1
     ) -> Contender {
       let job = Job(scenario).with {
         $0.placement = placement
-        $0.looksAround = looksAround
+        $0.looksAround = false
         $0.receive = .blocking
         $0.ports = ports
         $0.driver = driver
@@ -151,38 +161,40 @@ public enum Plan {
       let label = [variant, suffix].filter { !$0.isEmpty }.joined(separator: ", ")
       return .ours(OurCase(tier: tier, variant: label, job: job, awake: isAwake, note: "both sleep; \(place)", size: 8))
     }
-    var contenders: [Contender] = []
-    if let program { contenders.append(limit(program, "futex")) }
-    contenders += [
+    let contenders: [Contender] = [
+      limit(program, "futex"), limit(program, "eventfd"), limit(program, "io_uring_msg_ring"),
+      limit(program, "io_uring_eventfd"),
       ours(.fast, "", "fast-sleeping"), ours(.port, "", "port-round-trip"),
       ours(.port, "handlers", "port-round-trip-handlers"),
       ours(.port, "handlers on epoll", "port-round-trip-handlers", driver: "epoll"),
       ours(.port, "request", "request-round-trip"), ours(.port, "set of one", "port-round-trip-set"),
       ours(.port, "set of 10,000", "port-round-trip-set", ports: 10_000),
+      limit(program, "unix_seqpacket", size: 8), limit(program, "pipe", size: 8),
     ]
-    if let program {
-      contenders += [
-        limit(program, "eventfd"), limit(program, "unix_seqpacket", size: 8), limit(program, "pipe", size: 8),
-      ]
-    }
-    let futex = FigureKey(who: "futex", tier: .limit, metric: .sleepingRoundTrip, size: 4, variant: "")
     return Cell(
       metric: metric, size: 8, title: "round trip sleeping, \(name)", contenders: contenders,
-      limit: program == nil ? .elsewhere(futex) : .measured(["futex"]), dependsOnDistance: placement != .oneCore)
+      limit: .best(["futex", "eventfd", "io_uring_msg_ring", "io_uring_eventfd", "unix_seqpacket", "pipe"]),
+      dependsOnDistance: placement != .oneCore)
   }
 
   // MARK: The rest
 
   private static let codable = Cell(
-    metric: .codable, size: nil, title: "Codable values",
+    metric: .codable, size: nil, title: "values",
     contenders: [
       limit(Metric.bytes.rawValue, "memcpy", size: 64, variant: "ring256k"),
       .ours(
         OurCase(
           tier: .port, job: Job("codable"),
-          note: "an object of five fields, one nested; encoded, posted, decoded, handler")),
+          note: "an object of five fields, one nested; encoded, posted, decoded, handler; Codable")),
+      .ours(
+        OurCase(
+          tier: .port, variant: directValues, job: Job("message-values"),
+          note: "the same object, which writes itself into the message and reads itself out of it")),
     ],
-    limit: .measured(["memcpy"]))
+    limit: .best(["memcpy"]))
+
+  static let directValues = "MessageValue"
 
   private static let requests = Cell(
     metric: .requests, size: nil, title: "requests",
@@ -193,7 +205,7 @@ public enum Plan {
             tier: .port, variant: "\(count) under way", job: Job("requests").with { $0.batch = count },
             note: "8 bytes there and back; so many tasks on the loop here, handlers of requests there"))
       },
-    limit: .measured(["memcpy"]))
+    limit: .best(["memcpy"]))
 
   private static let stream = Cell(
     metric: .stream, size: nil, title: "streams",
@@ -204,7 +216,7 @@ public enum Plan {
             tier: .port, variant: "elements of \(size) bytes", job: Job("stream").with { $0.size = size },
             note: "[UInt8], encoded and decoded; the writer waits when the reader lags"))
       },
-    limit: .measured(["memcpy"]))
+    limit: .best(["memcpy"]))
 
   private static let creation = Cell(
     metric: .creation, size: nil, title: "channels made and closed",
@@ -215,7 +227,8 @@ public enum Plan {
       limit("page_fault_ns", "page_fault"), limit("page_fault_ns", "page_fault_mapped"),
       limit("page_fault_ns", "map_populate"),
     ],
-    limit: .measured(["socketpair"]), dependsOnDistance: false)
+    // What is made here never leaves the process: none of the bare calls bounds it.
+    limit: .best([]), dependsOnDistance: false)
 
   private static let transfers: [Cell] = [
     transferCell(.transfer, "transfer_reply_per_s", .twoCores, ""),
@@ -251,7 +264,7 @@ public enum Plan {
     return Cell(
       metric: metric, size: nil,
       title: "ports transferred, \(isPipelined ? "64 under way" : "one at a time")\(name.isEmpty ? "" : ", \(name)")",
-      contenders: contenders, limit: .measured([isPipelined ? "socketpair_memfd_passed" : "socketpair_passed"]),
+      contenders: contenders, limit: .best(["socketpair_passed"]),
       dependsOnDistance: placement != .oneCore)
   }
 
@@ -276,8 +289,29 @@ public enum Plan {
     return Cell(
       metric: metric, size: nil, title: "descriptors posted, \(isPipelined ? "64 under way" : "one at a time")",
       contenders: [limit(program, "socketpair_passed"), ours("", .blocking), ours("handler there", .handler)],
-      limit: .measured(["socketpair_passed"]))
+      limit: .best(["socketpair_passed"]))
   }
+
+  private static let deathNotice: Cell = {
+    func ours(_ variant: String, _ receive: Job.Receive) -> Contender {
+      let job = Job("death").with {
+        $0.looksAround = false
+        $0.batch = 8
+        $0.receive = receive
+      }
+      return .ours(
+        OurCase(
+          tier: .port, variant: variant, job: job,
+          note: "from kill of the far process until the near one is told; both sleep; once for each of 8 processes"))
+    }
+    let metric = Metric.deathNotice.rawValue
+    return Cell(
+      metric: .deathNotice, size: nil, title: "a death noticed",
+      contenders: [
+        limit(metric, "pidfd"), ours("onClose", .handler), ours("blocking receive", .blocking),
+        limit(metric, "socket_end"),
+      ], limit: .best(["pidfd", "socket_end"]))
+  }()
 
   /// 10,000, if enough descriptors are allowed: a port takes two in each process, and two more while it is on its way,
   /// as up to 64 are.
@@ -328,7 +362,10 @@ extension Cell {
   /// The same with all peers that have such a figure.
   fileprivate func withPeers() -> Cell {
     let asked: (metric: String, size: Int?)
+    var peers = Program.peers
     switch metric {
+    case .inPlace: (asked, peers) = ((metric.rawValue, size), ["iceoryx"])
+    case .deathNotice: (asked, peers) = ((metric.rawValue, nil), ["node_child_process"])
     case .messages: asked = ((size ?? 0) > 8192 ? Metric.bytes.rawValue : metric.rawValue, size)
     case .pollingRoundTrip: asked = (metric.rawValue, size)
     case .sleepingRoundTrip where title.hasSuffix("two cores"), .sleepingRoundTripOnOneCore:
@@ -340,7 +377,7 @@ extension Cell {
     default: return self
     }
     var cell = self
-    for peer in Program.peers {
+    for peer in peers {
       cell.contenders.append(.program(Program(name: peer, tier: .peer, metric: asked.metric, size: asked.size)))
     }
     return cell

@@ -49,7 +49,7 @@ public struct Runner {
   public var conclusion: String {
     """
     \(repeated) measurements were done again because the processors were far apart (a cache line took more than \
-    \(Int(settings.nearNanoseconds)) ns); \(keptFar) of that kind were kept anyway, of figures that have fewer than two others.
+    \(Int(settings.nearNanoseconds)) ns); \(keptFar) of that kind were kept anyway, of figures that have fewer than three others: they are held against nothing.
     """
   }
 
@@ -58,20 +58,26 @@ public struct Runner {
     let contenders = round % 2 == 0 ? cell.contenders : cell.contenders.reversed()
     for contender in contenders {
       var before = try probe.measure()
+      var kept: [Observation] = []
       // What was measured while the processors were far apart is measured again as soon as they are near.
       while true {
         progress.show(cell, contender.name, round: round, probe: before)
-        var (observations, failures) = attempt(contender, cell)
+        let (observations, failures) = attempt(contender, cell)
         let after = try probe.measure()
-        let isNear = probe.isNear(before) && probe.isNear(after)
-        for index in observations.indices {
-          observations[index].probe = (before + after) / 2
-          observations[index].isNear = isNear || !cell.dependsOnDistance
+        for var observation in observations {
+          let probes = observation.probes ?? (before, after)
+          observation.probes = probes
+          observation.isNear = !cell.dependsOnDistance || probe.isNear(probes.before) && probe.isNear(probes.after)
+          // What was near once need not be near again.
+          if let index = kept.firstIndex(where: { $0.key == observation.key }) {
+            if !kept[index].isNear { kept[index] = observation }
+          } else {
+            kept.append(observation)
+          }
         }
-        let isGood = isNear || !cell.dependsOnDistance || observations.isEmpty
-        let isAgain = try !isGood && waitForNear(after)
+        let isAgain = try !kept.allSatisfy(\.isNear) && waitForNear(after)
         if !isAgain {
-          result.observations += observations
+          result.observations += kept
           result.failures += failures
           break
         }
@@ -131,7 +137,9 @@ public struct Runner {
     var key = FigureKey(
       who: OurCase.who, tier: ours.tier, metric: cell.metric, size: ours.size ?? cell.size, variant: ours.variant)
     var observations = [
-      Observation(key: key, value: outcome.value, latency: outcome.latency, note: ours.note, build: Self.build)
+      Observation(
+        key: key, value: outcome.value, latency: outcome.latency, cost: outcome.cost, note: ours.note,
+        build: Self.build)
     ]
     for (variant, value) in outcome.others.sorted(by: { $0.key < $1.key }) {
       key.variant = [ours.variant, variant].filter { !$0.isEmpty }.joined(separator: ", ")

@@ -8,30 +8,33 @@ struct Summary {
     for observation in repetitions.flatMap(\.observations) where !keys.contains(observation.key) {
       keys.append(observation.key)
     }
-    return keys.map(figure) + failed(keys)
+    var figures = keys.map(figure)
+    switch cell.limit {
+    case .fixed(let value, let name): for index in figures.indices { figures[index].hold(against: value, name) }
+    case .best(let names): figures.holdAgainstBest(cell, names)
+    case .bounceAndCopies: break  // once all cells are measured
+    }
+    return figures + failed(keys)
   }
 
   private func figure(_ key: FigureKey) -> Figure {
     var figure = Figure(key)
-    var values: [Double] = [], probes: [Double] = [], limits: [Double] = [], ratios: [Double] = []
+    var values: [Double] = [], probes: [Double] = [], costs: [Cost] = []
     var histogram = LatencyHistogram()
-    var reported: [Double: [Double]] = [:]
-    let all = repetitions.compactMap { repetition in
-      repetition.observations.first { $0.key == key }.map { (repetition, $0) }
+    let all = repetitions.compactMap { repetition in repetition.observations.first { $0.key == key } }
+    let kind = all.filter(\.isOfItsKind)
+    if kind.isEmpty {
+      figure.error = "did not sleep while it waited"
+      return figure
     }
     // Those that were measured far apart say something else; they count only where there is little else.
-    let near = all.filter { $0.1.isNear }
-    for (repetition, observation) in near.count >= 2 ? near : all {
+    let near = kind.filter(\.isNear)
+    for observation in near.count >= min(3, repetitions.count) ? near : kind {
       values.append(observation.value)
-      probes.append(observation.probe)
+      if let probe = observation.probes { probes.append((probe.before + probe.after) / 2) }
       if !observation.isNear { figure.keptFar += 1 }
-      if let limit = limit(in: repetition) {
-        limits.append(limit.value)
-        ratios.append(observation.value / limit.value)
-        figure.limitName = limit.name
-      }
       if let latency = observation.latency { histogram.add(latency) }
-      for point in observation.percentiles { reported[point.percent, default: []].append(point.nanoseconds) }
+      if let cost = observation.cost { costs.append(cost) }
       figure.note = observation.note
       figure.build = observation.build
     }
@@ -39,39 +42,21 @@ struct Summary {
     figure.minimum = values.min()
     figure.maximum = values.max()
     figure.repetitions = values.count
+    figure.notOfItsKind = all.count - kind.count
     figure.probe = probes.median
-    figure.limit = limits.median
-    figure.ratio = ratios.median
+    if let nanoseconds = costs.map(\.nanoseconds).median, let sleeps = costs.map(\.sleeps).median {
+      figure.cost = Cost(nanoseconds: nanoseconds, sleeps: sleeps)
+    }
     if case .bounceAndCopies = cell.limit {
-      figure.bounce = repetitions.flatMap(\.observations).filter { $0.key.tier == .limit }.map(\.value).median
+      figure.bounce =
+        repetitions.flatMap(\.observations).filter { $0.key.tier == .limit && $0.isNear }.map(\.value).median
     }
-    if key.tier == .limit {
-      figure.limit = figure.value
-      figure.ratio = 1
-      figure.limitName = key.who
-    }
+    // Pooled over the repetitions, whoever it is.
     if histogram.count > 0 {
       figure.percentiles = histogram.percentiles
       figure.curve = histogram.curve
-    } else {
-      figure.percentiles = reported.sorted { $0.key < $1.key }.map { ($0.key, $0.value.median ?? .nan) }
-      figure.curve = figure.percentiles
     }
     return figure
-  }
-
-  private func limit(in repetition: Repetition) -> (value: Double, name: String)? {
-    switch cell.limit {
-    case .fixed(let value, let name): return (value, name)
-    case .elsewhere, .bounceAndCopies: return nil
-    case .measured(let names):
-      var best: Observation?
-      for observation in repetition.observations
-      where observation.key.tier == .limit && names.contains(observation.key.who) {
-        if best == nil || cell.metric.isBetter(observation.value, than: best!.value) { best = observation }
-      }
-      return best.map { ($0.value, $0.key.variant.isEmpty ? $0.key.who : "\($0.key.who), \($0.key.variant)") }
-    }
   }
 
   /// Contenders that were tried and gave nothing, or are not installed.
@@ -91,46 +76,65 @@ struct Summary {
   }
 }
 
+extension Figure {
+  /// A value that was measured far apart is held against nothing: that would flatter or slander whoever is near.
+  fileprivate mutating func hold(against limit: Double, _ name: String) {
+    guard let value, isNear else { return }
+    self.limit = limit
+    limitName = name
+    ratio = value / limit
+  }
+}
+
 extension [Figure] {
+  /// - Parameter names: those of the tier `limit` that do what the cell is about, and nothing else.
+  fileprivate mutating func holdAgainstBest(_ cell: Cell, _ names: [String]) {
+    var best: (value: Double, name: String)?
+    for figure in self where figure.isNear {
+      guard names.contains(figure.key.who) || figure.key.tier != .limit && figure.key.metric == cell.metric,
+        let value = figure.value(as: cell.metric)
+      else { continue }
+      if best.map({ cell.metric.isBetter(value, than: $0.value) }) ?? true { best = (value, figure.name) }
+    }
+    guard let best else { return }
+    for index in indices where self[index].key.metric == cell.metric {
+      self[index].hold(against: best.value, best.name)
+    }
+  }
+
   func first(_ who: String, _ tier: Tier, _ metric: Metric, size: Int? = nil, variant: String = "") -> Figure? {
     first { $0.key == FigureKey(who: who, tier: tier, metric: metric, size: size, variant: variant) }
   }
 
-  /// The best of several.
-  func best(_ tier: Tier, _ metric: Metric, size: Int?, who: [String]? = nil) -> Figure? {
+  /// The best of several that were measured near.
+  func best(_ tier: Tier, _ metric: Metric, size: Int?) -> Figure? {
     var best: Figure?
-    for figure in self where figure.key.tier == tier && figure.key.metric == metric && figure.key.size == size {
-      guard let value = figure.value, who?.contains(figure.key.who) ?? true else { continue }
-      if best == nil || metric.isBetter(value, than: best!.value!) { best = figure }
+    for figure in self
+    where figure.key.tier == tier && figure.key.metric == metric && figure.key.size == size && figure.isNear {
+      guard let value = figure.value else { continue }
+      if best?.value.map({ metric.isBetter(value, than: $0) }) ?? true { best = figure }
     }
     return best
   }
 
-  /// Fills in limits that another cell has measured.
+  /// Fills in limits of which another cell has measured a part.
   mutating func addLimitsFromElsewhere(_ cells: [Cell]) {
     let all = self
     for cell in cells {
-      for index in indices {
-        guard self[index].key.metric == cell.metric, self[index].key.tier != .limit, self[index].limit == nil,
-          let value = self[index].value
-        else { continue }
-        let limit: (value: Double, name: String)?
-        switch cell.limit {
-        case .measured, .fixed: limit = nil
-        case .elsewhere(let key): limit = all.first { $0.key == key }?.value.map { ($0, key.who) }
-        case .bounceAndCopies:
-          guard self[index].key.size == cell.size, let bounce = self[index].bounce else { continue }
-          limit = all.bounceAndCopies(bounce, size: cell.size)
+      guard case .bounceAndCopies = cell.limit else { continue }
+      let rivals = [Tier.fast, .port, .peer].compactMap { all.best($0, cell.metric, size: cell.size) }
+      for index in indices where self[index].key.metric == cell.metric && self[index].key.tier != .limit {
+        guard self[index].key.size == cell.size, let bounce = self[index].bounce else { continue }
+        var limit = all.bounceAndCopies(bounce, size: cell.size)
+        for rival in rivals {
+          if let value = rival.value, cell.metric.isBetter(value, than: limit.value) { limit = (value, rival.name) }
         }
-        guard let limit else { continue }
-        self[index].limit = limit.value
-        self[index].limitName = limit.name
-        self[index].ratio = value / limit.value
+        self[index].hold(against: limit.value, limit.name)
       }
     }
   }
 
-  private func bounceAndCopies(_ bounce: Double, size: Int?) -> (value: Double, name: String)? {
+  private func bounceAndCopies(_ bounce: Double, size: Int?) -> (value: Double, name: String) {
     // The bytes at the speed of the next larger size that bare copying was measured at.
     guard let size,
       let copied = compactMap({ $0.key.tier == .limit && $0.key.metric == .messages ? $0.key.size : nil })

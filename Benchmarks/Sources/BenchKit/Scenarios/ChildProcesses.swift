@@ -20,7 +20,7 @@ struct Scenario: Sendable {
 
   static let all: [Scenario] =
     fastTier + portTier + requests + frames
-    + [.codable, .creation, .transfer, .descriptors, .manyPorts, .localMemory, .crossingMemory]
+    + values + [.inPlace, .death, .creation, .transfer, .descriptors, .manyPorts, .localMemory, .crossingMemory]
 
   static func find(_ name: String) throws -> Scenario {
     guard let scenario = all.first(where: { $0.name == name }) else {
@@ -56,7 +56,7 @@ final class NearSide: Sendable {
   private let ready = Mailbox<Void>()
   private let reports = Mailbox<Report>()
 
-  fileprivate init(_ job: Job) throws {
+  init(_ job: Job) throws {
     self.job = job
     worker = try WorkerProcess.spawn("/proc/self/exe", arguments: ["child", "far", try job.encoded()])
     worker.connection.on("ready") { [ready] _ in ready.put(()) }
@@ -74,6 +74,9 @@ final class NearSide: Sendable {
   func waitUntilReady() throws { _ = try ready.take() }
 
   func report() throws -> Report { try reports.take() }
+
+  /// By `SIGKILL`.
+  func kill() { worker.kill() }
 
   /// Of the far process; -1 if there is none.
   var processIdentifier: Int32 { worker.processIdentifier }

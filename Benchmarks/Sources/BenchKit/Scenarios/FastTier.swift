@@ -35,18 +35,20 @@ enum FastTier {
     reader.startPolling()
     try near.waitUntilReady()
     let samples = LatencySamples()
-    if job.size == 8 {
-      try askWords(&writer, &reader, samples, job)
-    } else {
-      try askBytes(&writer, &reader, samples, job)
-    }
-    return try Outcome(samples)
+    let meter = Meter(near)
+    let asked =
+      if job.size == 8 {
+        try askWords(&writer, &reader, samples, job)
+      } else {
+        try askBytes(&writer, &reader, samples, job)
+      }
+    return try Outcome(samples, meter.cost(of: Int(asked)))
   }
 
   @inline(never)
   private static func askWords(
     _ writer: inout PortWriter, _ reader: inout PortReader, _ samples: LatencySamples, _ job: Job
-  ) throws {
+  ) throws -> UInt64 {
     samples.start(job)
     var sequence: UInt64 = 0
     while true {
@@ -63,12 +65,13 @@ enum FastTier {
       if !samples.lap() { break }
     }
     while try !writer.tryWrite(bitwise: sequence | Message.last) {}
+    return sequence
   }
 
   @inline(never)
   private static func askBytes(
     _ writer: inout PortWriter, _ reader: inout PortReader, _ samples: LatencySamples, _ job: Job
-  ) throws {
+  ) throws -> UInt64 {
     let question = MessageBuffer(size: job.size), answer = MessageBuffer(size: job.size)
     let checker = Checker(size: job.size)
     samples.start(job)
@@ -83,6 +86,7 @@ enum FastTier {
     }
     question.stamp(sequence | Message.last)
     while try !writer.tryWrite(unsafe question.raw.bytes) {}
+    return sequence
   }
 
   static func answer(_ job: Job, _ far: FarSide) throws {
@@ -121,6 +125,7 @@ enum FastTier {
     reader.spinPolicy = .never
     try near.waitUntilReady()
     let samples = LatencySamples()
+    let meter = Meter(near)
     samples.start(job)
     var sequence: UInt64 = 0
     repeat {
@@ -129,8 +134,9 @@ enum FastTier {
       guard answer == sequence else { throw Message.Damaged(description: "answer \(answer) to \(sequence)") }
       sequence &+= 1
     } while samples.lap()
+    let cost = meter.cost(of: Int(sequence))
     _ = try writer.tryWrite(bitwise: sequence | Message.last)
-    return try Outcome(samples)
+    return try Outcome(samples, cost)
   }
 
   static func answerSleeping(_ job: Job, _ far: FarSide) throws {
@@ -153,6 +159,7 @@ enum FastTier {
     var writer = halves.takeWriter()
     var reader = halves.takeReader()
     try near.waitUntilReady()
+    let meter = Meter(near)
     if job.inRuns {
       try FastRuns.produce(&writer, &reader, job)
     } else if job.size == 8, job.batch == 1 {
@@ -162,7 +169,7 @@ enum FastTier {
     } else {
       try produceBytes(&writer, &reader, job)
     }
-    return Outcome(try near.report().perSecond)
+    return Outcome(try near.report(), meter)
   }
 
   @inline(never)

@@ -18,7 +18,7 @@ enum PortTier {
   static func ask(_ job: Job, _ near: NearSide) throws -> Outcome {
     let port = try near.openChannel(ChannelOptions(spinPolicy: job.receive == .polling ? .always : .never))
     try near.waitUntilReady()
-    return try ask(job, on: port) { (port) throws(PortError) in try port.receive() }
+    return try ask(job, near, on: port) { (port) throws(PortError) in try port.receive() }
   }
 
   /// The same, but the thread waits for a set: of the port, and as many idle ones as the job wants.
@@ -28,7 +28,7 @@ enum PortTier {
     let idle = try (1..<job.ports).map { _ in try MessageChannel() }
     let set = try PortSet(idle.map(\.port1))
     try set.add(port)
-    return try ask(job, on: port) { (port) throws(PortError) in
+    return try ask(job, near, on: port) { (port) throws(PortError) in
       while true {
         _ = try set.firstReady()
         if case .message(let event) = try port.tryReceive() { return event }
@@ -37,9 +37,10 @@ enum PortTier {
   }
 
   private static func ask(
-    _ job: Job, on port: MessagePort, _ receive: (MessagePort) throws(PortError) -> MessageEvent
+    _ job: Job, _ near: NearSide, on port: MessagePort, _ receive: (MessagePort) throws(PortError) -> MessageEvent
   ) throws -> Outcome {
     let samples = LatencySamples()
+    let meter = Meter(near)
     samples.start(job)
     var sequence: UInt64 = 0
     repeat {
@@ -48,8 +49,9 @@ enum PortTier {
       guard answer == sequence else { throw Message.Damaged(description: "answer \(answer) to \(sequence)") }
       sequence &+= 1
     } while samples.lap()
+    let cost = meter.cost(of: Int(sequence))
     try port.postMessage(bitwise: sequence | Message.last)
-    return try Outcome(samples)
+    return try Outcome(samples, cost)
   }
 
   static func answer(_ job: Job, _ far: FarSide) throws {
@@ -76,19 +78,21 @@ enum PortTier {
     try near.waitUntilReady()
     let samples = LatencySamples()
     let asker = Asker(port, samples)
+    let meter = Meter(near)
     samples.start(job)
     port.onMessage = { event in asker.hear(event) }
     try port.postMessage(bitwise: UInt64(0))
     try asker.isDone.take()
+    let cost = meter.cost(of: Int(asker.sequence))
     port.onMessage = nil
-    return try Outcome(samples)
+    return try Outcome(samples, cost)
   }
 
   /// Runs on the loop, one message at a time.
   private final class Asker: @unchecked Sendable {
     private let port: MessagePort
     private let samples: LatencySamples
-    private var sequence: UInt64 = 0
+    private(set) var sequence: UInt64 = 0
     let isDone = Mailbox<Void>()
 
     init(_ port: MessagePort, _ samples: LatencySamples) {
@@ -117,8 +121,9 @@ enum PortTier {
   static func produce(_ job: Job, _ near: NearSide) throws -> Outcome {
     let port = try near.openChannel()
     try near.waitUntilReady()
+    let meter = Meter(near)
     try produce(job, on: port)
-    return Outcome(try near.report().perSecond)
+    return Outcome(try near.report(), meter)
   }
 
   @inline(never)

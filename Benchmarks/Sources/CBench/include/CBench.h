@@ -3,6 +3,7 @@
 
 // What a measurement needs from the machine. No policy, no printing. Functions return a value >= 0, or -errno.
 
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -50,6 +51,18 @@ double cbench_bounce(int first_cpu, int second_cpu, uint32_t round_trips);
 pid_t cbench_start_spinner(int cpu);
 /// Ends a process started by the above.
 void cbench_stop_spinner(pid_t spinner);
+
+/// Processor time of a process since it began, all its threads included, in nanoseconds.
+int64_t cbench_cpu_ns(pid_t process);
+
+// Messages that are written and read where they lie: the same loops as in ../../../peers/common.h.
+
+/// Writes the words of message `sequence`: itself, and one more each.
+void cbench_fill_words(void *message, size_t bytes, uint64_t sequence);
+/// Reads all of them.
+uint64_t cbench_sum_words(const void *message, size_t bytes);
+/// What that must come to.
+uint64_t cbench_expected_sum(size_t bytes, uint64_t sequence);
 
 /// How often this process has lost its CPU to another one against its will.
 int64_t cbench_preempted(void);
