@@ -194,6 +194,16 @@ int csupport_memory_facts(int fd, struct csupport_file_facts *facts);
 /// Reads from memory without mapping it: a hole takes no page, and a page that cannot be had is an error and no signal.
 ssize_t csupport_memory_read(int fd, uint64_t offset, void *bytes, size_t byte_count);
 
+// ---- residency.c: memory that is there before it is touched, and stays ------------------------------------------------------
+
+/// Takes and maps each page of a shared mapping, for writing. -ENOMEM also where touching it would be a signal; -EINTR.
+int csupport_memory_fault_in(void *address, size_t bytes);
+/// Keeps the pages of a mapping, which it takes first, from being written to swap space. After an error, nothing is locked;
+/// `*limit` is RLIMIT_MEMLOCK if that was the reason, else UINT64_MAX. -EAGAIN: some could not be had.
+int csupport_memory_lock(void *address, size_t bytes, uint64_t *limit);
+/// The opposite; unmapping does the same.
+int csupport_memory_unlock(void *address, size_t bytes);
+
 // ---- buffers.c: memory that travels in messages -------------------------------------------------------------------------
 
 /// New memfd of `bytes`, whose size is sealed. Its memory is not reserved. Nobody else has it. -EFBIG as above.
