@@ -3,6 +3,7 @@
 # make lint   checks labels, links, names, code in documents, and public documentation; make format formats the code
 # make docs   builds the documentation
 # make bench  measures, beside what the machine can do at best; make bench-peers measures others as well
+# make bench-tail  measures the slowest of many messages at a fixed rate, and counts what may hold one up
 # make model  checks the models of the lock-free protocols
 # make crash  kills a process at each step of the library
 # make soak   tortures ports for a minute: 16 processes, 1,000 ports, random kills
@@ -20,7 +21,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 .PHONY: help setup build run doctor torture test model model-quick soak soak-others soak-quick soak-planted crash \
-	crash-random fuzz fuzz-quick attack sanitize sanitize-quick mutants bench bench-peers \
+	crash-random fuzz fuzz-quick attack sanitize sanitize-quick mutants bench bench-peers bench-tail \
 	check-instructions examples macros lint docs format check-format clean
 
 help:
@@ -77,6 +78,10 @@ bench: setup
 bench-peers: setup
 	@scripts/setup.sh make gcc g++ binutils valgrind python3-venv
 	Benchmarks/run.sh --peers
+
+## Needs the machine for itself, half a minute. More: Benchmarks/tail.sh --seconds 20 --rate 100000 --repetitions 3
+bench-tail: setup
+	Benchmarks/tail.sh
 
 ## Ports in event loops that are not the library's.
 examples: setup

@@ -1,4 +1,4 @@
-// Processes that are there, and threads.
+// Processes that are there.
 
 #define _GNU_SOURCE
 #include "CSupport.h"
@@ -7,8 +7,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <link.h>
-#include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -130,77 +128,4 @@ int csupport_pidfd_open(pid_t pid) {
 
 int csupport_pidfd_signal(int pidfd, int signal) {
   return pidfd_send_signal(pidfd, signal, NULL, 0) < 0 ? -errno : 0;
-}
-
-// ---- threads --------------------------------------------------------------------------------------------------------
-
-enum { THREAD_NAME_BYTES = 16 };  // with the terminating zero; the kernel keeps no more
-
-struct start {
-  void (*body)(void *);
-  void *argument;
-  char name[THREAD_NAME_BYTES];
-};
-
-static void *run(void *opaque) {
-  struct start start = *(struct start *)opaque;
-  free(opaque);
-  pthread_setname_np(pthread_self(), start.name);
-  start.body(start.argument);
-  return NULL;
-}
-
-int csupport_thread_start(const char *name, void (*body)(void *), void *argument) {
-  struct start *start = calloc(1, sizeof *start);
-  if (start == NULL) return -ENOMEM;
-  start->body = body;
-  start->argument = argument;
-  memcpy(start->name, name, strnlen(name, THREAD_NAME_BYTES - 1));
-
-  // A signal that a thread's own fault raises ends the process at once if it is blocked, past any crash reporter.
-  sigset_t blocked;
-  sigfillset(&blocked);
-  const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS};
-  for (size_t index = 0; index < sizeof faults / sizeof *faults; index += 1) sigdelset(&blocked, faults[index]);
-
-  pthread_attr_t attributes;
-  pthread_t thread;
-  int error = pthread_attr_init(&attributes);
-  if (error == 0) {
-    error = pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    // The new thread inherits this one's mask. (A mask among its attributes would do, but AddressSanitizer's
-    // pthread_create puts the creator's in its place.)
-    sigset_t own;
-    if (error == 0) error = pthread_sigmask(SIG_SETMASK, &blocked, &own);
-    if (error == 0) {
-      error = pthread_create(&thread, &attributes, run, start);
-      pthread_sigmask(SIG_SETMASK, &own, NULL);
-    }
-    pthread_attr_destroy(&attributes);
-  }
-  if (error != 0) free(start);
-  return -error;
-}
-
-uint64_t csupport_thread_id(void) {
-  // The threads of a forked child can lie where others lay in the parent. Addresses have at most 47 bits where marks begin.
-  return (uint64_t)pthread_self() ^ (uint64_t)csupport_process_mark() << 46;
-}
-
-int csupport_usable_processors(void) {
-  // The kernel refuses a set that is too small for the processors it could ever have.
-  for (int capacity = 1024; capacity <= 1 << 20; capacity *= 4) {
-    cpu_set_t *set = CPU_ALLOC(capacity);
-    if (set == NULL) break;
-    size_t bytes = CPU_ALLOC_SIZE(capacity);
-    CPU_ZERO_S(bytes, set);
-    int result = sched_getaffinity(0, bytes, set);
-    int error = errno;
-    int count = CPU_COUNT_S(bytes, set);
-    CPU_FREE(set);
-    if (result == 0 && count > 0) return count;
-    if (result == 0 || error != EINVAL) break;
-  }
-  long online = sysconf(_SC_NPROCESSORS_ONLN);
-  return online < 1 ? 1 : (int)online;
 }

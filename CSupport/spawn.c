@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "CSupport.h"
 #include "new_descriptor.h"
+#include "threads.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -36,6 +37,7 @@ struct birth {
   pid_t parent;
   int *sources;  // room for a number per descriptor
   uint32_t name;  // for let_closers_go()
+  const struct processor_set *processors;  // where it may run; NULL: where this thread may
   // Why there is no other program, and at which step; told through the memory that both have.
   int error;
   enum csupport_birth_step failed_step;
@@ -160,6 +162,9 @@ UNINSTRUMENTED static int be_born(void *opaque) {
   // can take as long as the peer likes, and the program would wait for that.
   close_copies(is_wanted, birth);
   let_closers_go(birth->name);
+  // A thread that was placed has a place of its own, which is not for the programs that are started there. If that is
+  // refused, they share it.
+  if (birth->processors != NULL) syscall(SYS_sched_setaffinity, 0, sizeof *birth->processors, birth->processors);
   if (birth->error == 0 && !take_surroundings(birth)) birth->error = errno;
   if (birth->error == 0) {
     set_signal_mask(&none, NULL);
@@ -222,6 +227,7 @@ static int spawn(struct birth *birth, struct csupport_newborn *newborn) {
   newborn->failed_step = CSUPPORT_BIRTH_PROCESS;
   int made;
   birth->parent = getpid();
+  birth->processors = unplaced_processors();
   pid_t child = give_birth(birth, &made);
   free(birth->sources);
   if (child < 0) return fail_closing(reserved, -child);

@@ -194,6 +194,16 @@ int csupport_memory_facts(int fd, struct csupport_file_facts *facts);
 /// Reads from memory without mapping it: a hole takes no page, and a page that cannot be had is an error and no signal.
 ssize_t csupport_memory_read(int fd, uint64_t offset, void *bytes, size_t byte_count);
 
+// ---- residency.c: memory that is there before it is touched, and stays ------------------------------------------------------
+
+/// Takes and maps each page of a shared mapping, for writing. -ENOMEM also where touching it would be a signal; -EINTR.
+int csupport_memory_fault_in(void *address, size_t bytes);
+/// Keeps the pages of a mapping, which it takes first, from being written to swap space. After an error, nothing is locked;
+/// `*limit` is RLIMIT_MEMLOCK if that was the reason, else UINT64_MAX. -EAGAIN: some could not be had.
+int csupport_memory_lock(void *address, size_t bytes, uint64_t *limit);
+/// The opposite; unmapping does the same.
+int csupport_memory_unlock(void *address, size_t bytes);
+
 // ---- buffers.c: memory that travels in messages -------------------------------------------------------------------------
 
 /// New memfd of `bytes`, whose size is sealed. Its memory is not reserved. Nobody else has it. -EFBIG as above.
@@ -523,12 +533,44 @@ void csupport_loaded_files(void (*body)(void *context, const char *name), void *
 int csupport_pidfd_open(pid_t pid);
 int csupport_pidfd_signal(int pidfd, int signal);
 
-// ---- threads --------------------------------------------------------------------------------------------------------------------
+// ---- threads.c ------------------------------------------------------------------------------------------------------------------
 
 /// Starts a detached thread with every signal blocked, so that no handler of the program runs on it. All but those that
 /// a thread's own fault raises (SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS): blocked, they would end the process
 /// past its crash reporter. The name is cut to 15 bytes.
+/// It may run where its maker may, or, if its maker is a placed thread, where that could run before.
 int csupport_thread_start(const char *name, void (*body)(void *), void *argument);
+
+/// As in sched_setscheduler(2).
+enum csupport_schedule {
+  CSUPPORT_SCHEDULE_AS_BEFORE = -1,
+  CSUPPORT_SCHEDULE_NORMAL = 0,
+  CSUPPORT_SCHEDULE_FIFO = 1,
+  CSUPPORT_SCHEDULE_ROUND_ROBIN = 2,
+  CSUPPORT_SCHEDULE_BATCH = 3,
+};
+enum csupport_placement_step {
+  CSUPPORT_PLACEMENT_THREAD,
+  CSUPPORT_PLACEMENT_PROCESSORS,
+  CSUPPORT_PLACEMENT_SCHEDULING,
+};
+/// On which processors a thread is to run, and how it is scheduled.
+struct csupport_placement {
+  int *processors;  // NULL: where its maker may
+  size_t processor_count;
+  enum csupport_schedule scheduling;
+  int nice;
+  int priority;
+  // After an error.
+  enum csupport_placement_step failed_step;
+  size_t missing_count;  // so many, at the beginning of `processors`, cannot be had
+};
+/// As csupport_thread_start(); returns once the thread is where it is to be. What it starts by these functions, or as a program, is not
+/// there; and nothing that it starts has a real-time class, or a nice value below 0.
+/// After an error, no thread has begun. -EINVAL with missing processors: there are no such, or this process may not use them; one
+/// of them is enough. -EPERM: this process may not have that scheduling.
+int csupport_thread_start_placed(const char *name, struct csupport_placement *placement, void (*body)(void *),
+                                 void *argument);
 /// A number that is this thread's for its life, never 0; another one in a forked child. No system call.
 uint64_t csupport_thread_id(void);
 /// How many processors this thread may run on.

@@ -25,6 +25,8 @@ extension PortError {
     case encodingFailed
     /// See ``PortError/decodingFailed(_:)``.
     case decodingFailed
+    /// See ``PortError/lockLimitExceeded(byteCount:limit:)``.
+    case lockLimitExceeded
     /// See ``PortError/system(_:)``.
     case system
     /// See ``PortError/timedOut``.
@@ -56,6 +58,7 @@ extension PortError {
     case .transferQueueFull: .transferQueueFull
     case .encodingFailed: .encodingFailed
     case .decodingFailed: .decodingFailed
+    case .lockLimitExceeded: .lockLimitExceeded
     case .system: .system
     case .timedOut: .timedOut
     case .cancelled: .cancelled

@@ -6,6 +6,9 @@ public typealias SystemError = SharedRing.SystemError
 /// Which kind of memory a channel lies in once one of its ports has left the process.
 public typealias MemoryBacking = SharedRing.MemoryBacking
 
+/// Whether a channel's memory is there before it is touched.
+public typealias MemoryResidency = SharedRing.MemoryResidency
+
 /// Why an operation on a port failed. Unless a case says otherwise, the operation has had no effect.
 ///
 /// To treat one case and let the others pass, end with a clause that throws these on. A `do` whose clauses leave cases
@@ -54,6 +57,9 @@ public enum PortError: Error, Sendable {
   case encodingFailed(any Error)
   /// The message is not what was expected.
   case decodingFailed(any Error)
+  /// The channel's memory cannot be locked, as ``ChannelOptions/residency`` or ``MessagePort/makeResident(_:)`` asks for: so many
+  /// bytes more would exceed what this process may lock, `RLIMIT_MEMLOCK`.
+  case lockLimitExceeded(byteCount: Int, limit: Int)
   /// The operating system refused something: descriptors, mappings, memory.
   case system(SystemError)
   /// Nothing arrived in time.
@@ -68,6 +74,15 @@ public enum PortError: Error, Sendable {
   case halvesDiffer
   /// A port cannot be in a set, or a set be waited for, as things are.
   case notWaitable(WaitProblem)
+}
+
+extension PortError {
+  init(_ error: MemoryError) {
+    switch error {
+    case .lockLimit(let byteCount, let limit): self = .lockLimitExceeded(byteCount: byteCount, limit: limit)
+    case .system(let error): self = .system(error)
+    }
+  }
 }
 
 /// Why a port cannot be in a ``PortSet``, or a set be waited for.

@@ -1,16 +1,20 @@
 import CSupport
+import Synchronization
 
 /// A channel's file and the mapping of its first pages, with the header and both lanes' initial data.
 ///
-/// Thread safety: immutable; what the memory holds is the business of the lanes' producers and consumers.
+/// Thread safety: immutable, but for one atomic; what the memory holds is the business of the lanes' producers and consumers.
 @safe
-package final class ChannelMemory: @unchecked Sendable {  // immutable, and the mapping lives as long as this
+package final class ChannelMemory: @unchecked Sendable {  // immutable or atomic, and the mapping lives as long as this
   /// The file; whoever is sent it can map all of the channel.
   package let fd: CInt
   package let laneCapacity: Int
   /// Which file it is, as the kernel says: two ends are of one channel exactly if theirs are equal.
   package let identity: Identity
   let base: Mapping
+  /// How the mappings of this process are to be: `MemoryResidency`. Relaxed: of a segment that is mapped meanwhile, its owner
+  /// finds out under the lane's lock.
+  private let wanted = Atomic<Int>(MemoryResidency.onDemand.rawValue)
 
   package struct Identity: Hashable, Sendable {
     let device: UInt64
@@ -27,6 +31,20 @@ package final class ChannelMemory: @unchecked Sendable {  // immutable, and the 
   deinit { csupport_memory_close(fd) }
 
   /// Makes a new channel's memory: two lanes of at least `laneCapacity` bytes each, nothing in them.
+  package static func make(
+    laneCapacity: Int, backing: MemoryBacking, residency: MemoryResidency
+  ) throws(MemoryError) -> ChannelMemory {
+    let memory: ChannelMemory
+    do throws(SystemError) {
+      memory = try make(laneCapacity: laneCapacity, backing: backing)
+    } catch {
+      throw .system(error)
+    }
+    try memory.makeResident(residency)
+    return memory
+  }
+
+  /// The same, on demand.
   package static func make(laneCapacity requested: Int, backing: MemoryBacking) throws(SystemError) -> ChannelMemory {
     let capacity = RingLayout.roundedCapacity(requested)
     let baseBytes = RingLayout.baseBytes(capacity: capacity)
@@ -82,6 +100,31 @@ package final class ChannelMemory: @unchecked Sendable {  // immutable, and the 
     let base = baseBytes == RingLayout.pageBytes ? first : try memory.map(byteCount: baseBytes)
     let identity = memory.identity
     return ChannelMemory(owning: memory.take(), base: base, laneCapacity: Int(capacity), identity: identity)
+  }
+
+  /// What was asked for in this process.
+  package var residency: MemoryResidency { MemoryResidency(rawValue: wanted.load(ordering: .relaxed)) ?? .onDemand }
+
+  /// Makes this process's mapping of the first pages, and those of segments that come from now on, resident: more so than they are,
+  /// never less. On failure all is as it was. Another process that has the memory decides for itself.
+  package func makeResident(_ residency: MemoryResidency) throws(MemoryError) {
+    guard residency > self.residency else { return }
+    try base.makeResident(residency)
+    wanted.store(residency.rawValue, ordering: .relaxed)
+  }
+
+  /// The opposite, for whoever could not have the rest.
+  package func makeResidentNoMore(than residency: MemoryResidency) {
+    wanted.store(residency.rawValue, ordering: .relaxed)
+    if residency < .locked { base.unlock() }
+  }
+
+  /// Maps a segment in a lane's region. One that the lane keeps is treated as the first pages are if the system lets: whoever posts,
+  /// or receives, is not to fail because of that.
+  func mapSegment(at offset: UInt64, byteCount: Int) throws(SystemError) -> Mapping {
+    let mapping = try Mapping(fd: fd, fileOffset: offset, byteCount: byteCount)
+    if byteCount <= RingLayout.residentSegmentBytes { try? mapping.makeResident(residency) }
+    return mapping
   }
 
   package static func fileFacts(_ fd: CInt) throws(SystemError) -> csupport_file_facts {

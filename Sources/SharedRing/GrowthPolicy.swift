@@ -2,7 +2,7 @@
 package struct GrowthPolicy: Sendable, Hashable {
   /// A lane that traffic has made grow up to here stays so. What exceeds it only holds unread data, and is given back
   /// once that was read.
-  package var steadyCapacity = 1 << 20
+  package var steadyCapacity = RingLayout.residentSegmentBytes
   /// The first bigger segment: a smaller one is not worth making.
   package var firstGrownCapacity = 64 << 10
   /// The most that may wait unread; `nil`: no limit.

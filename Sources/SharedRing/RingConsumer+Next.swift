@@ -126,7 +126,7 @@ extension RingConsumer {
     unsafe cursor = unsafe segment.start
     unsafe emptyCursor = unsafe segment.start
     if !old.isInitial { _ = csupport_memory_discard_elsewhere(memory.fd, old.offset, UInt64(old.capacity)) }
-    noteLink(leaving: old.capacity)
+    noteLink(leaving: old.capacity, to: capacity)
     release()
     crashPoint(.linkFollowed)
     return nil

@@ -181,7 +181,11 @@ extension RingConsumer {
     return costOfLinks
   }
 
-  mutating func noteLink(leaving capacity: Int) { costOfLinks += (64 << 10) + capacity / 4 }
+  mutating func noteLink(leaving capacity: Int, to next: Int) {
+    costOfLinks += (64 << 10) + capacity / 4
+    // All pages of the new one are mapped at once, where that is wanted.
+    if next <= RingLayout.residentSegmentBytes, memory?.residency ?? .onDemand > .onDemand { costOfLinks += next }
+  }
 
   /// Whether something was read that the producer has not been told of.
   package var hasUnreleased: Bool { position != released }

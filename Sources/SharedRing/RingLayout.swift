@@ -17,6 +17,10 @@ package enum RingLayout {
   /// The largest segment a producer makes and a consumer accepts.
   @inlinable package static var largestCapacity: Int { 1 << 30 }
 
+  /// Segments up to here, which a lane keeps, are treated as the channel's first pages are where those are to be resident. Larger
+  /// ones hold unread data, and are given back.
+  static var residentSegmentBytes: Int { 1 << 20 }
+
   /// Kept free at all times, so that a full lane can still say where it continues, or that a message is abandoned:
   /// perhaps a pad first (at most 32 bytes), an abort (8), a link (24) and the header behind it, with room to spare.
   @inlinable package static var reservedBytes: Int { 128 }

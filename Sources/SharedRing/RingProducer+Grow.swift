@@ -15,7 +15,7 @@ extension RingProducer {
     do throws(SystemError) {
       try check("fallocate") { csupport_memory_reserve(memory.fd, offset, UInt64(newCapacity)) }
       crashPoint(.growReserved)
-      mapping = try Mapping(fd: memory.fd, fileOffset: offset, byteCount: newCapacity)
+      mapping = try memory.mapSegment(at: offset, byteCount: newCapacity)
     } catch {
       _ = csupport_memory_discard(memory.fd, offset, UInt64(newCapacity))
       throw .system(error)

@@ -98,7 +98,7 @@ extension Segment {
     // The file cannot shrink, so what is inside now stays inside.
     guard fileBytes >= place.offset + place.capacity else { throw .beyondFile }
     do throws(SystemError) {
-      mapping = try Mapping(fd: memory.fd, fileOffset: place.offset, byteCount: Int(place.capacity))
+      mapping = try memory.mapSegment(at: place.offset, byteCount: Int(place.capacity))
     } catch {
       throw .system(error)
     }

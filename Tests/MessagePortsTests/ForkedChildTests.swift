@@ -382,6 +382,25 @@ struct ForkedChildTests {
     }
   }
 
+  @Test(
+    "13.2 In the child, a loop has its place anew; where the child may not have that, it goes on without",
+    .enabled(if: geteuid() == 0, "it takes a privilege to lose"))
+  func placedLoop() async {
+    await #expect(processExitsWith: .success) {
+      let loop = try EventLoop(
+        name: "placed", placement: EventLoop.Placement(scheduling: .normal(nice: -5)))
+      for isNobody in [false, true] {
+        let child = try ForkedChild { checks in
+          if isNobody { checks.expect(ctest_become_nobody(1 << 20) == 0, "a nobody") }
+          let nice = SharedNumber()
+          try runTask(on: loop, "a task on the placed loop") { nice.set(Int(ctest_thread_nice())) }
+          checks.expect(nice.value == (isNobody ? 0 : -5), "the right nice value: \(nice.value)")
+        }
+        child.expectSuccess()
+      }
+    }
+  }
+
   @Test("13.2 A process that forks and is killed is heard to close, though its child lives")
   func killedParent() async {
     await #expect(processExitsWith: .success) {

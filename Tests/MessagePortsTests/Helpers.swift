@@ -112,6 +112,7 @@ extension PortError {
     case .transferQueueFull: "transferQueueFull"
     case .encodingFailed: "encodingFailed"
     case .decodingFailed: "decodingFailed"
+    case .lockLimitExceeded: "lockLimitExceeded"
     case .system(let error): "system.\(error.errno)"
     case .timedOut: "timedOut"
     case .cancelled: "cancelled"

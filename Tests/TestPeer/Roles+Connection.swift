@@ -192,6 +192,7 @@ extension ConnectionError {
     case .cannotOpen: "cannotOpen"
     case .confinementUnavailable: "confinementUnavailable"
     case .invalidOption: "invalidOption"
+    case .lockLimitExceeded: "lockLimitExceeded"
     case .system: "system"
     }
   }

@@ -49,7 +49,7 @@ public enum LoneProcess {
     case "idle": try idle(parent)
     case "threads": try threads(parent)
     case "pingPong": try pingPong()
-    default: [:]
+    default: try performInKernel(experiment, parent) ?? [:]
     }
   }
 

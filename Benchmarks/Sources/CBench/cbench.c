@@ -2,14 +2,19 @@
 #include "CBench.h"
 
 #include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -179,6 +184,60 @@ int64_t cbench_preempted(void) {
   struct rusage usage;
   return getrusage(RUSAGE_SELF, &usage) != 0 ? -errno : usage.ru_nivcsw;
 }
+
+int cbench_thread_costs(struct cbench_thread_costs *costs) {
+  struct rusage usage;
+  if (getrusage(RUSAGE_THREAD, &usage) != 0) return -errno;
+  *costs = (struct cbench_thread_costs){
+      .minor_faults = usage.ru_minflt, .major_faults = usage.ru_majflt, .involuntary_switches = usage.ru_nivcsw};
+  return 0;
+}
+
+struct cbench_call_count {
+  _Atomic int listener;  // 0: not yet; negative: there will be none
+  _Atomic int64_t calls;
+};
+
+/// Lets each call go that comes, and counts it.
+static void *count_calls(void *opaque) {
+  struct cbench_call_count *count = opaque;
+  // The thread that is counted cannot wake this one: that would be a call.
+  while (atomic_load(&count->listener) == 0) usleep(100);
+  const int listener = atomic_load(&count->listener);
+  while (listener > 0) {
+    struct pollfd entry = {.fd = listener, .events = POLLIN};
+    while (poll(&entry, 1, -1) < 0 && errno == EINTR) continue;
+    if ((entry.revents & POLLIN) == 0) break;
+    struct seccomp_notif call = {0};
+    if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &call) < 0) continue;
+    atomic_fetch_add(&count->calls, 1);
+    struct seccomp_notif_resp answer = {.id = call.id, .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
+    ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &answer);
+  }
+  return NULL;
+}
+
+struct cbench_call_count *cbench_count_calls(void) {
+  struct cbench_call_count *count = calloc(1, sizeof *count);
+  if (count == NULL) return NULL;
+  pthread_t thread;
+  // Before the filter, which it would inherit; and anywhere but on the processor of the thread that is counted.
+  cpu_set_t own;
+  const int known = sched_getaffinity(0, sizeof own, &own);
+  cbench_unpin();
+  const int error = pthread_create(&thread, NULL, count_calls, count);
+  if (known == 0) sched_setaffinity(0, sizeof own, &own);
+  if (error != 0) return NULL;
+  pthread_detach(thread);
+  struct sock_filter steps[] = {BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF)};
+  const struct sock_fprog program = {.len = 1, .filter = steps};
+  long fd = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  if (fd == 0) fd = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
+  atomic_store(&count->listener, (int)fd);
+  return fd > 0 ? count : NULL;
+}
+
+int64_t cbench_calls(const struct cbench_call_count *count) { return atomic_load(&count->calls); }
 
 int64_t cbench_raise_descriptor_limit(uint64_t wanted) {
   struct rlimit limit;

@@ -29,6 +29,18 @@ public struct ChannelOptions: Sendable, Hashable {
   /// `MemoryBacking.posixSharedMemory`; on by default if the environment chooses that.
   public var acceptsUnsealedMemory: Bool
 
+  /// Whether the channel's memory is there before it is touched: for those who want no page fault later.
+  ///
+  /// It holds for memory that this process makes for the channel (as soon as one of the ports leaves, or is split; when it connects, or
+  /// starts a worker), and for this process alone. If it cannot be had, what would make the memory throws, and has had no
+  /// effect: ``PortError/lockLimitExceeded(byteCount:limit:)`` or ``ConnectionError/lockLimitExceeded(byteCount:limit:)``, if the
+  /// reason is `RLIMIT_MEMLOCK`. For a port that has arrived from another process, or a connection that another process has
+  /// asked for, this has no effect: see ``MessagePort/makeResident(_:)``.
+  ///
+  /// What a lane grows into, up to 1 MiB, is treated likewise as far as the system lets; beyond that, not at all. Mapping, and
+  /// growing, then takes longer: some 0.3 to 3 µs for each page. Choose a ``laneCapacityBytes`` with which it need not grow.
+  public var residency: MemoryResidency
+
   /// Options with these values; the properties describe them and their defaults. Whoever uses them checks them, and
   /// throws ``PortError/invalidOption(_:)`` if one is out of range.
   ///
@@ -40,9 +52,11 @@ public struct ChannelOptions: Sendable, Hashable {
   ///   - backing: see ``backing``.
   ///   - acceptsUnsealedMemory: `nil`: only if the environment chooses POSIX shared memory; see
   ///     ``acceptsUnsealedMemory``.
+  ///   - residency: see ``residency``.
   public init(
     laneCapacityBytes: Int = 0, queueLimitBytes: Int? = nil, messageLimitBytes: Int = 1 << 30,
-    spinPolicy: SpinPolicy = .adaptive, backing: MemoryBacking? = nil, acceptsUnsealedMemory: Bool? = nil
+    spinPolicy: SpinPolicy = .adaptive, backing: MemoryBacking? = nil, acceptsUnsealedMemory: Bool? = nil,
+    residency: MemoryResidency = .onDemand
   ) {
     self.laneCapacityBytes = laneCapacityBytes
     self.queueLimitBytes = queueLimitBytes
@@ -50,6 +64,7 @@ public struct ChannelOptions: Sendable, Hashable {
     self.spinPolicy = spinPolicy
     self.backing = backing
     self.acceptsUnsealedMemory = acceptsUnsealedMemory ?? (Environment.backing == .posixSharedMemory)
+    self.residency = residency
   }
 }
 
@@ -83,6 +98,7 @@ public enum SpinPolicy: Sendable, Hashable {
   case adaptive
   /// Spin for so long, then sleep. Where the process may use one processor only, sleep at once.
   case duration(Duration)
-  /// Never sleep. Where the process may use one processor only, let others run between two looks.
+  /// Never sleep, and make no system call either while there is nothing to collect from the kernel: what remains is in the article
+  /// "Steady latency". Where the process may use one processor only, let others run between two looks.
   case always
 }

@@ -53,12 +53,7 @@ extension Connection {
     crashPoint(.connected)
     let peer = PeerCredentials(of: socket.descriptor)
     let memory: ChannelMemory
-    do throws(SystemError) {
-      memory = try ChannelMemory.make(
-        laneCapacity: options.laneCapacityBytes, backing: options.backing ?? Environment.backing)
-    } catch {
-      throw .system(error)
-    }
+    do throws(MemoryError) { memory = try SharedChannel.makeMemory(options) } catch { throw ConnectionError(error) }
     let channel = SharedChannel(memory: memory, socket: socket)
     do throws(SystemError) {
       try Handshake.sayHello(channel, options)

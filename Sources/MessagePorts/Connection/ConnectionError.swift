@@ -1,3 +1,5 @@
+import SharedRing
+
 /// Why there is no connection.
 public enum ConnectionError: Error, Sendable, Hashable {
   /// Nobody listens on the path, or nobody has answered in time.
@@ -31,6 +33,18 @@ public enum ConnectionError: Error, Sendable, Hashable {
   case confinementUnavailable(String)
   /// An option outside its range; the text names it.
   case invalidOption(String)
+  /// Its memory cannot be locked, as ``ChannelOptions/residency`` asks for: so many bytes more would exceed what this process may
+  /// lock, `RLIMIT_MEMLOCK`.
+  case lockLimitExceeded(byteCount: Int, limit: Int)
   /// The operating system refused something.
   case system(SystemError)
+}
+
+extension ConnectionError {
+  init(_ error: MemoryError) {
+    switch error {
+    case .lockLimit(let byteCount, let limit): self = .lockLimitExceeded(byteCount: byteCount, limit: limit)
+    case .system(let error): self = .system(error)
+    }
+  }
 }

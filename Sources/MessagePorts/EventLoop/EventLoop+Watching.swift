@@ -16,11 +16,11 @@ extension EventLoop {
   }
 
   private func watch(_ watch: LoopWatch) -> Token {
-    let (token, problems, startProblem) = state.withLock { state -> (Token, [SystemError], SystemError?) in
+    let (token, problems, startProblem) = state.withLock { state -> (Token, [SystemError], StartProblem?) in
       state.lastToken += 1
       state.watches[state.lastToken] = watch
-      var startProblem: SystemError?
-      if case .unstarted = state.life { startProblem = start(&state) }
+      var startProblem: StartProblem?
+      if case .unstarted = state.life { startProblem = startIfPossible(&state) }
       return (state.lastToken, register(watch, state.lastToken, &state).map { [$0] } ?? [], startProblem)
     }
     if let startProblem { complain(startProblem) }

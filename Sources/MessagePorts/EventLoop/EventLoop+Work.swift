@@ -35,12 +35,12 @@ extension EventLoop {
   @discardableResult
   func add(_ change: (inout LoopState) -> Void) -> Bool {
     var sleeper: (any LoopDriver)?
-    var problem: SystemError?
+    var problem: StartProblem?
     let isTaken = state.withLock { state in
       guard state.takesWork else { return false }
       change(&state)
       sleeper = state.endSleep()
-      if case .unstarted = state.life { problem = start(&state) }
+      if case .unstarted = state.life { problem = startIfPossible(&state) }
       return true
     }
     sleeper?.wake()
@@ -50,30 +50,67 @@ extension EventLoop {
 
   // MARK: The thread
 
-  /// Starts the thread. If there is none to be had, everything waits until somebody adds something, and tries again.
-  func start(_ state: inout LoopState) -> SystemError? {
+  /// Starts the thread, in its place.
+  func start(_ state: inout LoopState) throws(EventLoopError) { try start(&state, in: placement) }
+
+  private func start(_ state: inout LoopState, in placement: Placement?) throws(EventLoopError) {
     let loop = unsafe Unmanaged.passRetained(self)
-    let result = unsafe name.withCString { name in
-      unsafe csupport_thread_start(
-        name, { unsafe Unmanaged<EventLoop>.fromOpaque($0!).takeRetainedValue().runThread() }, loop.toOpaque())
+    let body: @convention(c) (UnsafeMutableRawPointer?) -> Void = {
+      unsafe Unmanaged<EventLoop>.fromOpaque($0!).takeRetainedValue().runThread()
     }
-    guard result < 0 else {
-      // Here and now, if possible, so that nobody takes the last descriptors before the thread runs.
-      state.life = .starting(try? EpollDriver())
-      ProcessEnd.add(self)
-      return nil
+    let refusal = unsafe name.withCString { name -> EventLoopError? in
+      if let placement { return unsafe placement.startThread(name, body, loop.toOpaque()) }
+      let result = unsafe csupport_thread_start(name, body, loop.toOpaque())
+      return result < 0 ? .system(SystemError(call: "pthread_create", errno: -result)) : nil
     }
-    unsafe loop.release()
-    return SystemError(call: "pthread_create", errno: -result)
+    if let refusal {
+      unsafe loop.release()
+      throw refusal
+    }
+    // Here and now, if possible, so that nobody takes the last descriptors before the thread runs.
+    state.life = .starting(try? EpollDriver(of: self))
+    ProcessEnd.add(self)
   }
 
-  func complain(_ problem: SystemError) { Log.logger.error("an event loop cannot start yet: \(problem)") }
+  /// What went wrong when a thread was to start, for people.
+  enum StartProblem: Sendable {
+    /// There is none to be had: everything waits until somebody adds something, and tries again.
+    case noThread(EventLoopError)
+    /// It may not be placed as it was where the loop was made: in a process that was forked off, which may have fewer privileges.
+    case notPlaced(EventLoopError)
+    /// The thread has nothing to sleep on yet.
+    case noDescriptors(SystemError)
+  }
+
+  func startIfPossible(_ state: inout LoopState) -> StartProblem? {
+    do throws(EventLoopError) {
+      try start(&state)
+      return nil
+    } catch {
+      if placement == nil { return .noThread(error) }
+      do throws(EventLoopError) {
+        try start(&state, in: nil)
+        return .notPlaced(error)
+      } catch {
+        return .noThread(error)
+      }
+    }
+  }
+
+  func complain(_ problem: StartProblem) {
+    switch problem {
+    case .noThread(let error): Log.logger.error("an event loop cannot start yet: \(error)")
+    case .noDescriptors(let error): Log.logger.error("an event loop cannot start yet: \(error)")
+    case .notPlaced(let error): Log.logger.error("an event loop is not where it was to be: \(error)")
+    }
+  }
 
   private func runThread() {
     threadID.store(csupport_thread_id(), ordering: .relaxed)
     if let driver = openDriver() {
       var runner = LoopRunner(self, driver)
       runner.run()
+      runner.end()
     }
     letGo()
     // Another thread may get the same number.
@@ -89,11 +126,11 @@ extension EventLoop {
     var hasComplained = false
     while true {
       do throws(SystemError) {
-        let epoll = if let opened = epollOpenedAtStart { opened } else { try EpollDriver() }
+        let epoll = if let opened = epollOpenedAtStart { opened } else { try EpollDriver(of: self) }
         let driver = DriverChoice.open(requestedDriver, on: epoll)
         return begin(driver) ? driver : nil
       } catch {
-        if !hasComplained { complain(error) }
+        if !hasComplained { complain(.noDescriptors(error)) }
         hasComplained = true
       }
       guard state.withLock({ $0.takesWork }) else { return nil }

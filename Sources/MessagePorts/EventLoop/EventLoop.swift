@@ -32,6 +32,8 @@ public final class EventLoop: Sendable {
   /// What the thread does after it has delivered something, before it sleeps: looking around a little longer saves the
   /// next sender a system call, and the loop a wake-up.
   public let spinPolicy: SpinPolicy
+  /// Where the thread runs; `nil`: where the thread that first needed it could.
+  public let placement: Placement?
 
   /// Identifies what the loop watches. Never used again in this process.
   typealias Token = UInt64
@@ -55,8 +57,34 @@ public final class EventLoop: Sendable {
   public init(name: String, driver: Driver? = nil, spinPolicy: SpinPolicy = .adaptive) {
     self.name = name
     self.spinPolicy = spinPolicy
+    placement = nil
     requestedDriver = driver
     ProcessEnd.add(self)
+  }
+
+  /// Makes a loop whose thread has a place of its own. It starts at once, and is there until ``stop()``.
+  ///
+  /// In a process that is forked off, the thread starts when it is first needed. What is refused there is told in the log, and the
+  /// loop goes on without.
+  ///
+  /// - Parameters:
+  ///   - name: for the thread; the system shows up to 15 bytes of it.
+  ///   - driver: what to sleep on; `nil`: see ``driver``.
+  ///   - spinPolicy: see ``spinPolicy``.
+  ///   - placement: on which processors the thread runs, and how it is scheduled.
+  /// - Throws: ``EventLoopError``, which names what was refused. There is no loop then, and no thread of it.
+  /// - Complexity: waits for the thread to be there, some tens of microseconds.
+  public init(
+    name: String, driver: Driver? = nil, spinPolicy: SpinPolicy = .adaptive, placement: Placement
+  ) throws(EventLoopError) {
+    self.name = name
+    self.spinPolicy = spinPolicy
+    self.placement = placement
+    requestedDriver = driver
+    try placement.validate()
+    // Whether spinning is worth it depends on where the process may run, and not on this one thread's place: it is to be found out here.
+    _ = Processors.areSeveral
+    try state.withLock { (state) throws(EventLoopError) in try start(&state) }
   }
 
   /// Whether it hears nothing while the caller waits: then whoever waits listens himself.

@@ -71,6 +71,9 @@ struct LoopRunner {
     }
   }
 
+  /// Nothing is looked at any more.
+  func end() { driver.stopLookingOut() }
+
   /// While others keep the loop from sleeping, ports that have just run dry get their turn as well. If they are few,
   /// the loop looks at them in each round, which costs their peers nothing; if they are many, it arms their doorbells.
   private mutating func lookAtHot() {

@@ -36,11 +36,21 @@ final class SharedChannel: Sendable {
   /// The socket's descriptor, for those who watch it or send it away. It stays this end's.
   var descriptor: CInt { socket.descriptor }
 
+  /// Makes the memory of a new channel, as its options want it.
+  static func makeMemory(_ options: ChannelOptions) throws(MemoryError) -> ChannelMemory {
+    try ChannelMemory.make(
+      laneCapacity: options.laneCapacityBytes, backing: options.backing ?? Environment.backing,
+      residency: options.residency)
+  }
+
   /// Makes the memory and the two ends of a new channel.
-  static func makePair(options: ChannelOptions) throws(SystemError) -> (SharedChannel, SharedChannel) {
-    let memory = try ChannelMemory.make(
-      laneCapacity: options.laneCapacityBytes, backing: options.backing ?? Environment.backing)
-    return try PacketSocket.makePair { SharedChannel(memory: memory, socket: $0) }
+  static func makePair(options: ChannelOptions) throws(MemoryError) -> (SharedChannel, SharedChannel) {
+    let memory = try makeMemory(options)
+    do throws(SystemError) {
+      return try PacketSocket.makePair { SharedChannel(memory: memory, socket: $0) }
+    } catch {
+      throw .system(error)
+    }
   }
 
   /// The same for a process that is being started: of its end, the descriptor alone.
@@ -48,11 +58,11 @@ final class SharedChannel: Sendable {
   /// Nobody else has a copy, and nothing is ever in it but our own packets. Whoever closes this process's copy does it at
   /// once, and does not leave it to threads that may be held up: as long as it is open here, nobody hears the other
   /// process close its own.
-  static func makeForNewborn(options: ChannelOptions) throws(SystemError) -> (SharedChannel, theirs: CInt) {
-    let memory = try ChannelMemory.make(
-      laneCapacity: options.laneCapacityBytes, backing: options.backing ?? Environment.backing)
+  static func makeForNewborn(options: ChannelOptions) throws(MemoryError) -> (SharedChannel, theirs: CInt) {
+    let memory = try makeMemory(options)
     var (ours, theirs): (CInt, CInt) = (-1, -1)
-    try checkOnce("socketpair", unsafe csupport_socket_pair(&ours, &theirs))
+    let result = unsafe csupport_socket_pair(&ours, &theirs)
+    if result < 0 { throw .system(SystemError(call: "socketpair", errno: -result)) }
     return (SharedChannel(memory: memory, owningSocket: ours), theirs)
   }
 

@@ -47,10 +47,10 @@ extension PortCore {
 
   private func shareAlone() throws(ShareError) {
     let channels: (SharedChannel, SharedChannel)
-    do throws(SystemError) {
+    do throws(MemoryError) {
       channels = try SharedChannel.makePair(options: options)
     } catch {
-      throw .port(.system(error))
+      throw .port(PortError(error))
     }
     crashPoint(.shareMade)
     let (mine, theirs) = end == 0 ? (channels.0, channels.1) : (channels.1, channels.0)

@@ -104,10 +104,13 @@ public final class WorkerProcess: Sendable {
     let directory = process.workingDirectory
     if process.confinement != nil { process.workingDirectory = nil }
     let surroundings = try Surroundings(process)
-    let ours: SharedChannel
-    do throws(SystemError) {
-      let theirs: CInt
+    let ours: SharedChannel, theirs: CInt
+    do throws(MemoryError) {
       (ours, theirs) = try SharedChannel.makeForNewborn(options: options)
+    } catch {
+      throw ConnectionError(error)
+    }
+    do throws(SystemError) {
       let number = surroundings.add(owning: theirs)
       try Handshake.sayHello(ours, options)
       program.setVariable(ParentSocket.variable, to: try ParentSocket.value(for: theirs, as: number))

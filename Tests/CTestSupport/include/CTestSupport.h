@@ -66,6 +66,25 @@ struct ctest_held {
 int ctest_next_held(int listener, struct ctest_held *held);
 int ctest_let_go(int listener, struct ctest_held held);
 
+/// Counts the system calls of a thread.
+struct ctest_call_count;
+/// From now on those of this thread are counted, and of all that it starts. Cannot be undone, and each takes longer. NULL: the
+/// kernel lacks what it takes.
+struct ctest_call_count *ctest_count_calls(void);
+/// How many there were. No system call.
+long ctest_calls(const struct ctest_call_count *count);
+/// The number of the last one; -1: there was none.
+int ctest_last_call(const struct ctest_call_count *count);
+
+/// How many page faults this thread has had, of either kind.
+long ctest_thread_faults(void);
+/// How this thread is scheduled: SCHED_…, and its nice value or priority.
+int ctest_thread_policy(void);
+int ctest_thread_nice(void);
+int ctest_thread_priority(void);
+/// Lowers RLIMIT_MEMLOCK to so many bytes, and gives up every privilege. For ever. 0 or -errno.
+int ctest_become_nobody(size_t lock_limit);
+
 /// Moves this process, which must have one thread, to a world with nothing in it: an empty file system that cannot be
 /// written, no network, no System V objects; without privileges. Returns 0 or -errno.
 int ctest_leave_the_world(void);

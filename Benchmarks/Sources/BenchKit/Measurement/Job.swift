@@ -17,6 +17,11 @@ public struct Job: Codable, Sendable {
   /// A batch is one call for many values, instead of many calls that are published together.
   public var inRuns = false
   public var receive = Receive.handler
+  /// Messages per second, where they are paced.
+  public var rate = 20_000
+  /// With all that the library has against surprises; see `Tail`.
+  public var isPrepared = false
+  public var isRealTime = false
   /// Set in the environment of both processes.
   public var driver: String?
   public var backing: String?

@@ -19,7 +19,7 @@ struct Scenario: Sendable {
   let far: (@Sendable (Job, FarSide) throws -> Void)?
 
   static let all: [Scenario] =
-    fastTier + portTier + requests + frames
+    fastTier + portTier + requests + frames + tail
     + values + [.inPlace, .death, .creation, .transfer, .descriptors, .manyPorts, .localMemory, .crossingMemory]
 
   static func find(_ name: String) throws -> Scenario {
@@ -55,12 +55,14 @@ final class NearSide: Sendable {
   private let worker: WorkerProcess
   private let ready = Mailbox<Void>()
   private let reports = Mailbox<Report>()
+  private let tailReports = Mailbox<TailReport>()
 
   init(_ job: Job) throws {
     self.job = job
     worker = try WorkerProcess.spawn("/proc/self/exe", arguments: ["child", "far", try job.encoded()])
     worker.connection.on("ready") { [ready] _ in ready.put(()) }
     worker.connection.on("report", of: Report.self) { [reports] report, _ in reports.put(report) }
+    worker.connection.on("tail", of: TailReport.self) { [tailReports] report, _ in tailReports.put(report) }
   }
 
   /// A channel of which the far side has the other end.
@@ -74,6 +76,7 @@ final class NearSide: Sendable {
   func waitUntilReady() throws { _ = try ready.take() }
 
   func report() throws -> Report { try reports.take() }
+  func tailReport() throws -> TailReport { try tailReports.take() }
 
   /// By `SIGKILL`.
   func kill() { worker.kill() }
@@ -96,6 +99,7 @@ final class FarSide: Sendable {
   func nextPort() throws -> MessagePort { try ports.take() }
   func sayReady() throws { try parent.postMessage("ready") }
   func send(_ report: Report) throws { try parent.postMessage("report", report) }
+  func send(_ report: TailReport) throws { try parent.postMessage("tail", report) }
 }
 
 public enum ChildProcesses {

@@ -66,6 +66,22 @@ uint64_t cbench_expected_sum(size_t bytes, uint64_t sequence);
 
 /// How often this process has lost its CPU to another one against its will.
 int64_t cbench_preempted(void);
+/// What the calling thread has cost so far.
+struct cbench_thread_costs {
+  int64_t minor_faults;
+  int64_t major_faults;
+  int64_t involuntary_switches;
+};
+int cbench_thread_costs(struct cbench_thread_costs *costs);
+
+/// Counts the system calls of a thread.
+struct cbench_call_count;
+/// From now on those of the calling thread are counted, and of all that it starts. Cannot be undone; each takes some microseconds
+/// longer. NULL: the kernel lacks what it takes.
+struct cbench_call_count *cbench_count_calls(void);
+/// How many there were. No system call.
+int64_t cbench_calls(const struct cbench_call_count *count);
+
 /// Raises the limit on descriptors as far as it goes, up to `wanted`, and returns what it is now.
 int64_t cbench_raise_descriptor_limit(uint64_t wanted);
 /// Asks the kernel to end this process when its parent does.

@@ -2,13 +2,23 @@ import CSupport
 import SharedRing
 
 /// Sleeps on epoll alone: a port's doorbell is a packet on its socket.
-final class EpollDriver: LoopDriver, @unchecked Sendable {  // the loop's thread owns `buffer`; the rest is constant
+final class EpollDriver: LoopDriver, @unchecked Sendable {  // the loop's thread owns what changes
   let epoll: CInt
   /// Wakes the loop from within its own process. Its token is 0.
   private let eventfd: CInt
   private var buffer = [csupport_event](repeating: csupport_event(), count: 256)
+  /// For a loop that never sleeps: sleeps in its place, so that it need not ask the kernel again and again.
+  private var lookout: EpollLookout?
+  private var mayHaveLookout: Bool
 
-  init() throws(SystemError) {
+  convenience init(of loop: EventLoop) throws(SystemError) {
+    // On one processor, a thread that spins enters the kernel anyway, to let others run.
+    try self.init(looksOut: loop.spinPolicy == .always && Processors.areSeveral)
+  }
+
+  /// - Parameter looksOut: a thread may be started that looks out for what happens while the loop spins.
+  init(looksOut: Bool = false) throws(SystemError) {
+    mayHaveLookout = looksOut
     let epoll = try check("epoll_create1") { csupport_epoll_create() }
     do throws(SystemError) {
       eventfd = try check("eventfd") { csupport_eventfd_create() }
@@ -46,8 +56,24 @@ final class EpollDriver: LoopDriver, @unchecked Sendable {  // the loop's thread
   func collect(
     sleepingSince ticket: UInt32?, timeoutNanoseconds: Int64, into events: inout [LoopEvent]
   ) -> (any LoopDriver)? {
-    poll(timeoutNanoseconds: ticket == nil ? 0 : timeoutNanoseconds, into: &events)
+    guard ticket == nil else {
+      poll(timeoutNanoseconds: timeoutNanoseconds, into: &events)
+      return nil
+    }
+    if mayHaveLookout {
+      mayHaveLookout = false
+      lookout = EpollLookout.start(for: self)
+    }
+    // The lookout has not seen what is there, and will say so.
+    if lookout?.takeNews() == false { return nil }
+    poll(timeoutNanoseconds: 0, into: &events)
+    lookout?.goOn()
     return nil
+  }
+
+  func stopLookingOut() {
+    lookout?.stop()
+    lookout = nil
   }
 
   func poll(timeoutNanoseconds: Int64, into events: inout [LoopEvent]) {

@@ -45,4 +45,6 @@ protocol LoopDriver: AnyObject, Sendable {
   func collect(
     sleepingSince ticket: UInt32?, timeoutNanoseconds: Int64, into events: inout [LoopEvent]
   ) -> (any LoopDriver)?
+  /// The thread ends: what others do for it ends as well.
+  func stopLookingOut()
 }

@@ -35,6 +35,8 @@ final class UringDriver: LoopDriver, @unchecked Sendable {
   deinit { unsafe csupport_uring_destroy(ring) }
 
   var kind: EventLoop.Driver { .uring }
+  /// Where it spins, the kernel says in memory that it has something.
+  func stopLookingOut() {}
   func wake() { waker.wake() }
 
   func watch(_ fd: CInt, events: UInt32, isClient: Bool, _ token: EventLoop.Token) -> CInt {
