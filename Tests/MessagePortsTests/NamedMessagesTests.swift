@@ -187,6 +187,8 @@ struct NamedMessagesTests {
       try client.postMessage("number", 4)
       #expect(try await onThread { try messages.receive(timeout: patience) }.decode(Int.self) == 4)
     }
+    // The thread lets go of it when it ends.
+    try await eventually("its end") { server.namedHandlers?.table.withLock { $0.named["number"] == nil } == true }
     try client.postMessage("number", 5)
     #expect(try await unhandled.wait(for: 2) == [1, 5])
   }
