@@ -28,8 +28,8 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
     // For the tool alone: a package that depends on the libraries with `traits: []` does not even fetch it.
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
-    // For the macro alone: it is not fetched without the trait `Macros`. A macro has to do with the versions that others need.
-    .package(url: "https://github.com/swiftlang/swift-syntax", "602.0.0"..<"604.0.0"),
+    // For the macro alone: it is not fetched without the trait `Macros`.
+    .package(url: "https://github.com/swiftlang/swift-syntax", from: "603.0.1"),
   ],
   targets: [
     .systemLibrary(name: "CLiburing", pkgConfig: "liburing", providers: [.apt(["liburing-dev"])]),

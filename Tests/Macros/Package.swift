@@ -12,7 +12,7 @@ let package = Package(
   name: "macro-tests",
   dependencies: [
     .package(name: "swift-message-ports", path: "../..", traits: ["Macros"]),
-    .package(url: "https://github.com/swiftlang/swift-syntax", "602.0.0"..<"604.0.0"),
+    .package(url: "https://github.com/swiftlang/swift-syntax", from: "603.0.1"),
   ],
   targets: [
     .testTarget(
