@@ -75,17 +75,17 @@ def without_ring(figure):
 
 
 def best_of(figures, name):
-    """Of each system, metric and size, the best of those that `name` gives one name; the name becomes the figure's."""
+    """Of each peer and limit, metric and size, the best of those that `name` gives one name; the name becomes the figure's."""
     best = {}
     for figure in figures:
-        if figure["value"] is None or figure["tier"] != "peer":
+        if figure["value"] is None or figure["tier"] not in ("peer", "limit"):
             continue
-        key = (system(figure), name(figure), figure["metric"], figure["size"])
+        key = (figure["tier"], system(figure), name(figure), figure["metric"], figure["size"])
         is_rate = figure["unit"].endswith("/s")
         if key not in best or (figure["value"] > best[key]["value"]) == is_rate:
             best[key] = figure
-    peers = [dict(f, who=who + (f" ({way})" if way else "")) for (who, way, _, _), f in best.items()]
-    return [f for f in figures if f["tier"] != "peer"] + peers
+    others = [dict(f, who=who + (f" ({way})" if way else "")) for (_, who, way, _, _), f in best.items()]
+    return [f for f in figures if f["tier"] not in ("peer", "limit")] + others
 
 
 def series(figures, metric, keep):
