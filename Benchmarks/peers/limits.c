@@ -60,8 +60,8 @@ static const struct limits_case cases[] = {
     {"page_fault", "page_fault_ns", 4096, 0, NULL, fault_allocating, NULL, "first touch of a page of a fresh memfd: allocates and maps; includes reading the clock, about 10 ns"},
     {"page_fault_mapped", "page_fault_ns", 4096, 0, NULL, fault_mapping, NULL, "first touch through a second mapping: the page exists and is only mapped (the kernel may map its neighbours along)"},
     {"map_populate", "page_fault_ns", 4096, 0, NULL, map_populated, NULL, "mmap of 16 MiB with MAP_POPULATE, per page"},
-    {"socket_end", "death_notice_ns", -1, 0, NULL, notice_socket, NULL, "from kill(SIGKILL) to the end of file of a socket pair, both asleep; one core each"},
-    {"pidfd", "death_notice_ns", -1, 0, NULL, notice_pidfd, NULL, "from kill(SIGKILL) to poll's word that a pidfd is readable, both asleep; one core each"},
+    {"socket_end", "death_notice_ns", -1, 0, NULL, notice_socket, NULL, "from kill(SIGKILL) to the end of file of a socket pair, both asleep; of a process with one thread and little memory, which dies sooner than a large one"},
+    {"pidfd", "death_notice_ns", -1, 0, NULL, notice_pidfd, NULL, "from kill(SIGKILL) to poll's word that a pidfd is readable, both asleep; of a process with one thread and little memory, which dies sooner than a large one"},
     PASSES("", pass_one, pass_many, pass_answer, "socketpair made, one end passed by SCM_RIGHTS, answered by one byte, both ends closed"),
     PASSES("_memfd", pass_memory_one, pass_memory_many, pass_memory_answer, "as socketpair_passed, and a sealed one-page memfd made, passed along, checked, mapped and touched on both sides"),
 };

@@ -13,11 +13,29 @@ struct Program: Sendable {
   static let directory = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appending(path: "../../../peers")
     .standardizedFileURL.path
 
-  static let peers = [
-    "ck_ring", "boost_spsc", "readerwriterqueue", "atomic_queue", "concurrentqueue", "boost_message_queue", "posix_mq",
-    "zeromq_ipc", "nng", "nanomsg", "sd_bus", "grpc", "capnproto", "openmpi", "iceoryx", "node_worker_threads",
-    "node_child_process", "chromium_message_channel",
+  private static let rings = ["ck_ring", "boost_spsc", "readerwriterqueue", "atomic_queue", "concurrentqueue"]
+  private static let sleepers = [
+    "readerwriterqueue", "boost_message_queue", "posix_mq", "zeromq_ipc", "nng", "nanomsg", "sd_bus", "grpc",
+    "capnproto",
+    "iceoryx",
   ]
+  private static let javaScript = ["node_worker_threads", "node_child_process", "chromium_message_channel"]
+
+  /// Those that have such a figure: to start the others takes time.
+  static func peers(with metric: Metric) -> [String] {
+    switch metric {
+    case .messages, .bytes: rings + sleepers.dropFirst() + ["openmpi"] + javaScript
+    case .pollingRoundTrip: rings + ["boost_message_queue", "openmpi", "iceoryx"]
+    case .sleepingRoundTrip, .sleepingRoundTripOnOneCore: sleepers + javaScript
+    case .inPlace: ["iceoryx"]
+    case .codable: javaScript
+    case .creation:
+      ["boost_message_queue", "posix_mq", "zeromq_ipc", "node_worker_threads", "chromium_message_channel"]
+    case .transfer, .pipelinedTransfer: ["node_worker_threads", "chromium_message_channel"]
+    case .deathNotice: ["node_child_process"]
+    default: []
+    }
+  }
 
   private var isJavaScript: Bool { name.hasPrefix("node_") || name.hasPrefix("chromium_") }
 

@@ -31,8 +31,9 @@ public enum Metric: String, Codable, Sendable, CaseIterable {
     }
   }
 
-  /// Both sides are to sleep while they wait: a run in which they did not says nothing.
-  var isOfSleepers: Bool { self == .sleepingRoundTrip || self == .sleepingRoundTripOnOneCore }
+  /// Both sides are to sleep while they wait, and could do otherwise: a run in which they did not says nothing. On one
+  /// processor, whoever is woken may run at once, and the other find its answer there when it runs again.
+  var isOfSleepers: Bool { self == .sleepingRoundTrip }
 
   var isRate: Bool { unit.hasSuffix("/s") }
 

@@ -40,7 +40,7 @@ public struct Bar: Sendable {
     }
 
     private func value(_ tier: Tier, _ metric: Metric, size: Int? = nil, variant: String = "") -> Double? {
-      figure(tier, metric, size: size, variant: variant)?.value
+      figure(tier, metric, size: size, variant: variant).flatMap { $0.isNear ? $0.value : nil }
     }
 
     private func millions(_ metric: Metric, size: Int? = nil, variant: String = "") -> Double? {

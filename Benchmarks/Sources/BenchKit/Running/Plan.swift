@@ -362,22 +362,19 @@ extension Cell {
   /// The same with all peers that have such a figure.
   fileprivate func withPeers() -> Cell {
     let asked: (metric: String, size: Int?)
-    var peers = Program.peers
     switch metric {
-    case .inPlace: (asked, peers) = ((metric.rawValue, size), ["iceoryx"])
-    case .deathNotice: (asked, peers) = ((metric.rawValue, nil), ["node_child_process"])
     case .messages: asked = ((size ?? 0) > 8192 ? Metric.bytes.rawValue : metric.rawValue, size)
-    case .pollingRoundTrip: asked = (metric.rawValue, size)
+    case .pollingRoundTrip, .inPlace: asked = (metric.rawValue, size)
     case .sleepingRoundTrip where title.hasSuffix("two cores"), .sleepingRoundTripOnOneCore:
       asked = (metric.rawValue, 8)
-    case .codable, .creation: asked = (metric.rawValue, nil)
+    case .codable, .creation, .deathNotice: asked = (metric.rawValue, nil)
     case .transfer, .pipelinedTransfer:
       guard title.hasSuffix("time") || title.hasSuffix("way") else { return self }
       asked = (metric.rawValue, nil)
     default: return self
     }
     var cell = self
-    for peer in peers {
+    for peer in Program.peers(with: metric) {
       cell.contenders.append(.program(Program(name: peer, tier: .peer, metric: asked.metric, size: asked.size)))
     }
     return cell

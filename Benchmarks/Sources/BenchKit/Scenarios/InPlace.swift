@@ -29,7 +29,9 @@ enum InPlace {
       if sequence & mask == 0, try reader.tryRead(bitwise: UInt64.self) != nil { break }
     }
     try write(&writer, sequence &+ last, job.size)
-    return Outcome(try near.report(), meter)
+    var outcome = Outcome(try near.report(), meter)
+    outcome.value *= Double(job.size)
+    return outcome
   }
 
   @inline(__always)
