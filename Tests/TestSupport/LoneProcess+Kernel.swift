@@ -23,7 +23,8 @@ extension LoneProcess {
   /// What becomes of channels that are to be locked where little may be.
   private static func lockLimit(_ parent: Connection) throws -> [String: Int] {
     var report: [String: Int] = [:]
-    let carrier = try FarProcess().open(.echo)
+    let far = FarProcess()
+    let carrier = try far.open(.echo)
     let big = ChannelOptions(laneCapacityBytes: 1 << 20, residency: .locked)
     let arrivedOptions = ChannelOptions(laneCapacityBytes: 1 << 20)
     let travelling = try MessageChannel(options: arrivedOptions)
@@ -81,7 +82,7 @@ extension LoneProcess {
     report["faultedIn"] = try travelling.port1.receiveSoon().bytes == [7] ? 1 : 0
     let small = try MessageChannel(options: ChannelOptions(residency: .locked))
     try carrier.postMessage(bytes: [], transfer: [small.port2])
-    return withExtendedLifetime(small) {
+    return withExtendedLifetime((small, far)) {
       report["small"] = SharedMapping.all(ofKilobytes: 4).map(\.lockedKilobytes).max() ?? 0
       return report
     }

@@ -1,6 +1,5 @@
 import CBench
 import MessagePorts
-import Synchronization
 
 // The tail: messages at a fixed rate, one way, whose latency counts from when they were due. With everything that the library has
 // against surprises (memory that is locked, threads that are placed and never sleep), and as it is by default.
@@ -59,6 +58,8 @@ enum Tail {
       due = pace.next()
       meter.note(due)
     }
+    // With this one, the receiver's last stretch is over as well.
+    try send(due)
     try send(last)
     let report = try near.tailReport()
     var outcome = Outcome(report.latency.median)
@@ -134,7 +135,7 @@ enum Tail {
       if due == last { return false }
       if meter == nil { meter = CostMeter(job, first: due) }
       meter!.note(due)
-      if meter!.stretch == .measured, count < samples.count {
+      if meter!.stretch == .measured, unsafe count < samples.count {
         unsafe samples[count] = UInt32(truncatingIfNeeded: min(now > due ? now - due : 0, UInt64(UInt32.max)))
         count += 1
       }
