@@ -159,7 +159,8 @@ struct ConnectionReceiveTests {
       .invalidDescriptor(index: 0, .isClosed), .invalidBuffer(index: 0, .isClosed),
       .tooManyDescriptors(count: 2, limit: 1),
       .messageTooLarge(byteCount: 2, limit: 1), .queueFull(limit: 1), .transferQueueFull(system),
-      .encodingFailed(system), .decodingFailed(system), .system(system), .timedOut, .cancelled,
+      .encodingFailed(system), .decodingFailed(system), .lockLimitExceeded(byteCount: 2, limit: 1), .system(system),
+      .timedOut, .cancelled,
       .peerClosed(.closedByPeer), .invalidOption(""), .halvesDiffer, .notWaitable(.isInSet),
     ]
     #expect(errors.map(\.code) == PortError.Code.allCases)

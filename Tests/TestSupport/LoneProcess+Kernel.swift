@@ -60,17 +60,20 @@ extension LoneProcess {
     try channel.port2.postMessage(bitwise: 5)
     report["portsKept"] = try !channel.port2.isDetached && channel.port1.receiveSoon().load(as: Int.self) == 5 ? 1 : 0
     do { _ = try WorkerProcess.spawn("/bin/true", options: big) } catch { report["spawn"] = connectionLimit(error) }
-    let connected = Promise<Result<Connection, ConnectionError>>()
-    let listener = try Listener(path: freshPath())
-    Task(executorPreference: EventLoop.default) {
-      do throws(ConnectionError) {
-        connected.fulfil(.success(try await Connection.connect(path: listener.path, options: big)))
-      } catch {
-        connected.fulfil(.failure(error))
+    // Its socket goes with the listener.
+    do {
+      let connected = Promise<Result<Connection, ConnectionError>>()
+      let listener = try Listener(path: freshPath())
+      Task(executorPreference: EventLoop.default) {
+        do throws(ConnectionError) {
+          connected.fulfil(.success(try await Connection.connect(path: listener.path, options: big)))
+        } catch {
+          connected.fulfil(.failure(error))
+        }
       }
+      if case .failure(let error) = try connected.wait() { report["connect"] = connectionLimit(error) }
+      listener.close()
     }
-    if case .failure(let error) = try connected.wait() { report["connect"] = connectionLimit(error) }
-    listener.close()
     report["makeResident"] = limit { () throws(PortError) in try arrived.makeResident(.locked) }
     report["locked"] = SharedMapping.all(ofKilobytes: 2052).map(\.lockedKilobytes).reduce(0, +)
     try waitUntil("descriptors to close") { Resources.now().descriptors <= before.descriptors }
