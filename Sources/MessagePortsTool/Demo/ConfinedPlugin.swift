@@ -57,7 +57,7 @@ enum ConfinedPlugin {
     let answer = try await channel.port1.next(Answer.self, "the plug-in's answer")
     // The worker no longer has any part in the channel.
     worker.kill()
-    let status = try await worker.exitStatus(within: .seconds(5))
+    let status = try await worker.exitStatus(within: demoPatience)
     try channel.port1.postMessage(Question(numbers: [1, 2, 3], attempts: attempts))
     let second = try await channel.port1.next(Answer.self, "the plug-in's answer after the worker's end")
 
@@ -115,7 +115,7 @@ enum ConfinedPlugin {
     for cage in PluginCage.allCases {
       do {
         let plugin = try cage.start(.plugin)
-        try await within(.seconds(5), "a sign of life") { _ = try await plugin.connection.next("ready") }
+        try await within(demoPatience, "a sign of life") { _ = try await plugin.connection.next("ready") }
         return (plugin, cage, complaints)
       } catch {
         complaints.append("\(cage): \(error)")

@@ -38,7 +38,7 @@ struct ConfinementProbe: Codable, Sendable {
 
   private func connect() async -> String {
     do throws(ConnectionError) {
-      try await Connection.connect(path: listenerPath, timeout: .milliseconds(100)).close()
+      try await Connection.connect(path: listenerPath, timeout: .seconds(1)).close()
       return "connected"
     } catch {
       return "\(error)"

@@ -61,7 +61,7 @@ final class DemoRun: Sendable {
     }
     for worker in workers { worker.connection.close() }
     // Does not wait if the task was cancelled.
-    try? await eventually(.seconds(5), "the end of all processes") { processes.allSatisfy(\.hasEnded) }
+    try? await eventually(demoPatience, "the end of all processes") { processes.allSatisfy(\.hasEnded) }
     let left = processes.filter { !$0.hasEnded }
     for process in left { process.kill() }
     verify("every process has ended by itself", left.map(\.name), [])

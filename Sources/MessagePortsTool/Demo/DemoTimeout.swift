@@ -1,3 +1,7 @@
+/// How long to wait for what should come at once. Decides nothing but when a demonstration gives up: long enough for a machine
+/// that has much else to do.
+let demoPatience = Duration.seconds(60)
+
 /// Something that a program waited for did not come in time.
 struct DemoTimeout: Error, CustomStringConvertible {
   let what: String

@@ -77,7 +77,7 @@ enum ReplyStream {
     let elements = SharedState<[Int]>([])
     let end: String
     do {
-      try await within(.seconds(10), "the end of a stream") {
+      try await within(demoPatience, "the end of a stream") {
         for try await element in server.connection.stream("give-me-a-stream", request, of: Int.self) {
           onElement(element)
           elements.withLock { $0.append(element) }
@@ -117,7 +117,7 @@ enum ReplyStream {
         return try await group.reduce(into: []) { $0.append($1) }
       }
     }
-    let open = try await within(.seconds(20), "how many streams the server has") {
+    let open = try await within(demoPatience, "how many streams the server has") {
       while true {
         let open = try await connection.request("open-streams", as: Int.self)
         run.progress("\(open) streams")
@@ -127,7 +127,7 @@ enum ReplyStream {
     }
     run.verify("the server had \(streamCount.grouped) streams open at once", open, streamCount)
     try connection.postMessage("begin")
-    let streams = try await within(.seconds(20), "the end of \(streamCount) streams") { try await asking.value }
+    let streams = try await within(demoPatience, "the end of \(streamCount) streams") { try await asking.value }
     for elements in streams { run.count(DemoTraffic(elements: elements)) }
     let right = streams.count { !$0.isEmpty }
     run.verify(claim, right == streamCount, otherwise: "\(right) of \(streams.count) were right")

@@ -73,13 +73,13 @@ enum TwoWorkers {
     run.step("the host is stopped, and A and B go on")
     let hostProcess = DemoProcess(name: "host", identifier: host.processIdentifier)
     host.kill(SIGSTOP)
-    try await eventually(.seconds(5), "the host to be stopped") { hostProcess?.state == "T" }
+    try await eventually(demoPatience, "the host to be stopped") { hostProcess?.state == "T" }
     try await playRound(run, "with the host stopped", lineA.port1, lineB.port1)
     run.verify("the host was stopped all the time", hostProcess?.state, "T")
 
     run.step("the host is killed, and A and B go on")
     host.kill()
-    run.verify("the host was killed", try await host.exitStatus(within: .seconds(5)), .signalled(SIGKILL))
+    run.verify("the host was killed", try await host.exitStatus(within: demoPatience), .signalled(SIGKILL))
     try await playRound(run, "with the host killed", lineA.port1, lineB.port1)
     // A and B end when the driver hangs up.
   }

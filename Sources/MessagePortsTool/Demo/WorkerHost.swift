@@ -88,7 +88,7 @@ final class WorkerHost: Sendable {
     guard let old = state.withLock({ $0.clients[name]?.process }) else { return }
     old.kill()
     // Everything it had said comes before the close.
-    try await within(.seconds(5), "the close of \(name)") { _ = try await old.connection.untilClosed() }
+    try await within(demoPatience, "the close of \(name)") { _ = try await old.connection.untilClosed() }
     let new = try run.spawn(.fileClient, as: name + " again")
     let unanswered = state.withLock { state in
       state.clients[name]?.process = new
@@ -112,7 +112,7 @@ final class WorkerHost: Sendable {
     old.kill()
     let new = try run.spawn(.fileWorker, as: "worker again")
     state.withLock { $0.worker = new }
-    let status = try await old.exitStatus(within: .seconds(5))
+    let status = try await old.exitStatus(within: demoPatience)
     run.verify("the worker was killed while it worked", status, .signalled(SIGKILL))
   }
 
@@ -122,14 +122,14 @@ final class WorkerHost: Sendable {
   var answerCounts: [String: Int] { state.withLock { $0.clients.mapValues(\.answers.count) } }
 
   func waitForAnswers(from names: [String], atLeast count: Int) async throws {
-    try await eventually(.seconds(60), "\(count) answers for each client") { [self] in
+    try await eventually(demoPatience, "\(count) answers for each client") { [self] in
       let counts = answerCounts
       return names.allSatisfy { counts[$0, default: 0] >= count }
     }
   }
 
   func waitForMoreAnswers(than counts: [String: Int]) async throws {
-    try await eventually(.seconds(60), "more answers for each client") { [self] in
+    try await eventually(demoPatience, "more answers for each client") { [self] in
       answerCounts.allSatisfy { $0.value > counts[$0.key, default: 0] }
     }
   }
