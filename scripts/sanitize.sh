@@ -39,13 +39,15 @@ for sanitizer in "${sanitizers[@]}"; do
   # Nor what these do: they close the standard descriptors, take every free number, or fork without an exec. The search for
   # leaks at a process's end then waits for ever for the thread that is to stop the others.
   descriptors=(DescriptorNumberTests ForkTests ForkedChildTests ForkMomentTests)
+  # Both sanitizers make `mlock` do nothing.
+  locks=(ResidencyTests)
   skip=() run=() parts=('')
   # `-Xcc`: the shim's inline functions are compiled with the Swift code, and are instrumented only if that says so.
   case $sanitizer in
     address)
       flags=(--sanitize=address -Xcc -fsanitize=address)
       # The sanitizer changes what these measure: resident memory, address space, the size of stack frames.
-      skip=("${refusals[@]}" "${descriptors[@]}" ResourceSoakTests ResourceLimitTests HostileMemoryTests/blocked FairnessTests/stack
+      skip=("${refusals[@]}" "${descriptors[@]}" "${locks[@]}" ResourceSoakTests ResourceLimitTests HostileMemoryTests/blocked FairnessTests/stack
         CloserTests/noThread)
       $quick && modules=(CSupportTests SharedRingTests FuzzTests)
       ;;
@@ -56,7 +58,7 @@ for sanitizer in "${sanitizers[@]}"; do
       run=(setarch -R)
       # The sanitizer changes what these count, and slows them down beyond what they allow.
       # After a fork, it lets no thread start.
-      skip=("${refusals[@]}" ForkedChildTests ForkMomentTests ResourceSoakTests ResourceLimitTests HostileMemoryTests/blocked
+      skip=("${refusals[@]}" "${locks[@]}" ForkedChildTests ForkMomentTests ResourceSoakTests ResourceLimitTests HostileMemoryTests/blocked
         ResourceTests/transfersLeaveNothing)
       modules=(SharedRingTests MessagePortsTests)
       # All suites begin at once, and under this sanitizer those that wait would use up the time that each test has.
